@@ -1,0 +1,63 @@
+#include "scwarp/pp/normalize_total.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/check.hpp"
+#include "core/transfer.hpp"
+#include "pp/normalize_total/kernel.hpp"
+
+namespace scw::pp {
+
+constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::uint8_t>, Span<double>)> row_totals_kernel{
+    "pp.normalize_total: row_totals"};
+constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const double>, double, Span<std::uint8_t>)>
+    dominant_genes_kernel{"pp.normalize_total: dominant_genes"};
+constinit Kernel<void(const Context&, const AnyMutableMatrixView&, Span<const double>, double)> scale_rows_kernel{
+    "pp.normalize_total: scale_rows"};
+
+namespace {
+
+constexpr const char* kOp = "pp.normalize_total";
+
+/// numpy.median over the positive entries; 1 if there is none. Scrambles `counts`.
+double median_positive(Array<double>& counts) {
+  double* const end = std::remove_if(counts.begin(), counts.end(), [](double c) { return !(c > 0); });
+  const auto n = end - counts.begin();
+  if (n == 0) return 1.0;
+  double* const mid = counts.begin() + n / 2;
+  std::nth_element(counts.begin(), mid, end);
+  return n % 2 == 1 ? *mid : (*std::max_element(counts.begin(), mid) + *mid) / 2;
+}
+
+}  // namespace
+
+NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const NormalizeTotalOptions& options) {
+  SCW_EXPECT(!options.target_sum || (*options.target_sum > 0 && std::isfinite(*options.target_sum)), kOp,
+             "target_sum must be positive and finite (got {})", options.target_sum.value_or(0));
+  SCW_EXPECT(!options.exclude_highly_expressed || (options.max_fraction >= 0 && options.max_fraction <= 1), kOp,
+             "max_fraction must be in [0, 1] (got {})", options.max_fraction);
+  NormalizeTotal out;
+  out.counts = Array<double>(ctx.memory, n_rows(x), "size factors", ctx.stream);
+  row_totals_kernel(ctx, x, {}, out.counts.view());
+  if (options.exclude_highly_expressed) {
+    out.gene_excluded = Array<std::uint8_t>(host_memory(), n_cols(x), "excluded genes");
+    std::fill(out.gene_excluded.begin(), out.gene_excluded.end(), std::uint8_t{0});
+    auto flags = to_device<std::uint8_t>(ctx, out.gene_excluded.view());
+    dominant_genes_kernel(ctx, x, std::as_const(out.counts).view(), options.max_fraction, flags.view());
+    row_totals_kernel(ctx, x, std::as_const(flags).view(), out.counts.view());
+    out.gene_excluded = to_host<std::uint8_t>(ctx, std::as_const(flags).view());
+  }
+  Array<double> counts = to_host<double>(ctx, std::as_const(out.counts).view());
+  for (std::int64_t i = 0; i < counts.size(); ++i) out.n_empty += counts[i] > 0 ? 0 : 1;
+  out.target_sum = options.target_sum ? *options.target_sum : median_positive(counts);
+  return out;
+}
+
+NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x, const NormalizeTotalOptions& options) {
+  NormalizeTotal out = size_factors(ctx, as_const(x), options);
+  scale_rows_kernel(ctx, x, std::as_const(out.counts).view(), out.target_sum);
+  return out;
+}
+
+}  // namespace scw::pp
