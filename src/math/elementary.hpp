@@ -57,7 +57,7 @@ SCW_HD inline double log_positive(double x) {
   return k * kLn2Hi + (2.0 * s + (s * z * p + k * kLn2Lo));
 }
 
-/// ln(1 + x) in double; 2 ulp. log1p(-1) = -inf, NaN below -1.
+/// ln(1 + x) in double; 3 ulp. log1p(-1) = -inf, NaN below -1.
 SCW_HD inline double log1p(double x) {
   const double u = 1.0 + x;
   const double c = u > 2.0 ? 1.0 - (u - x) : x - (u - 1.0);

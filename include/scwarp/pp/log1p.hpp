@@ -13,7 +13,7 @@ struct Log1pOptions {
   std::optional<double> base;
 };
 
-/// x <- ln(1 + x) (/ ln base) on every stored value, in place. float: within 0.501 ulp; double: 2 ulp.
+/// x <- ln(1 + x) (/ ln base) on every stored value, in place. float: within 0.501 ulp; double: 3 ulp.
 /// -1 gives -inf, values below -1 give NaN, as IEEE log1p. Memory: none. Floor: one read and one write of the values.
 /// Throws InvalidArgument for the base; x is then unchanged.
 SCW_API void log1p(const Context& ctx, const AnyMutableMatrixView& x, const Log1pOptions& options = {});
