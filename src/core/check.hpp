@@ -20,19 +20,19 @@ template <class E, class... Args>
 #endif
 
 /// InvalidArgument unless `condition`: SCW_EXPECT(k > 0, "pp.neighbors", "n_neighbors must be positive (got {})", k)
-#define SCW_EXPECT(condition, op, ...)                                                  \
-  do {                                                                                  \
-    if (!(condition)) ::scw::detail::fail<::scw::InvalidArgument>(op, __VA_ARGS__);     \
+#define SCW_EXPECT(condition, op, ...)                                              \
+  do {                                                                              \
+    if (!(condition)) ::scw::detail::fail<::scw::InvalidArgument>(op, __VA_ARGS__); \
   } while (false)
 
 /// The same with another exception: SCW_EXPECT_AS(ShapeMismatch, a == b, "op", "...", a, b)
-#define SCW_EXPECT_AS(exception, condition, op, ...)                               \
-  do {                                                                             \
-    if (!(condition)) ::scw::detail::fail<::scw::exception>(op, __VA_ARGS__);      \
+#define SCW_EXPECT_AS(exception, condition, op, ...)                          \
+  do {                                                                        \
+    if (!(condition)) ::scw::detail::fail<::scw::exception>(op, __VA_ARGS__); \
   } while (false)
 
-#define SCW_ASSERT(condition)                                                                               \
-  do {                                                                                                      \
-    if (!(condition))                                                                                       \
-      throw ::scw::InternalError(std::string(__FILE__ ":") + std::to_string(__LINE__) + ": " #condition);  \
+#define SCW_ASSERT(condition)                                                                             \
+  do {                                                                                                    \
+    if (!(condition))                                                                                     \
+      throw ::scw::InternalError(std::string(__FILE__ ":") + std::to_string(__LINE__) + ": " #condition); \
   } while (false)

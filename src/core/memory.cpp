@@ -133,8 +133,8 @@ std::vector<MemoryHolder> TrackedMemory::holders() const {
 
 const std::shared_ptr<TrackedMemory>& host_memory() {
   // Never destroyed: arrays held by other static objects may be freed after main.
-  static auto* memory = new std::shared_ptr<TrackedMemory>(
-      std::make_shared<TrackedMemory>(std::make_shared<HostResource>()));
+  static auto* memory =
+      new std::shared_ptr<TrackedMemory>(std::make_shared<TrackedMemory>(std::make_shared<HostResource>()));
   return *memory;
 }
 

@@ -15,9 +15,7 @@ void run_chunks(const Context& ctx, std::int64_t n, std::int64_t grain, void* st
   SCW_ASSERT(grain > 0 && n >= 0);
   const std::int64_t chunks = chunk_count(n, grain);
   if (chunks == 0) return;
-  const auto run = [&](std::int64_t c, int worker) {
-    body(state, c, c * grain, std::min(n, (c + 1) * grain), worker);
-  };
+  const auto run = [&](std::int64_t c, int worker) { body(state, c, c * grain, std::min(n, (c + 1) * grain), worker); };
   const int threads = static_cast<int>(std::min<std::int64_t>(std::max(1, ctx.n_threads), chunks));
   if (threads == 1 || omp_in_parallel() != 0) {
     for (std::int64_t c = 0; c < chunks; ++c) {

@@ -32,8 +32,7 @@ void parallel_chunks(const Context& ctx, std::int64_t n, std::int64_t grain, Bod
 /// body(begin, end) for ranges that cover 0..n.
 template <class Body>
 void parallel_for(const Context& ctx, std::int64_t n, std::int64_t grain, Body&& body) {
-  parallel_chunks(ctx, n, grain,
-                  [&](std::int64_t, std::int64_t begin, std::int64_t end, int) { body(begin, end); });
+  parallel_chunks(ctx, n, grain, [&](std::int64_t, std::int64_t begin, std::int64_t end, int) { body(begin, end); });
 }
 
 }  // namespace scw

@@ -74,7 +74,8 @@ SCW_HD inline float log1p(float xf) {
   const double safe = (u > 0.0 && u <= 3.5e38) ? u : 1.0;
   double k = 0;
   const double f = split_exponent(safe, k) - 1.0;  // [-0.2929, 0.4143)
-  // ln(1+f) = f + f^2 q(f); q: Chebyshev interpolation of (ln(1+f) - f)/f^2 on that interval, relative error of the logarithm below 3.5e-11.
+  // ln(1+f) = f + f^2 q(f); q: Chebyshev interpolation of (ln(1+f) - f)/f^2 on that interval, relative error of the
+  // logarithm below 3.5e-11.
   double q = 0x1.b9ce201c5fbb0p-5;
   q = q * f - 0x1.903d12a33abedp-4;
   q = q * f + 0x1.967b6c007aa1cp-4;

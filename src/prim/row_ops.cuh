@@ -11,26 +11,38 @@ namespace scw::prim::cuda {
 inline constexpr int kRowBlock = 256;
 
 template <class V>
-__device__ inline std::int64_t row_begin(const CsrView<V>& x, std::int64_t i) { return x.indptr.data[i]; }
+__device__ inline std::int64_t row_begin(const CsrView<V>& x, std::int64_t i) {
+  return x.indptr.data[i];
+}
 template <class V>
 __device__ inline std::int64_t row_count(const CsrView<V>& x, std::int64_t i) {
   return x.indptr.data[i + 1] - x.indptr.data[i];
 }
 template <class V>
-__device__ inline std::int32_t column_of(const CsrView<V>& x, std::int64_t, std::int64_t k) { return x.indices.data[k]; }
+__device__ inline std::int32_t column_of(const CsrView<V>& x, std::int64_t, std::int64_t k) {
+  return x.indices.data[k];
+}
 template <class V>
-__device__ inline V& value_at(const CsrView<V>& x, std::int64_t k) { return x.values.data[k]; }
+__device__ inline V& value_at(const CsrView<V>& x, std::int64_t k) {
+  return x.values.data[k];
+}
 
 template <class V>
-__device__ inline std::int64_t row_begin(const MatrixView<V>& x, std::int64_t i) { return i * x.ld; }
+__device__ inline std::int64_t row_begin(const MatrixView<V>& x, std::int64_t i) {
+  return i * x.ld;
+}
 template <class V>
-__device__ inline std::int64_t row_count(const MatrixView<V>& x, std::int64_t) { return x.n_cols; }
+__device__ inline std::int64_t row_count(const MatrixView<V>& x, std::int64_t) {
+  return x.n_cols;
+}
 template <class V>
 __device__ inline std::int32_t column_of(const MatrixView<V>& x, std::int64_t i, std::int64_t k) {
   return static_cast<std::int32_t>(k - i * x.ld);
 }
 template <class V>
-__device__ inline V& value_at(const MatrixView<V>& x, std::int64_t k) { return x.data[k]; }
+__device__ inline V& value_at(const MatrixView<V>& x, std::int64_t k) {
+  return x.data[k];
+}
 
 template <class X, class Map>
 __global__ void __launch_bounds__(kRowBlock) row_reduce_kernel(X x, Map map, Span<double> out) {
@@ -53,7 +65,8 @@ __global__ void __launch_bounds__(kRowBlock) for_each_value_kernel(X x, Update u
   for (std::int64_t i = (std::int64_t{blockIdx.x} * kRowBlock + threadIdx.x) / 32; i < x.n_rows; i += warps) {
     const std::int64_t begin = row_begin(x, i);
     const std::int64_t end = begin + row_count(x, i);
-    for (std::int64_t k = begin + lane; k < end; k += 32) value_at(x, k) = update(value_at(x, k), i, column_of(x, i, k));
+    for (std::int64_t k = begin + lane; k < end; k += 32)
+      value_at(x, k) = update(value_at(x, k), i, column_of(x, i, k));
   }
 }
 
@@ -71,21 +84,24 @@ __global__ void __launch_bounds__(kRowBlock) visit_values_kernel(X x, Visit visi
 template <class X, class Map>
 void row_reduce(const Context& ctx, const X& x, const Map& map, Span<double> out) {
   if (x.n_rows == 0) return;
-  row_reduce_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(x, map, out);
+  row_reduce_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(x, map,
+                                                                                                                out);
   SCW_CUDA_LAUNCHED("row_reduce");
 }
 
 template <class X, class Update>
 void for_each_value(const Context& ctx, const X& x, const Update& update) {
   if (x.n_rows == 0) return;
-  for_each_value_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(x, update);
+  for_each_value_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
+      x, update);
   SCW_CUDA_LAUNCHED("for_each_value");
 }
 
 template <class X, class Visit>
 void visit_values(const Context& ctx, const X& x, const Visit& visit) {
   if (x.n_rows == 0) return;
-  visit_values_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(x, visit);
+  visit_values_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
+      x, visit);
   SCW_CUDA_LAUNCHED("visit_values");
 }
 

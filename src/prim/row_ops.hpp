@@ -1,7 +1,7 @@
 // for_each_row and row_reduce on the CPU; row_ops.cuh has the same functions for CUDA, with the same bits.
 //
-// A row sum is a fixed tree: lane l of 32 adds the entries l, l + 32, ... of the row in double, then the lanes are added
-// as a butterfly (16, 8, 4, 2, 1). "Entry" means stored entry for CSR and column for dense rows.
+// A row sum is a fixed tree: lane l of 32 adds the entries l, l + 32, ... of the row in double, then the lanes are
+// added as a butterfly (16, 8, 4, 2, 1). "Entry" means stored entry for CSR and column for dense rows.
 //
 // Functors (named structs with SCW_HD operator(), see a body.inl):
 //   map     double operator()(V value, std::int32_t column) const             for row_reduce
@@ -27,7 +27,9 @@ template <class V, class Map>
 double reduce_row(const V* values, const std::int32_t* columns, std::int64_t count, const Map& map) {
   double lanes[32] = {};
   std::int64_t k = 0;
-  const auto column = [columns](std::int64_t i) { return columns != nullptr ? columns[i] : static_cast<std::int32_t>(i); };
+  const auto column = [columns](std::int64_t i) {
+    return columns != nullptr ? columns[i] : static_cast<std::int32_t>(i);
+  };
   for (; k + 32 <= count; k += 32)
     for (int l = 0; l < 32; ++l) lanes[l] += map(values[k + l], column(k + l));
   for (int l = 0; k + l < count; ++l) lanes[l] += map(values[k + l], column(k + l));
@@ -39,7 +41,8 @@ template <class V, class Map>
 void row_reduce(const Context& ctx, const CsrView<V>& x, const Map& map, Span<double> out) {
   parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
-      out[i] = reduce_row(x.values.data + x.indptr[i], x.indices.data + x.indptr[i], x.indptr[i + 1] - x.indptr[i], map);
+      out[i] =
+          reduce_row(x.values.data + x.indptr[i], x.indices.data + x.indptr[i], x.indptr[i + 1] - x.indptr[i], map);
   });
 }
 template <class V, class Map>

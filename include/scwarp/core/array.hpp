@@ -104,7 +104,9 @@ struct Csr {
   Array<std::int32_t> indices;
   Array<V> values;
 
-  CsrView<V> view() { return {n_rows, n_cols, std::as_const(indptr).view(), std::as_const(indices).view(), values.view()}; }
+  CsrView<V> view() {
+    return {n_rows, n_cols, std::as_const(indptr).view(), std::as_const(indices).view(), values.view()};
+  }
   CsrView<const V> view() const { return {n_rows, n_cols, indptr.view(), indices.view(), values.view()}; }
 };
 

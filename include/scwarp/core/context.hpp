@@ -36,7 +36,7 @@ struct SCW_API Context {
   std::shared_ptr<MemoryResource> memory;     ///< results, on `device`
   std::shared_ptr<MemoryResource> workspace;  ///< scratch, on `device`
   RngKey rng;
-  int n_threads = 1;                            ///< CPU threads; results do not depend on it
+  int n_threads = 1;                             ///< CPU threads; results do not depend on it
   const std::atomic<bool>* cancelled = nullptr;  ///< set by another thread to stop with Cancelled
   Progress* progress = nullptr;
   LogSink* log = nullptr;

@@ -68,5 +68,6 @@ SCW_API bool supports(std::string_view name, DeviceType type);
 
 }  // namespace scw
 
-#define SCW_REGISTER(kernel, backend, function) \
-  [[maybe_unused]] static const int scw_registered_##kernel##_##backend = (kernel).set(::scw::DeviceType::backend, function)
+#define SCW_REGISTER(kernel, backend, function)                           \
+  [[maybe_unused]] static const int scw_registered_##kernel##_##backend = \
+      (kernel).set(::scw::DeviceType::backend, function)

@@ -18,7 +18,8 @@ class SCW_API RowBlocks {
   virtual bool is_sparse() const = 0;
   /// Calls body(first_row, block) for consecutive blocks, in order; blocks live on ctx.device until body returns.
   /// May be called many times (one pass each). Polls ctx.cancelled.
-  virtual void for_each(const Context& ctx, const std::function<void(std::int64_t, const AnyMatrixView&)>& body) const = 0;
+  virtual void for_each(const Context& ctx,
+                        const std::function<void(std::int64_t, const AnyMatrixView&)>& body) const = 0;
 };
 
 /// A resident matrix cut into blocks of `block_rows` rows (0: one block). Does not own the matrix.

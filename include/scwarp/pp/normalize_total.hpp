@@ -33,13 +33,14 @@ struct NormalizeTotal {
 
 /// Scales every cell to the same total, in place: x_ij <- x_ij * T / c_i, computed in double and rounded once.
 ///
-/// x: cells x genes, float or double, CSR or dense, on ctx.device. Without target_sum and without a positive c_i, T = 1.
-/// Throws InvalidArgument (options); x is then unchanged. Memory: 8 bytes a cell (+ 1 a gene with exclusion).
+/// x: cells x genes, float or double, CSR or dense, on ctx.device. Without target_sum and without a positive c_i, T
+/// = 1. Throws InvalidArgument (options); x is then unchanged. Memory: 8 bytes a cell (+ 1 a gene with exclusion).
 /// Floor: one read of the values for c_i, one read and write for the scaling.
 SCW_API NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x,
                                        const NormalizeTotalOptions& options = {});
 
 /// The size factors alone: x stays as it is.
-SCW_API NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const NormalizeTotalOptions& options = {});
+SCW_API NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x,
+                                    const NormalizeTotalOptions& options = {});
 
 }  // namespace scw::pp

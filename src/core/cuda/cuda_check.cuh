@@ -34,15 +34,15 @@ inline unsigned grid_for(std::int64_t n, std::int64_t per_block, std::int64_t ca
 
 }  // namespace scw::cuda
 
-#define SCW_CUDA(call)                                                                            \
-  do {                                                                                            \
-    const cudaError_t scw_status = (call);                                                        \
+#define SCW_CUDA(call)                                                                                   \
+  do {                                                                                                   \
+    const cudaError_t scw_status = (call);                                                               \
     if (scw_status != cudaSuccess) ::scw::cuda::throw_cuda_error(scw_status, #call, __FILE__, __LINE__); \
   } while (false)
 
 /// After every launch: SCW_CUDA_LAUNCHED("name_of_kernel").
-#define SCW_CUDA_LAUNCHED(name)                                                                       \
-  do {                                                                                                \
-    const cudaError_t scw_status = cudaGetLastError();                                                \
+#define SCW_CUDA_LAUNCHED(name)                                                                         \
+  do {                                                                                                  \
+    const cudaError_t scw_status = cudaGetLastError();                                                  \
     if (scw_status != cudaSuccess) ::scw::cuda::throw_cuda_error(scw_status, name, __FILE__, __LINE__); \
   } while (false)

@@ -95,8 +95,8 @@ void synchronize(const Context& ctx) {
 
 void copy(const Context& ctx, void* dst, bool dst_on_device, const void* src, bool src_on_device, std::size_t bytes) {
   const DeviceScope scope(ctx);
-  const auto kind = dst_on_device ? (src_on_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice)
-                                  : cudaMemcpyDeviceToHost;
+  const auto kind =
+      dst_on_device ? (src_on_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice) : cudaMemcpyDeviceToHost;
   SCW_CUDA(cudaMemcpyAsync(dst, src, bytes, kind, stream_of(ctx)));
   if (!(dst_on_device && src_on_device)) SCW_CUDA(cudaStreamSynchronize(stream_of(ctx)));
 }

@@ -11,7 +11,8 @@ void row_totals(const Context& ctx, const AnyMatrixView& x, Span<const std::uint
 
 void dominant_genes(const Context& ctx, const AnyMatrixView& x, Span<const double> totals, double max_fraction,
                     Span<std::uint8_t> flags) {
-  std::visit([&](const auto& v) { prim::cpu::visit_values(ctx, v, FlagDominant{totals.data, max_fraction, flags.data}); }, x);
+  std::visit(
+      [&](const auto& v) { prim::cpu::visit_values(ctx, v, FlagDominant{totals.data, max_fraction, flags.data}); }, x);
 }
 
 void scale_rows(const Context& ctx, const AnyMutableMatrixView& x, Span<const double> counts, double target) {

@@ -13,7 +13,8 @@ void row_totals(const Context& ctx, const AnyMatrixView& x, Span<const std::uint
 void dominant_genes(const Context& ctx, const AnyMatrixView& x, Span<const double> totals, double max_fraction,
                     Span<std::uint8_t> flags) {
   const scw::cuda::DeviceScope scope(ctx);
-  std::visit([&](const auto& v) { prim::cuda::visit_values(ctx, v, FlagDominant{totals.data, max_fraction, flags.data}); }, x);
+  std::visit(
+      [&](const auto& v) { prim::cuda::visit_values(ctx, v, FlagDominant{totals.data, max_fraction, flags.data}); }, x);
 }
 
 void scale_rows(const Context& ctx, const AnyMutableMatrixView& x, Span<const double> counts, double target) {

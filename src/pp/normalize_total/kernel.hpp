@@ -6,7 +6,8 @@
 namespace scw::pp {
 
 /// out[i] = sum of row i without the genes whose flag is set (no flags: all genes).
-extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<const std::uint8_t>, Span<double>)> row_totals_kernel;
+extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<const std::uint8_t>, Span<double>)>
+    row_totals_kernel;
 /// flags[j] = 1 if x_ij > max_fraction * totals[i] for any i; flags come zeroed.
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<const double>, double, Span<std::uint8_t>)>
     dominant_genes_kernel;

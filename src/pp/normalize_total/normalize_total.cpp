@@ -54,7 +54,8 @@ NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const No
   return out;
 }
 
-NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x, const NormalizeTotalOptions& options) {
+NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x,
+                               const NormalizeTotalOptions& options) {
   NormalizeTotal out = size_factors(ctx, as_const(x), options);
   scale_rows_kernel(ctx, x, std::as_const(out.counts).view(), out.target_sum);
   return out;

@@ -1,0 +1,16 @@
+"""scwarp: single-cell analysis on CPU and CUDA with scanpy's API.
+
+    import scwarp as scw
+    scw.pp.normalize_total(adata, target_sum=1e4)
+    scw.pp.log1p(adata)
+
+Every function takes and changes ordinary AnnData objects and writes the slots that scanpy writes.
+"""
+
+from __future__ import annotations
+
+from . import get, pp, tl
+from ._core import DataError, __version__
+from ._settings import settings
+
+__all__ = ["DataError", "__version__", "get", "pp", "settings", "tl"]

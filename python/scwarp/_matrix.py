@@ -1,0 +1,166 @@
+"""Matrices in and out: any cells x genes container becomes what the C++ side takes, once, with a log line.
+
+The C++ side takes C-contiguous float32/float64 arrays, or CSR as ``(indptr int64, indices int32, data, n_cols)`` with
+sorted, unique indices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._context import is_cupy
+from ._settings import logger
+
+_FLOATS = ("float32", "float64")
+_INT32_MAX = 2**31 - 1
+
+
+def is_sparse(x: Any) -> bool:
+    return hasattr(x, "indptr") and hasattr(x, "indices") and hasattr(x, "tocsr")
+
+
+def sparse_format(x: Any) -> str:
+    return str(x.format)
+
+
+def _modules(x: Any) -> tuple[Any, Any]:
+    """(numpy-like module, scipy.sparse-like module) of a container."""
+    if is_cupy(x):
+        import cupy
+        import cupyx.scipy.sparse as sparse
+
+        return cupy, sparse
+    import scipy.sparse as sparse
+
+    return np, sparse
+
+
+def check_container(x: Any, op: str, name: str = "X") -> None:
+    """TypeError with advice unless ``x`` is a dense 2-D array or a CSR/CSC matrix, on the host or in CuPy."""
+    if x is None:
+        raise ValueError(f"{op}: {name} is None")
+    module = type(x).__module__.partition(".")[0]
+    if module == "dask":
+        raise TypeError(f"{op}: {name} is a Dask array; compute it first: adata.X = adata.X.compute()")
+    if module == "h5py" or type(x).__name__.endswith("Dataset"):
+        raise TypeError(f"{op}: {name} is on disk (backed); load it first: adata = adata.to_memory()")
+    if hasattr(x, "indptr") or hasattr(x, "tocsr"):
+        if getattr(x, "format", None) not in ("csr", "csc"):
+            raise TypeError(f"{op}: {name} is sparse {x.format!r}; convert it with {name} = {name}.tocsr()")
+        return
+    if isinstance(x, np.ndarray) or is_cupy(x):
+        if isinstance(x, np.matrix):
+            raise TypeError(f"{op}: {name} is a numpy.matrix; convert it with numpy.asarray({name})")
+        if x.ndim != 2:
+            raise ValueError(f"{op}: {name} has {x.ndim} dimensions, expected 2 (cells x genes)")
+        return
+    raise TypeError(
+        f"{op}: {name} is a {type(x).__module__}.{type(x).__qualname__}; "
+        "expected a NumPy or CuPy array or a CSR/CSC matrix: convert it with numpy.asarray or scipy.sparse.csr_matrix"
+    )
+
+
+def _float_dtype(values: Any, int_dtype: str, op: str) -> str:
+    """The float type that a values array is computed in. Integers over 2**24 are not exact in float32."""
+    name = str(values.dtype)
+    if name in _FLOATS:
+        return name
+    kind = values.dtype.kind
+    if kind not in "iubf":
+        raise TypeError(f"{op}: values of dtype {name}; expected float32, float64, an integer type or bool")
+    if name == "float16":
+        return "float32"
+    if kind == "f":
+        return "float64"
+    if int_dtype == "float32" and kind in "iu" and values.size and int(abs(values).max()) > 2**24:
+        logger.info("%s: integers over 2**24 are not exact in float32: computing in float64", op)
+        return "float64"
+    return int_dtype
+
+
+def _writeable(x: Any) -> bool:
+    return bool(getattr(x.flags, "writeable", True))  # CuPy arrays always are
+
+
+class Packed:
+    """A matrix as the C++ side takes it (``arg``), and the way back (``result``)."""
+
+    def __init__(self, arg: Any, matrix: Any, restore: Any) -> None:
+        self.arg = arg
+        self.matrix = matrix
+        self._restore = restore
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return tuple(self.matrix.shape)
+
+    @property
+    def dtype(self) -> Any:
+        return self.matrix.dtype
+
+    def result(self) -> Any:
+        """The matrix in the caller's format (CSC stays CSC) after an operation changed ``arg`` in place."""
+        return self._restore(self.matrix)
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def _csr_arg(x: Any, op: str) -> tuple[Any, Any, Any, int]:
+    xp, _ = _modules(x)
+    if x.shape[0] > _INT32_MAX or x.shape[1] > _INT32_MAX:
+        raise ValueError(f"{op}: shape {x.shape} is past 2**31 - 1 rows or columns")
+    indptr, indices = x.indptr, x.indices
+    # One widening of the row offsets or one narrowing of the column indices; values are never touched.
+    return (
+        xp.ascontiguousarray(indptr, dtype=np.int64),
+        xp.ascontiguousarray(indices, dtype=np.int32),
+        xp.ascontiguousarray(x.data),
+        int(x.shape[1]),
+    )
+
+
+def pack(x: Any, op: str, *, name: str = "X", mutable: bool = False, int_dtype: str = "float32") -> Packed:
+    """Cells x genes for an operation that works along rows.
+
+    mutable
+        The operation changes the values in place: the caller's own buffer where that is a float matrix in the right
+        layout (scanpy does the same), else a converted copy; ``result()`` is then what belongs into the slot.
+    int_dtype
+        What integers become.
+    """
+    check_container(x, op, name)
+    xp, sparse = _modules(x)
+    restore = _same
+    if is_sparse(x):
+        dtype = _float_dtype(x.data, int_dtype, op)
+        if sparse_format(x) == "csc":
+            logger.info("%s: %s is CSC: converted to CSR for this operation", op, name)
+            is_array = type(x).__name__.endswith("_array")
+            x = x.tocsr()
+            if mutable:
+                restore = (lambda m: m.tocsc()) if not is_array else (lambda m: type(m.tocsc())(m))
+        elif mutable and not _writeable(x.data):
+            x = x.copy()
+        if not x.has_canonical_format:
+            logger.info("%s: %s has unsorted or duplicate indices: working on a canonical copy", op, name)
+            x = x.copy()
+            x.sum_duplicates()
+        if str(x.dtype) != dtype:
+            logger.info("%s: %s is %s: computed as %s", op, name, x.dtype, dtype)
+            x = x.astype(dtype)
+        if mutable and not x.data.flags.c_contiguous:
+            x = x.copy()
+        return Packed(_csr_arg(x, op), x, restore)
+    dtype = _float_dtype(x, int_dtype, op)
+    if str(x.dtype) != dtype:
+        logger.info("%s: %s is %s: computed as %s", op, name, x.dtype, dtype)
+    dense = xp.ascontiguousarray(x, dtype=dtype)
+    if type(dense) is not xp.ndarray:  # AnnData's ArrayView and other subclasses
+        dense = dense.view(xp.ndarray)
+    if mutable and not _writeable(dense):
+        dense = dense.copy()
+    return Packed(dense, dense, restore)

@@ -1,0 +1,3 @@
+"""Getting data out."""
+
+__all__: list[str] = []

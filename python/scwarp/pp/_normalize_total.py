@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._context import is_cupy, make_context
+from .._matrix import pack
+from .._settings import logger
+from .._slots import check_copy_inplace, get_matrix, make_actual, require_anndata, set_matrix
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_OP = "pp.normalize_total"
+
+
+def normalize_total(
+    adata: AnnData,
+    *,
+    target_sum: float | None = None,
+    exclude_highly_expressed: bool = False,
+    max_fraction: float = 0.05,
+    key_added: str | None = None,
+    layer: str | None = None,
+    obsm: str | None = None,
+    inplace: bool = True,
+    copy: bool = False,
+    device: str | None = None,
+) -> AnnData | dict[str, Any] | None:
+    """Scale every cell to the same total: ``x_ij * target_sum / c_i``.
+
+    Parameters
+    ----------
+    adata
+        ``X`` (or ``layer``/``obsm``): cells x genes, dense, CSR or CSC, float or integer (integers become float32), on
+        the host or in CuPy. Float matrices are scaled in their own buffer.
+    target_sum
+        Total per cell afterwards; ``None``: the median of the positive ``c_i``.
+    exclude_highly_expressed
+        Leave genes with more than ``max_fraction`` of the counts of any one cell out of ``c_i``.
+    max_fraction
+        In [0, 1].
+    key_added
+        Column of ``obs`` for the factor ``c_i / target_sum`` (float64).
+    inplace
+        ``False``: return ``{"X": matrix, "norm_factor": c_i / target_sum}`` and leave ``adata`` alone.
+    copy
+        Return a changed copy.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
+
+    Notes
+    -----
+    Cells without counts stay as they are. Same bits on CPU and CUDA, for any number of threads (tier A).
+    """
+    check_copy_inplace(_OP, copy, inplace)
+    require_anndata(adata, _OP)
+    if copy:
+        adata = adata.copy()
+    source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
+    ctx = make_context(source, op=_OP, device=device)
+    if inplace:
+        if adata.is_view:
+            make_actual(adata, _OP)
+            source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
+    else:
+        source = source.copy()
+    packed = pack(source, _OP, mutable=True)
+    counts, target, n_empty, _ = _core.pp.normalize_total(
+        ctx, packed.arg, target_sum, exclude_highly_expressed, max_fraction
+    )
+    if n_empty:
+        logger.warning("%s: %d cells have no counts and stay as they are", _OP, n_empty)
+    factor = counts / target
+    if not inplace:
+        return {"X": packed.result(), "norm_factor": factor}
+    set_matrix(adata, packed.result(), layer=layer, obsm=obsm)
+    if key_added is not None:
+        adata.obs[key_added] = factor.get() if is_cupy(factor) else np.asarray(factor)
+    return adata if copy else None

@@ -1,0 +1,3 @@
+"""Tools."""
+
+__all__: list[str] = []

@@ -1,0 +1,233 @@
+#include "bind.hpp"
+
+#include <csignal>
+#include <unistd.h>
+
+#include <mutex>
+
+namespace scw::python {
+namespace {
+
+class PyLog final : public LogSink {
+ public:
+  explicit PyLog(nb::object f) : f_(std::move(f)) {}
+  ~PyLog() override {
+    const nb::gil_scoped_acquire gil;
+    f_.reset();
+  }
+  void log(LogLevel level, std::string_view message) override {
+    const nb::gil_scoped_acquire gil;
+    f_(static_cast<int>(level), std::string(message));
+  }
+
+ private:
+  nb::object f_;
+};
+
+class PyProgress final : public Progress {
+ public:
+  explicit PyProgress(nb::object f) : f_(std::move(f)) {}
+  ~PyProgress() override {
+    const nb::gil_scoped_acquire gil;
+    f_.reset();
+  }
+  void update(std::string_view step, std::int64_t done, std::int64_t total) override {
+    const nb::gil_scoped_acquire gil;
+    f_(std::string(step), done, total);
+  }
+
+ private:
+  nb::object f_;
+};
+
+std::atomic<std::atomic<bool>*> g_cancel{nullptr};
+struct sigaction g_previous {};
+
+void on_interrupt(int signal) {
+  if (auto* flag = g_cancel.load()) flag->store(true);
+  // Python's handler records the signal; KeyboardInterrupt is raised once the call has unwound.
+  if ((g_previous.sa_flags & SA_SIGINFO) == 0 && g_previous.sa_handler != SIG_DFL && g_previous.sa_handler != SIG_IGN)
+    g_previous.sa_handler(signal);
+}
+
+template <class T>
+constexpr const char* type_name() {
+  if constexpr (std::is_same_v<T, float>) return "float32";
+  if constexpr (std::is_same_v<T, double>) return "float64";
+  if constexpr (std::is_same_v<T, std::int32_t>) return "int32";
+  if constexpr (std::is_same_v<T, std::int64_t>) return "int64";
+  if constexpr (std::is_same_v<T, std::uint8_t>) return "uint8";
+  return "?";
+}
+
+Device device_of(const nb::ndarray<nb::ro>& a) {
+  const int type = a.device_type();
+  if (type == nb::device::cpu::value) return {};
+  if (type == nb::device::cuda::value || type == nb::device::cuda_managed::value)
+    return {DeviceType::cuda, a.device_id()};
+  throw nb::type_error("arrays must be in host or CUDA memory");
+}
+
+/// Any array, read-only or not; type, extent and device are checked by the caller.
+nb::ndarray<nb::ro> import_array(const PyContext& py, nb::handle h, const char* name) {
+  nb::ndarray<nb::ro> a;
+  if (!nb::try_cast(h, a)) throw nb::type_error((std::string(name) + ": expected a NumPy or CuPy array").c_str());
+  const Device d = device_of(a);
+  if (!(d == py.context.device))
+    throw DeviceMismatch(std::string(name) + ": the array is on " + to_string(d) + ", the operation runs on " +
+                         to_string(py.context.device));
+  return a;
+}
+
+void require_contiguous(const nb::ndarray<nb::ro>& a, std::size_t ndim, const char* name) {
+  if (a.ndim() != ndim)
+    throw ShapeMismatch(std::string(name) + ": got " + std::to_string(a.ndim()) + " dimensions, expected " +
+                        std::to_string(ndim));
+  std::int64_t expected = 1;
+  for (std::size_t k = ndim; k-- > 0;) {
+    if (a.shape(k) > 1 && a.stride(k) != expected)
+      throw nb::type_error((std::string(name) + ": the array must be C-contiguous").c_str());
+    expected *= static_cast<std::int64_t>(a.shape(k));
+  }
+}
+
+template <class T>
+void require_type(const nb::ndarray<nb::ro>& a, const char* name) {
+  if (a.dtype() != nb::dtype<T>())
+    throw nb::type_error((std::string(name) + ": expected an array of " + type_name<T>()).c_str());
+}
+
+void require_writable(nb::handle h, const char* name) {
+  if (nb::hasattr(h, "flags") && nb::hasattr(h.attr("flags"), "writeable") &&
+      !nb::cast<bool>(h.attr("flags").attr("writeable")))
+    throw nb::type_error((std::string(name) + ": the array is read-only").c_str());
+}
+
+template <class T>
+Span<T> span_of(const PyContext& py, nb::handle h, const char* name) {
+  const auto a = import_array(py, h, name);
+  require_contiguous(a, 1, name);
+  require_type<std::remove_const_t<T>>(a, name);
+  // The caller of the Python function keeps the array alive for the length of the call.
+  return {const_cast<T*>(static_cast<const T*>(a.data())), static_cast<std::int64_t>(a.shape(0))};
+}
+
+template <class Any, template <class> class Constness>
+Any any_matrix(const PyContext& py, nb::handle packed) {
+  using F = typename Constness<float>::type;
+  using D = typename Constness<double>::type;
+  if (nb::isinstance<nb::tuple>(packed)) {
+    const auto parts = nb::cast<nb::tuple>(packed);
+    const auto indptr = span_of<const std::int64_t>(py, parts[0], "indptr");
+    const auto indices = span_of<const std::int32_t>(py, parts[1], "indices");
+    const auto n_cols = nb::cast<std::int32_t>(parts[3]);
+    const auto data = import_array(py, parts[2], "data");
+    if (indptr.size < 1) throw ShapeMismatch("indptr: got no entry, expected n_rows + 1");
+    const std::int64_t n_rows = indptr.size - 1;
+    const auto check = [&](std::int64_t n) {
+      if (n != indices.size)
+        throw ShapeMismatch("data has " + std::to_string(n) + " entries, indices " + std::to_string(indices.size));
+    };
+    if (data.dtype() == nb::dtype<float>()) {
+      const auto values = span_of<F>(py, parts[2], "data");
+      check(values.size);
+      return CsrView<F>(n_rows, n_cols, indptr, indices, values);
+    }
+    const auto values = span_of<D>(py, parts[2], "data");
+    check(values.size);
+    return CsrView<D>(n_rows, n_cols, indptr, indices, values);
+  }
+  const auto a = import_array(py, packed, "X");
+  require_contiguous(a, 2, "X");
+  const auto rows = static_cast<std::int64_t>(a.shape(0)), cols = static_cast<std::int64_t>(a.shape(1));
+  if (a.dtype() == nb::dtype<float>())
+    return MatrixView<F>(const_cast<F*>(static_cast<const F*>(a.data())), rows, cols);
+  require_type<double>(a, "X");
+  return MatrixView<D>(const_cast<D*>(static_cast<const D*>(a.data())), rows, cols);
+}
+
+}  // namespace
+
+template <class T>
+Span<const T> vector_arg(const PyContext& py, nb::handle h, const char* name) {
+  return span_of<const T>(py, h, name);
+}
+template <class T>
+Span<T> mutable_vector_arg(const PyContext& py, nb::handle h, const char* name) {
+  require_writable(h, name);
+  return span_of<T>(py, h, name);
+}
+template <class T>
+MatrixView<const T> matrix2d_arg(const PyContext& py, nb::handle h, const char* name) {
+  const auto a = import_array(py, h, name);
+  require_contiguous(a, 2, name);
+  require_type<T>(a, name);
+  return {static_cast<const T*>(a.data()), static_cast<std::int64_t>(a.shape(0)),
+          static_cast<std::int64_t>(a.shape(1))};
+}
+
+#define SCW_INSTANTIATE(T)                                                           \
+  template Span<const T> vector_arg<T>(const PyContext&, nb::handle, const char*);   \
+  template Span<T> mutable_vector_arg<T>(const PyContext&, nb::handle, const char*); \
+  template MatrixView<const T> matrix2d_arg<T>(const PyContext&, nb::handle, const char*);
+SCW_INSTANTIATE(float)
+SCW_INSTANTIATE(double)
+SCW_INSTANTIATE(std::int32_t)
+SCW_INSTANTIATE(std::int64_t)
+SCW_INSTANTIATE(std::uint8_t)
+#undef SCW_INSTANTIATE
+
+AnyMatrixView matrix_arg(const PyContext& py, nb::handle packed) {
+  return any_matrix<AnyMatrixView, std::add_const>(py, packed);
+}
+
+AnyMutableMatrixView mutable_matrix_arg(const PyContext& py, nb::handle packed) {
+  require_writable(nb::isinstance<nb::tuple>(packed) ? nb::handle(nb::cast<nb::tuple>(packed)[2]) : packed, "X");
+  return any_matrix<AnyMutableMatrixView, std::type_identity>(py, packed);
+}
+
+namespace detail {
+
+nb::object wrap(void* data, std::vector<std::size_t> shape, nb::dlpack::dtype dtype, Device device, nb::capsule owner) {
+  if (device.type == DeviceType::cpu)
+    return nb::cast(nb::ndarray<nb::numpy>(data, shape.size(), shape.data(), owner, nullptr, dtype));
+  return nb::cast(nb::ndarray<nb::cupy>(data, shape.size(), shape.data(), owner, nullptr, dtype,
+                                        nb::device::cuda::value, device.id));
+}
+
+}  // namespace detail
+
+PyContext::PyContext(const std::string& device, int n_threads, std::uint64_t seed, std::uintptr_t stream,
+                     nb::object log, nb::object progress)
+    : context(Context::on(parse_device(device), n_threads)) {
+  context.stream.handle = reinterpret_cast<void*>(stream);
+  context.rng = {seed, 0};
+  context.cancelled = &cancelled_;
+  if (!log.is_none()) {
+    log_ = std::make_unique<PyLog>(std::move(log));
+    context.log = log_.get();
+  }
+  if (!progress.is_none()) {
+    progress_ = std::make_unique<PyProgress>(std::move(progress));
+    context.progress = progress_.get();
+  }
+}
+
+InterruptScope::InterruptScope(PyContext& py) {
+  std::atomic<bool>* none = nullptr;
+  if (getpid() != gettid() || !g_cancel.compare_exchange_strong(none, &py.cancelled_)) return;
+  active_ = true;
+  struct sigaction action {};
+  action.sa_handler = &on_interrupt;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, nullptr, &g_previous);
+  sigaction(SIGINT, &action, nullptr);
+}
+
+InterruptScope::~InterruptScope() {
+  if (!active_) return;
+  sigaction(SIGINT, &g_previous, nullptr);
+  g_cancel = nullptr;
+}
+
+}  // namespace scw::python
