@@ -25,16 +25,12 @@ def sparse_format(x: Any) -> str:
     return str(x.format)
 
 
-def _modules(x: Any) -> tuple[Any, Any]:
-    """(numpy-like module, scipy.sparse-like module) of a container."""
+def _array_module(x: Any) -> Any:
     if is_cupy(x):
         import cupy
-        import cupyx.scipy.sparse as sparse
 
-        return cupy, sparse
-    import scipy.sparse as sparse
-
-    return np, sparse
+        return cupy
+    return np
 
 
 def check_container(x: Any, op: str, name: str = "X") -> None:
@@ -105,12 +101,16 @@ class Packed:
         return self._restore(self.matrix)
 
 
-def _same(x: Any) -> Any:
-    return x
+def _same(matrix: Any) -> Any:
+    return matrix
+
+
+def _to_csc(matrix: Any) -> Any:
+    return matrix.tocsc()
 
 
 def _csr_arg(x: Any, op: str) -> tuple[Any, Any, Any, int]:
-    xp, _ = _modules(x)
+    xp = _array_module(x)
     if x.shape[0] > _INT32_MAX or x.shape[1] > _INT32_MAX:
         raise ValueError(f"{op}: shape {x.shape} is past 2**31 - 1 rows or columns")
     indptr, indices = x.indptr, x.indices
@@ -133,16 +133,14 @@ def pack(x: Any, op: str, *, name: str = "X", mutable: bool = False, int_dtype: 
         What integers become.
     """
     check_container(x, op, name)
-    xp, sparse = _modules(x)
+    xp = _array_module(x)
     restore = _same
     if is_sparse(x):
         dtype = _float_dtype(x.data, int_dtype, op)
         if sparse_format(x) == "csc":
             logger.info("%s: %s is CSC: converted to CSR for this operation", op, name)
-            is_array = type(x).__name__.endswith("_array")
             x = x.tocsr()
-            if mutable:
-                restore = (lambda m: m.tocsc()) if not is_array else (lambda m: type(m.tocsc())(m))
+            restore = _to_csc
         elif mutable and not _writeable(x.data):
             x = x.copy()
         if not x.has_canonical_format:

@@ -83,6 +83,7 @@ void require_contiguous(const nb::ndarray<nb::ro>& a, std::size_t ndim, const ch
   if (a.ndim() != ndim)
     throw ShapeMismatch(std::string(name) + ": got " + std::to_string(a.ndim()) + " dimensions, expected " +
                         std::to_string(ndim));
+  if (a.size() == 0) return;  // strides of an empty array mean nothing
   std::int64_t expected = 1;
   for (std::size_t k = ndim; k-- > 0;) {
     if (a.shape(k) > 1 && a.stride(k) != expected)

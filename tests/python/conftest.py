@@ -1,4 +1,4 @@
-"""Shared fixtures. Tests that need ../shared/data skip visibly when it is not there (SCWARP_SHARED names it elsewhere)."""
+"""Shared fixtures. Tests that need ../shared/data skip visibly without it (SCWARP_SHARED names it elsewhere)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,16 @@
 """Preprocessing."""
 
+from ._calculate_qc_metrics import calculate_qc_metrics
+from ._filter import filter_cells, filter_genes, filter_highly_variable, flag_gene_family
 from ._log1p import log1p
 from ._normalize_total import normalize_total
 
-__all__ = ["log1p", "normalize_total"]
+__all__ = [
+    "calculate_qc_metrics",
+    "filter_cells",
+    "filter_genes",
+    "filter_highly_variable",
+    "flag_gene_family",
+    "log1p",
+    "normalize_total",
+]

@@ -1,0 +1,20 @@
+// Kind: driver (CPU). Determinism tier A.
+#pragma once
+
+#include <cstdint>
+#include <variant>
+
+#include "scwarp/core/array.hpp"
+#include "scwarp/core/context.hpp"
+#include "scwarp/core/views.hpp"
+
+namespace scw::pp {
+
+using AnyMatrix = std::variant<Csr<float>, Csr<double>, Matrix<float>, Matrix<double>>;
+
+/// The cells with keep_cells[i] != 0 and the genes with keep_genes[j] != 0, in order; an empty mask keeps everything.
+/// Throws ShapeMismatch for a mask of another length. Memory: the result + 8 bytes a cell + 12 bytes a gene.
+SCW_API AnyMatrix subset(const Context& ctx, const AnyMatrixView& x, Span<const std::uint8_t> keep_cells,
+                         Span<const std::uint8_t> keep_genes);
+
+}  // namespace scw::pp

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._context import make_context
+from .._matrix import is_sparse, pack
+from .._slots import get_matrix, require_anndata
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+_OP = "pp.calculate_qc_metrics"
+
+
+def calculate_qc_metrics(
+    adata: AnnData,
+    *,
+    expr_type: str = "counts",
+    var_type: str = "genes",
+    qc_vars: Collection[str] | str | None = (),
+    percent_top: Collection[int] | None = (50, 100, 200, 500),
+    layer: str | None = None,
+    use_raw: bool = False,
+    inplace: bool = False,
+    log1p: bool = True,
+    parallel: bool | None = None,
+    device: str | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Quality-control metrics per cell and per gene.
+
+    Parameters
+    ----------
+    adata
+        Counts in ``X``, ``layer`` or ``raw``.
+    expr_type, var_type
+        Words in the column names.
+    qc_vars
+        Boolean columns of ``var`` (gene families such as ``"mt"``): their total and percentage per cell.
+    percent_top
+        For each N, the percentage of counts in the N largest genes of a cell; ``None`` or empty: none.
+    inplace
+        Add the columns to ``obs`` and ``var`` instead of returning two frames.
+    log1p
+        Add ``log1p_`` columns.
+    parallel
+        Accepted for scanpy's sake; see ``settings.n_threads``.
+
+    Returns
+    -------
+    ``(obs frame, var frame)``, or ``None`` with ``inplace=True``. Columns as in scanpy: ``n_genes_by_counts`` (int32),
+    ``total_counts`` (dtype of the matrix), ``pct_counts_in_top_50_genes``, ``total_counts_mt``, ``pct_counts_mt``;
+    ``n_cells_by_counts``, ``mean_counts``, ``pct_dropout_by_counts``, ``total_counts``. Explicit zeros are not counted.
+    """
+    import pandas as pd
+
+    require_anndata(adata, _OP)
+    if use_raw and layer is not None:
+        raise ValueError(f"{_OP}: give use_raw or layer, not both")
+    if use_raw and adata.raw is None:
+        raise ValueError(f"{_OP}: use_raw=True, but there is no raw")
+    source: Any = adata.raw.X if use_raw else get_matrix(adata, _OP, layer=layer)
+    var = adata.raw.var if use_raw else adata.var
+    families = [qc_vars] if isinstance(qc_vars, str) else list(qc_vars or ())
+    flags = []
+    for q in families:
+        if q not in var.columns:
+            raise KeyError(f"{_OP}: qc_vars: no column {q!r} in var (there are: {list(var.columns)})")
+        flags.append(np.ascontiguousarray(var[q].to_numpy().astype(bool)).view(np.uint8))
+    tops = sorted(int(n) for n in (percent_top or ()))
+    if tops and (tops[0] < 1 or tops[-1] > source.shape[1]):
+        raise IndexError(f"{_OP}: percent_top must be from 1 to the number of genes, {source.shape[1]} (got {tops})")
+    ctx = make_context(source, op=_OP, device=device)
+    x = pack(source, _OP)
+    n_genes, total, family_total, pct_top, n_cells, gene_total = _core.pp.calculate_qc_metrics(ctx, x.arg, flags, tops)
+
+    sum_type = source.dtype if source.dtype.kind == "f" or not is_sparse(source) else np.dtype(np.int64)
+    if source.dtype.kind in "iub":
+        sum_type = np.dtype(np.uint64 if source.dtype.kind == "u" else np.int64)
+    e, v = expr_type, var_type
+    obs: dict[str, Any] = {f"n_{v}_by_{e}": n_genes}
+    if log1p:
+        obs[f"log1p_n_{v}_by_{e}"] = np.log1p(n_genes)
+    obs[f"total_{e}"] = total.astype(sum_type)
+    if log1p:
+        obs[f"log1p_total_{e}"] = np.log1p(obs[f"total_{e}"])
+    for n, pct in zip(tops, pct_top, strict=True):
+        obs[f"pct_{e}_in_top_{n}_{v}"] = pct
+    for q, t in zip(families, family_total, strict=True):
+        obs[f"total_{e}_{q}"] = t.astype(sum_type)
+        if log1p:
+            obs[f"log1p_total_{e}_{q}"] = np.log1p(obs[f"total_{e}_{q}"])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            obs[f"pct_{e}_{q}"] = obs[f"total_{e}_{q}"] / obs[f"total_{e}"] * 100
+    genes: dict[str, Any] = {f"n_cells_by_{e}": n_cells}
+    mean_type = np.float32 if source.dtype == np.float32 else np.float64
+    with np.errstate(divide="ignore", invalid="ignore"):
+        genes[f"mean_{e}"] = (gene_total / x.shape[0]).astype(mean_type)
+        if log1p:
+            genes[f"log1p_mean_{e}"] = np.log1p(genes[f"mean_{e}"])
+        genes[f"pct_dropout_by_{e}"] = (1 - n_cells / x.shape[0]) * 100
+    genes[f"total_{e}"] = gene_total.astype(sum_type)
+    if log1p:
+        genes[f"log1p_total_{e}"] = np.log1p(genes[f"total_{e}"])
+
+    if not inplace:
+        return pd.DataFrame(obs, index=adata.obs_names), pd.DataFrame(genes, index=var.index)
+    target = adata.raw.var if use_raw else adata.var
+    for name, values in obs.items():
+        adata.obs[name] = values
+    for name, values in genes.items():
+        target[name] = values
+    return None

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._context import make_context
+from .._matrix import pack
+from .._settings import logger
+from .._slots import is_anndata, make_actual, require_anndata
+from .._subset import subset_inplace
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def _one_threshold(op: str, thresholds: dict[str, float | None]) -> str:
+    given = [name for name, value in thresholds.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"{op}: give exactly one of {', '.join(thresholds)} (got {', '.join(given) or 'none'})")
+    return given[0]
+
+
+def _numbers(op: str, counts: Any, x: Any, name: str, device: str | None) -> Any:
+    ctx = make_context(x, op=op, device=device)
+    total, n_positive = counts(ctx, pack(x, op).arg)
+    if not name.endswith("_counts"):
+        return n_positive.astype(np.int64)
+    return total.astype(x.dtype if x.dtype.kind == "f" else np.int64)
+
+
+def _keep(number: Any, name: str, threshold: float) -> Any:
+    return number >= threshold if name.startswith("min_") else number <= threshold
+
+
+def filter_cells(
+    data: AnnData | Any,
+    *,
+    min_counts: float | None = None,
+    min_genes: int | None = None,
+    max_counts: float | None = None,
+    max_genes: int | None = None,
+    inplace: bool = True,
+    copy: bool = False,
+    verbose: bool = True,
+    device: str | None = None,
+) -> AnnData | tuple[Any, Any] | None:
+    """Keep the cells with at least or at most so many counts or expressed genes (``x > 0``).
+
+    Exactly one threshold per call. With an AnnData and ``inplace=True`` writes ``obs["n_counts"]`` or
+    ``obs["n_genes"]`` and subsets; otherwise returns ``(keep: bool[n_obs], number: array[n_obs])``. A bare matrix
+    always gives the tuple. ``copy=True`` returns a filtered copy.
+    """
+    op = "pp.filter_cells"
+    thresholds = {
+        "min_counts": min_counts,
+        "min_genes": min_genes,
+        "max_counts": max_counts,
+        "max_genes": max_genes,
+    }
+    name = _one_threshold(op, thresholds)
+    if is_anndata(data) and copy:
+        data = data.copy()
+    x = data.X if is_anndata(data) else data
+    number = _numbers(op, _core.pp.cell_counts, x, name, device)
+    keep = _keep(number, name, thresholds[name])  # type: ignore[arg-type]
+    if not is_anndata(data) or not inplace:
+        return keep, number
+    if verbose and not keep.all():
+        logger.info("%s: dropped %d cells that have %s", op, int((~keep).sum()), _reason(name, thresholds[name]))
+    make_actual(data, op)
+    data.obs["n_counts" if name.endswith("counts") else "n_genes"] = number
+    subset_inplace(data, op, cells=keep)
+    return data if copy else None
+
+
+def filter_genes(
+    data: AnnData | Any,
+    *,
+    min_counts: float | None = None,
+    min_cells: int | None = None,
+    max_counts: float | None = None,
+    max_cells: int | None = None,
+    inplace: bool = True,
+    copy: bool = False,
+    verbose: bool = True,
+    device: str | None = None,
+) -> AnnData | tuple[Any, Any] | None:
+    """Keep the genes with at least or at most so many counts or cells that express them (``x > 0``).
+
+    Exactly one threshold per call. With an AnnData and ``inplace=True`` writes ``var["n_counts"]`` or
+    ``var["n_cells"]`` and subsets; otherwise returns ``(keep: bool[n_vars], number: array[n_vars])``.
+    """
+    op = "pp.filter_genes"
+    thresholds = {
+        "min_counts": min_counts,
+        "min_cells": min_cells,
+        "max_counts": max_counts,
+        "max_cells": max_cells,
+    }
+    name = _one_threshold(op, thresholds)
+    if is_anndata(data) and copy:
+        data = data.copy()
+    x = data.X if is_anndata(data) else data
+    number = _numbers(op, _core.pp.gene_counts, x, name, device)
+    keep = _keep(number, name, thresholds[name])  # type: ignore[arg-type]
+    if not is_anndata(data) or not inplace:
+        return keep, number
+    if verbose and not keep.all():
+        logger.info("%s: dropped %d genes that have %s", op, int((~keep).sum()), _reason(name, thresholds[name]))
+    make_actual(data, op)
+    data.var["n_counts" if name.endswith("counts") else "n_cells"] = number
+    subset_inplace(data, op, genes=keep)
+    return data if copy else None
+
+
+def _reason(name: str, threshold: float | None) -> str:
+    bound, what = name.split("_")
+    return f"{'less' if bound == 'min' else 'more'} than {threshold} {what}"
+
+
+def filter_highly_variable(adata: AnnData) -> None:
+    """Subset the genes in place to ``var["highly_variable"]``; without that column, a warning and nothing else."""
+    op = "pp.filter_highly_variable"
+    require_anndata(adata, op)
+    if "highly_variable" not in adata.var.columns:
+        logger.warning("%s: no column 'highly_variable' in var: run pp.highly_variable_genes first", op)
+        return
+    make_actual(adata, op)
+    subset_inplace(adata, op, genes=adata.var["highly_variable"].to_numpy().astype(bool))
+
+
+def flag_gene_family(
+    adata: AnnData,
+    *,
+    gene_family_name: str,
+    gene_family_prefix: str | None = None,
+    gene_list: list[str] | None = None,
+) -> None:
+    """Write ``var[gene_family_name]``: names that start with a prefix (case-sensitive), or are in a list.
+
+    With both, the list decides.
+    """
+    op = "pp.flag_gene_family"
+    require_anndata(adata, op)
+    if gene_family_prefix is None and gene_list is None:
+        raise ValueError(f"{op}: give gene_family_prefix or gene_list")
+    if gene_list is not None:
+        flags = adata.var_names.isin(gene_list)
+    else:
+        flags = adata.var_names.str.startswith(gene_family_prefix)
+    adata.var[gene_family_name] = np.asarray(flags, dtype=bool)
