@@ -1,3 +1,5 @@
 """Tools."""
 
-__all__: list[str] = []
+from ._leiden import leiden
+
+__all__ = ["leiden"]

@@ -1,0 +1,586 @@
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "core/check.hpp"
+#include "core/parallel.hpp"
+#include "math/elementary.hpp"
+#include "math/philox.hpp"
+#include "tl/leiden/graph.hpp"
+#include "tl/leiden/kernel.hpp"
+
+namespace scw::tl::cpu {
+namespace {
+
+using Wide = __int128;
+
+constexpr std::uint64_t kRngTag = 0x4C656964656Eull;  // "Leiden"
+constexpr std::int64_t kEvaluateGrain = 256;          // vertices of one colour evaluated by one call
+constexpr std::int64_t kParallelActive = 768;         // fewer active vertices of a colour are moved one by one
+constexpr std::int64_t kRowGrain = 4096;
+
+/// The quality in integers. With a = 2W 2^s and g = round(resolution 2^s), the quality of a clustering is
+/// sum over clusters of (a e_c - g K_c^2) up to a constant factor: e_c = weight inside, K_c = strength. Factors stay
+/// below 2^63 and products below 2^105 because W2 <= 2^41 and g, 2^s <= 2^21.
+struct Quality {
+  std::int64_t a, g;
+  double unit;  // quality gain in edge weights = unit * integer gain
+
+  Quality(double resolution, std::int64_t total, double scale) {
+    int s = 21;
+    while (s > 0 && std::ldexp(resolution, s) > 0x1p21) --s;
+    g = std::llround(std::ldexp(resolution, s));
+    a = std::max<std::int64_t>(1, total) << s;
+    unit = 1.0 / (static_cast<double>(a) * scale);
+  }
+  /// Of vertices with strength k and weight w to a cluster of strength K (themselves not counted) being in it.
+  Wide score(std::int64_t w, std::int64_t k, std::int64_t K) const { return Wide{a} * w - Wide{g * k} * K; }
+};
+
+/// One level of the hierarchy. Rows lie at begin[v] to end[v] of edges, with room between them.
+template <class Edge>
+struct GraphView {
+  std::int64_t n;
+  const std::int64_t* begin;
+  const std::int64_t* end;
+  const Edge* edges;
+  const std::int64_t* strength;
+  Span<const std::int64_t> classes;  // offsets of sets of vertices without edges among them; empty: not known
+};
+
+struct Scratch {
+  Array<std::int64_t> sum;  // [n] weight to each cluster, 0 between uses
+  std::vector<std::int32_t> touched;
+  std::vector<double> chance;
+  std::vector<std::int32_t> choice;
+};
+
+struct Proposal {
+  std::int32_t vertex, target;
+  std::int64_t weight_here, weight_there;
+};
+
+/// An aggregated graph, kept from pass to pass with its capacity.
+struct Level {
+  std::int64_t n = 0;
+  Array<std::int64_t> begin, end, strength;
+  Array<SumEdge> edges;
+  Array<std::int32_t> label;
+
+  GraphView<SumEdge> view() const { return {n, begin.data(), end.data(), edges.data(), strength.data(), {}}; }
+};
+
+template <class T>
+void reserve(const Context& ctx, Array<T>& array, std::int64_t n, const char* tag) {
+  if (array.size() >= n) return;
+  array = {};
+  array = Array<T>(ctx.workspace, n, tag);
+}
+
+class Run {
+ public:
+  Run(const Context& ctx, const IntegerGraph& graph, double resolution, const LeidenOptions& options)
+      : ctx_(ctx),
+        base_(graph),
+        quality_(resolution, graph.total, graph.scale),
+        theta_(options.theta),
+        key_(ctx.rng.fold(kRngTag)),
+        active_(ctx.workspace, graph.n, "leiden active vertices"),
+        cluster_strength_(ctx.workspace, graph.n, "leiden cluster strengths"),
+        refined_(ctx.workspace, graph.n, "leiden refinement"),
+        refined_strength_(ctx.workspace, graph.n, "leiden refinement strengths"),
+        refined_outside_(ctx.workspace, graph.n, "leiden refinement cuts"),
+        refined_size_(ctx.workspace, graph.n, "leiden refinement sizes"),
+        members_(ctx.workspace, graph.n, "leiden members"),
+        member_begin_(ctx.workspace, graph.n + 1, "leiden member offsets"),
+        map_(ctx.workspace, graph.n, "leiden map"),
+        node_(ctx.workspace, graph.n, "leiden hierarchy"),
+        label_(ctx.workspace, graph.n, "leiden labels"),
+        scratch_(static_cast<std::size_t>(std::max(1, ctx.n_threads))) {
+    for (Scratch& s : scratch_) {
+      s.sum = Array<std::int64_t>(ctx.workspace, graph.n, "leiden sums");
+      std::fill(s.sum.begin(), s.sum.end(), std::int64_t{0});
+    }
+    std::iota(label_.begin(), label_.end(), 0);
+  }
+
+  /// One pass over all levels; the number of moves.
+  std::int64_t pass() {
+    ++pass_;
+    const GraphView<BaseEdge> base{base_.n,
+                                   base_.offsets.data(),
+                                   base_.offsets.data() + 1,
+                                   base_.edges.data(),
+                                   base_.strength.data(),
+                                   base_.colour_begin.view()};
+    std::int64_t moves = move(base, label_.data());
+    std::int64_t clusters = number(label_.data(), base_.n);
+    if (clusters == base_.n) return moves;
+    std::iota(node_.begin(), node_.end(), 0);
+    std::size_t depth = 0;
+    std::int64_t n = coarsen(base, label_.data(), clusters, depth);
+    while (true) {
+      Level& level = levels_[depth];
+      if (n < 0) break;
+      for (std::int64_t v = 0; v < base_.n; ++v) node_[v] = map_[refined_[node_[v]]];
+      moves += move(level.view(), level.label.data());
+      clusters = number(level.label.data(), level.n);
+      for (std::int64_t v = 0; v < base_.n; ++v) label_[v] = level.label[node_[v]];
+      if (clusters == level.n) break;
+      n = coarsen(level.view(), level.label.data(), clusters, ++depth);
+    }
+    return moves;
+  }
+
+  /// Makes every connected part of a cluster a cluster; the quality does not fall.
+  void split_parts() {
+    // refined_ = part of each vertex; members_ = the queue of a breadth-first search.
+    std::fill(refined_.begin(), refined_.end(), -1);
+    std::int32_t parts = 0;
+    for (std::int64_t start = 0; start < base_.n; ++start) {
+      if (start % kRowGrain == 0) ctx_.check_cancelled("tl.leiden");
+      if (refined_[start] >= 0) continue;
+      std::int64_t head = 0, tail = 0;
+      members_[tail++] = static_cast<std::int32_t>(start);
+      refined_[start] = parts;
+      while (head < tail) {
+        const std::int32_t v = members_[head++];
+        for (std::int64_t e = base_.offsets[v]; e < base_.offsets[v + 1]; ++e) {
+          const std::int32_t u = base_.edges[e].to;
+          if (refined_[u] >= 0 || label_[u] != label_[v]) continue;
+          refined_[u] = parts;
+          members_[tail++] = u;
+        }
+      }
+      ++parts;
+    }
+    std::copy(refined_.begin(), refined_.end(), label_.begin());
+  }
+
+  /// Labels of the input's vertices, numbered by size, then smallest vertex; returns the sizes.
+  std::vector<std::int64_t> finish(Span<std::int32_t> out) {
+    split_parts();
+    struct Cluster {
+      std::int64_t size = 0;
+      std::int32_t first = 0, label = 0;
+    };
+    std::vector<Cluster> clusters;
+    for (std::int64_t v = 0; v < base_.n; ++v) out[base_.original[v]] = label_[v];
+    for (std::int64_t i = 0; i < base_.n; ++i) {
+      const auto c = static_cast<std::size_t>(out[i]);
+      if (c >= clusters.size()) clusters.resize(c + 1);
+      if (clusters[c].size++ == 0) clusters[c].first = static_cast<std::int32_t>(i);
+      clusters[c].label = out[i];
+    }
+    std::sort(clusters.begin(), clusters.end(), [](const Cluster& x, const Cluster& y) {
+      return x.size != y.size ? x.size > y.size : x.first < y.first;
+    });
+    std::vector<std::int64_t> sizes(clusters.size());
+    for (std::size_t r = 0; r < clusters.size(); ++r) {
+      map_[clusters[r].label] = static_cast<std::int32_t>(r);
+      sizes[r] = clusters[r].size;
+    }
+    for (std::int32_t& c : out) c = map_[c];
+    return sizes;
+  }
+
+ private:
+  /// The best cluster for v, -1 for a new one; ties to the present one, then to the smaller number.
+  template <class Edge>
+  Proposal evaluate(const GraphView<Edge>& graph, const std::int32_t* label, std::int64_t v, Scratch& scratch) const {
+    const std::int32_t here = label[v];
+    std::int64_t* const sum = scratch.sum.data();
+    auto& touched = scratch.touched;
+    touched.clear();
+    for (std::int64_t e = graph.begin[v]; e < graph.end[v]; ++e) {
+      const std::int32_t c = label[graph.edges[e].to];
+      if (sum[c] == 0) touched.push_back(c);
+      sum[c] += static_cast<std::int64_t>(graph.edges[e].weight);
+    }
+    const std::int64_t k = graph.strength[v];
+    const std::int64_t rest = cluster_strength_[here] - k;
+    Proposal best{static_cast<std::int32_t>(v), here, sum[here], sum[here]};
+    Wide best_score = quality_.score(sum[here], k, rest);
+    if (best_score < 0) {
+      best.target = -1;
+      best.weight_there = 0;
+      best_score = 0;
+    }
+    for (const std::int32_t c : touched) {
+      const std::int64_t w = sum[c];
+      sum[c] = 0;
+      if (c == here) continue;
+      const Wide score = quality_.score(w, k, cluster_strength_[c]);
+      if (score > best_score || (score == best_score && best.target != here && best.target != -1 && c < best.target)) {
+        best_score = score;
+        best.target = c;
+        best.weight_there = w;
+      }
+    }
+    return best;
+  }
+
+  /// Moves p.vertex if that still raises the quality, given that no neighbour moved since p was made.
+  template <class Edge>
+  bool commit(const GraphView<Edge>& graph, std::int32_t* label, Proposal& p) {
+    const std::int32_t here = label[p.vertex];
+    const std::int64_t k = graph.strength[p.vertex];
+    if (p.target < 0) {
+      if (quality_.score(p.weight_here, k, cluster_strength_[here] - k) >= 0) return false;
+      p.target = empty_.back();
+      empty_.pop_back();
+    } else {
+      const Wide gain = quality_.score(p.weight_there, k, cluster_strength_[p.target]) -
+                        quality_.score(p.weight_here, k, cluster_strength_[here] - k);
+      if (gain <= 0) return false;
+    }
+    cluster_strength_[here] -= k;
+    cluster_strength_[p.target] += k;
+    ++cluster_size_[p.target];
+    if (--cluster_size_[here] == 0) empty_.push_back(here);
+    label[p.vertex] = p.target;
+    return true;
+  }
+
+  /// Local moving: visits the vertices that are active, all at first and then the neighbours of those that moved, until
+  /// there are none. All vertices of a colour are evaluated at once: none has a neighbour among them, so their weights
+  /// to clusters stay right while they are moved one after the other, and the gain is checked again with the strengths
+  /// of that moment. So every move raises the quality, and the result does not depend on the threads.
+  template <class Edge>
+  std::int64_t move(const GraphView<Edge>& graph, std::int32_t* label) {
+    const std::int64_t n = graph.n;
+    std::fill_n(active_.data(), n, std::uint8_t{1});
+    std::fill_n(cluster_strength_.data(), n, std::int64_t{0});
+    cluster_size_.assign(static_cast<std::size_t>(n), 0);
+    for (std::int64_t v = 0; v < n; ++v) {
+      cluster_strength_[label[v]] += graph.strength[v];
+      ++cluster_size_[label[v]];
+    }
+    empty_.clear();
+    for (std::int64_t c = n - 1; c >= 0; --c)
+      if (cluster_size_[static_cast<std::size_t>(c)] == 0) empty_.push_back(static_cast<std::int32_t>(c));
+
+    const std::int64_t classes = graph.classes.empty() ? 1 : graph.classes.size - 1;
+    std::int64_t moves = 0;
+    bool any = true;
+    while (any) {
+      any = false;
+      for (std::int64_t c = 0; c < classes; ++c) {
+        ctx_.check_cancelled("tl.leiden");
+        const std::int64_t first = graph.classes.empty() ? 0 : graph.classes[c];
+        const std::int64_t last = graph.classes.empty() ? n : graph.classes[c + 1];
+        const std::int64_t moved = graph.classes.empty() ? move_in_order(graph, label, first, last, any)
+                                                         : move_class(graph, label, first, last, any);
+        moves += moved;
+      }
+    }
+    return moves;
+  }
+
+  template <class Edge>
+  std::int64_t move_in_order(const GraphView<Edge>& graph, std::int32_t* label, std::int64_t first, std::int64_t last,
+                             bool& any) {
+    std::int64_t moves = 0;
+    for (std::int64_t v = first; v < last; ++v) {
+      if (active_[v] == 0) continue;
+      active_[v] = 0;
+      Proposal p = evaluate(graph, label, v, scratch_[0]);
+      if (p.target == label[v] || !commit(graph, label, p)) continue;
+      ++moves;
+      any = true;
+      wake(graph, label, v);
+    }
+    return moves;
+  }
+
+  template <class Edge>
+  std::int64_t move_class(const GraphView<Edge>& graph, std::int32_t* label, std::int64_t first, std::int64_t last,
+                          bool& any) {
+    std::int64_t count = 0;
+    for (std::int64_t v = first; v < last; ++v) count += active_[v];
+    if (count == 0) return 0;
+    if (count < kParallelActive) return move_in_order(graph, label, first, last, any);
+    proposals_.resize(static_cast<std::size_t>(count));
+    Proposal* const proposals = proposals_.data();
+    count = 0;
+    for (std::int64_t v = first; v < last; ++v)
+      if (active_[v] != 0) {
+        active_[v] = 0;
+        proposals[count++].vertex = static_cast<std::int32_t>(v);
+      }
+    parallel_chunks(ctx_, count, kEvaluateGrain, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
+      for (std::int64_t i = begin; i < end; ++i)
+        proposals[i] = evaluate(graph, label, proposals[i].vertex, scratch_[static_cast<std::size_t>(worker)]);
+    });
+    std::int64_t moves = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      Proposal p = proposals[i];
+      if (p.target == label[p.vertex]) continue;
+      any = true;
+      if (commit(graph, label, p))
+        proposals[moves++] = p;
+      else
+        active_[p.vertex] = 1;
+    }
+    parallel_for(ctx_, moves, kEvaluateGrain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) wake(graph, label, proposals[i].vertex);
+    });
+    return moves;
+  }
+
+  /// Several threads may set the same flag.
+  template <class Edge>
+  void wake(const GraphView<Edge>& graph, const std::int32_t* label, std::int64_t v) {
+    for (std::int64_t e = graph.begin[v]; e < graph.end[v]; ++e) {
+      const std::int32_t u = graph.edges[e].to;
+      if (label[u] != label[v]) std::atomic_ref<std::uint8_t>(active_[u]).store(1, std::memory_order_relaxed);
+    }
+  }
+
+  /// Renumbers the labels 0, 1, ... in order of first appearance; how many there are.
+  std::int64_t number(std::int32_t* label, std::int64_t n) {
+    std::fill_n(map_.data(), n, -1);
+    std::int32_t next = 0;
+    for (std::int64_t v = 0; v < n; ++v) {
+      std::int32_t& to = map_[label[v]];
+      if (to < 0) to = next++;
+      label[v] = to;
+    }
+    return next;
+  }
+
+  /// Refines the clusters and aggregates the result into levels_[depth]; its size, or -1 if nothing could be merged.
+  /// refined_ and map_ then lead from a vertex to its aggregate.
+  template <class Edge>
+  std::int64_t coarsen(const GraphView<Edge>& graph, const std::int32_t* label, std::int64_t clusters,
+                       std::size_t depth) {
+    if (levels_.size() <= depth) levels_.resize(depth + 1);
+    refine(graph, label, clusters, depth);
+    const std::int64_t n = graph.n;
+    std::int32_t next = 0;
+    for (std::int64_t v = 0; v < n; ++v)
+      if (refined_[v] == v) map_[v] = next++;
+    if (next == n) return -1;
+    aggregate(graph, label, next, levels_[depth]);
+    return next;
+  }
+
+  /// members_ in groups, by counting: vertices of group c, ascending, at member_begin_[c] to member_begin_[c + 1].
+  template <class Group>
+  void group(std::int64_t n, std::int64_t groups, Group&& group_of) {
+    std::fill_n(member_begin_.data(), groups + 1, std::int64_t{0});
+    for (std::int64_t v = 0; v < n; ++v) ++member_begin_[group_of(v)];
+    std::int64_t end = 0;
+    for (std::int64_t c = 0; c <= groups; ++c) {
+      end += member_begin_[c];
+      member_begin_[c] = end;
+    }
+    for (std::int64_t v = n - 1; v >= 0; --v) members_[--member_begin_[group_of(v)]] = static_cast<std::int32_t>(v);
+  }
+
+  /// Refinement (algorithm A.2, MergeNodesSubset): clusters are independent of each other, so they go in parallel.
+  template <class Edge>
+  void refine(const GraphView<Edge>& graph, const std::int32_t* label, std::int64_t clusters, std::size_t depth) {
+    group(graph.n, clusters, [&](std::int64_t v) { return label[v]; });
+    // Large clusters first, one at a time; small ones in batches.
+    by_size_.resize(static_cast<std::size_t>(clusters));
+    std::iota(by_size_.begin(), by_size_.end(), 0);
+    const auto size = [&](std::int32_t c) { return member_begin_[c + 1] - member_begin_[c]; };
+    std::sort(by_size_.begin(), by_size_.end(),
+              [&](std::int32_t x, std::int32_t y) { return size(x) != size(y) ? size(x) > size(y) : x < y; });
+    const auto large = static_cast<std::int64_t>(
+        std::partition_point(by_size_.begin(), by_size_.end(), [&](std::int32_t c) { return size(c) >= 512; }) -
+        by_size_.begin());
+    const RngKey key = key_.fold(static_cast<std::uint64_t>(pass_)).fold(depth);
+    const auto run = [&](std::int64_t begin, std::int64_t end, int worker) {
+      for (std::int64_t i = begin; i < end; ++i)
+        refine_cluster(graph, label, by_size_[static_cast<std::size_t>(i)], key,
+                       scratch_[static_cast<std::size_t>(worker)]);
+    };
+    parallel_chunks(ctx_, large, 1,
+                    [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) { run(begin, end, worker); });
+    parallel_chunks(ctx_, clusters - large, 64, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
+      run(large + begin, large + end, worker);
+    });
+  }
+
+  template <class Edge>
+  void refine_cluster(const GraphView<Edge>& graph, const std::int32_t* label, std::int32_t cluster, RngKey key,
+                      Scratch& scratch) {
+    const std::int32_t* const first = members_.data() + member_begin_[cluster];
+    const std::int32_t* const last = members_.data() + member_begin_[cluster + 1];
+    std::int64_t total = 0;
+    for (const std::int32_t* m = first; m < last; ++m) {
+      const std::int32_t v = *m;
+      std::int64_t outside = 0;  // weight to the rest of the cluster
+      for (std::int64_t e = graph.begin[v]; e < graph.end[v]; ++e)
+        outside += label[graph.edges[e].to] == cluster ? static_cast<std::int64_t>(graph.edges[e].weight) : 0;
+      refined_[v] = v;
+      refined_size_[v] = 1;
+      refined_strength_[v] = graph.strength[v];
+      refined_outside_[v] = outside;
+      total += graph.strength[v];
+    }
+    const auto well_connected = [&](std::int32_t r) {
+      return quality_.score(refined_outside_[r], refined_strength_[r], total - refined_strength_[r]) >= 0;
+    };
+    std::int64_t* const sum = scratch.sum.data();
+    auto& touched = scratch.touched;
+    for (const std::int32_t* m = first; m < last; ++m) {
+      const std::int32_t v = *m;
+      if (refined_[v] != v || refined_size_[v] != 1 || !well_connected(v)) continue;
+      touched.clear();
+      for (std::int64_t e = graph.begin[v]; e < graph.end[v]; ++e) {
+        const std::int32_t u = graph.edges[e].to;
+        if (label[u] != cluster) continue;
+        const std::int32_t r = refined_[u];
+        if (sum[r] == 0) touched.push_back(r);
+        sum[r] += static_cast<std::int64_t>(graph.edges[e].weight);
+      }
+      const std::int64_t k = graph.strength[v];
+      // Staying alone has gain 0.
+      scratch.choice.assign(1, v);
+      scratch.chance.assign(1, 0.0);
+      double most = 0;
+      for (const std::int32_t r : touched) {
+        const Wide gain = quality_.score(sum[r], k, refined_strength_[r]);
+        if (gain < 0 || !well_connected(r)) continue;
+        const double x = static_cast<double>(gain) * quality_.unit / theta_;
+        scratch.choice.push_back(r);
+        scratch.chance.push_back(x);
+        most = std::max(most, x);
+      }
+      std::int32_t target = v;
+      if (scratch.choice.size() > 1) {
+        double all = 0;
+        for (double& x : scratch.chance) {
+          x = x - most < -700 ? 0 : math::exp(x - most);
+          all += x;
+        }
+        double left = math::random_uniform(key, static_cast<std::uint64_t>(v)) * all;
+        std::size_t pick = 0;
+        while (pick + 1 < scratch.choice.size() && left >= scratch.chance[pick]) left -= scratch.chance[pick++];
+        while (scratch.chance[pick] == 0) --pick;  // left over by rounding
+        target = scratch.choice[pick];
+      }
+      if (target != v) {
+        refined_[v] = target;
+        refined_size_[v] = 0;
+        ++refined_size_[target];
+        refined_strength_[target] += k;
+        refined_outside_[target] += refined_outside_[v] - 2 * sum[target];
+      }
+      for (const std::int32_t r : touched) sum[r] = 0;
+    }
+  }
+
+  /// The graph of the refined clusters map_[refined_[v]], each labelled with its cluster.
+  template <class Edge>
+  void aggregate(const GraphView<Edge>& graph, const std::int32_t* label, std::int64_t nodes, Level& level) {
+    group(graph.n, nodes, [&](std::int64_t v) { return map_[refined_[v]]; });
+    level.n = nodes;
+    reserve(ctx_, level.begin, nodes, "leiden level offsets");
+    reserve(ctx_, level.end, nodes, "leiden level offsets");
+    reserve(ctx_, level.strength, nodes, "leiden level strengths");
+    reserve(ctx_, level.label, nodes, "leiden level labels");
+    std::int64_t room = 0;
+    for (std::int64_t a = 0; a < nodes; ++a) {
+      level.begin[a] = room;
+      for (std::int64_t m = member_begin_[a]; m < member_begin_[a + 1]; ++m)
+        room += graph.end[members_[m]] - graph.begin[members_[m]];
+    }
+    reserve(ctx_, level.edges, room, "leiden level edges");
+    parallel_chunks(ctx_, nodes, 512, [&](std::int64_t, std::int64_t first, std::int64_t last, int worker) {
+      Scratch& scratch = scratch_[static_cast<std::size_t>(worker)];
+      std::int64_t* const sum = scratch.sum.data();
+      for (std::int64_t a = first; a < last; ++a) {
+        std::int64_t k = 0;
+        scratch.touched.clear();
+        for (std::int64_t m = member_begin_[a]; m < member_begin_[a + 1]; ++m) {
+          const std::int32_t v = members_[m];
+          k += graph.strength[v];
+          for (std::int64_t e = graph.begin[v]; e < graph.end[v]; ++e) {
+            const std::int32_t b = map_[refined_[graph.edges[e].to]];
+            if (b == a) continue;
+            if (sum[b] == 0) scratch.touched.push_back(b);
+            sum[b] += static_cast<std::int64_t>(graph.edges[e].weight);
+          }
+        }
+        std::int64_t at = level.begin[a];
+        for (const std::int32_t b : scratch.touched) {
+          level.edges[at++] = {b, sum[b]};
+          sum[b] = 0;
+        }
+        level.end[a] = at;
+        level.strength[a] = k;
+        level.label[a] = label[members_[member_begin_[a]]];
+      }
+    });
+  }
+
+  const Context& ctx_;
+  const IntegerGraph& base_;
+  const Quality quality_;
+  const double theta_;
+  const RngKey key_;
+  int pass_ = 0;
+  Array<std::uint8_t> active_;
+  Array<std::int64_t> cluster_strength_;
+  Array<std::int32_t> refined_;
+  Array<std::int64_t> refined_strength_, refined_outside_;
+  Array<std::int32_t> refined_size_;
+  Array<std::int32_t> members_;
+  Array<std::int64_t> member_begin_;
+  Array<std::int32_t> map_, node_, label_;
+  std::vector<Scratch> scratch_;
+  std::vector<std::int32_t> cluster_size_, empty_, by_size_;
+  std::vector<Proposal> proposals_;
+  std::vector<Level> levels_;
+};
+
+Leiden cluster(const Context& ctx, const UndirectedGraph& graph, const IntegerGraph& integers, double resolution,
+               const LeidenOptions& options, bool report) {
+  Leiden out;
+  out.labels = Array<std::int32_t>(ctx.memory, integers.n, "leiden labels");
+  Run run(ctx, integers, resolution, options);
+  while (options.n_iterations < 0 || out.n_iterations < options.n_iterations) {
+    if (report) ctx.report("leiden", out.n_iterations, std::max(0, options.n_iterations));
+    ++out.n_iterations;
+    if (run.pass() == 0) {
+      out.converged = true;
+      break;
+    }
+  }
+  const std::vector<std::int64_t> sizes = run.finish(out.labels.view());
+  out.n_clusters = static_cast<std::int32_t>(sizes.size());
+  out.cluster_sizes = Array<std::int64_t>(host_memory(), out.n_clusters, "leiden cluster sizes");
+  std::copy(sizes.begin(), sizes.end(), out.cluster_sizes.begin());
+  out.modularity = graph.modularity(ctx, std::as_const(out.labels).view(), out.n_clusters, resolution);
+  return out;
+}
+
+}  // namespace
+
+void leiden(const Context& ctx, const AnyCsrView& graph, Span<const double> resolutions, const LeidenOptions& options,
+            Span<Leiden> results) {
+  const UndirectedGraph undirected(ctx, "tl.leiden", graph, options.use_weights);
+  const IntegerGraph integers(ctx, undirected);
+  if (resolutions.size > 1 && resolutions.size >= ctx.n_threads) {
+    // Calls inside a parallel loop run on their own thread: each run needs the scratch of one.
+    Context one = ctx;
+    one.n_threads = 1;
+    parallel_for(ctx, resolutions.size, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r)
+        results[r] = cluster(one, undirected, integers, resolutions[r], options, false);
+    });
+    return;
+  }
+  for (std::int64_t r = 0; r < resolutions.size; ++r)
+    results[r] = cluster(ctx, undirected, integers, resolutions[r], options, true);
+}
+
+SCW_REGISTER(leiden_kernel, cpu, &leiden);
+
+}  // namespace scw::tl::cpu
