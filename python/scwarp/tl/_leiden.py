@@ -91,7 +91,7 @@ def leiden(
     _check_options(flavor, directed, partition_type, dtype, use_dask)
     theta = _pop_clustering_args(theta, clustering_args)
     scalar = resolution is None or np.ndim(resolution) == 0
-    asked = [1 if resolution is None else resolution] if scalar else list(resolution)
+    asked: list[Any] = [1 if resolution is None else resolution] if scalar else list(resolution)  # type: ignore[arg-type]
     if not asked:
         raise ValueError(f"{_OP}: resolution is an empty sequence, expected at least one value")
     if len(set(map(str, asked))) < len(asked):
