@@ -2,6 +2,7 @@
 
 from ._calculate_qc_metrics import calculate_qc_metrics
 from ._filter import filter_cells, filter_genes, filter_highly_variable, flag_gene_family
+from ._highly_variable_genes import highly_variable_genes
 from ._log1p import log1p
 from ._normalize_total import normalize_total
 
@@ -11,6 +12,7 @@ __all__ = [
     "filter_genes",
     "filter_highly_variable",
     "flag_gene_family",
+    "highly_variable_genes",
     "log1p",
     "normalize_total",
 ]

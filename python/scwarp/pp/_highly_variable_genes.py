@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._context import is_cupy, make_context
+from .._matrix import pack
+from .._settings import logger
+from .._slots import get_matrix, is_anndata, make_actual
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+_OP = "pp.highly_variable_genes"
+_DISPERSION = ("seurat", "cell_ranger")
+_STANDARDISED = ("seurat_v3", "seurat_v3_paper")
+_CUTOFFS = {"min_mean": 0.0125, "max_mean": 3, "min_disp": 0.5, "max_disp": np.inf}
+
+
+def highly_variable_genes(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    n_top_genes: int | None = None,
+    min_disp: float = 0.5,
+    max_disp: float = np.inf,
+    min_mean: float = 0.0125,
+    max_mean: float = 3,
+    span: float = 0.3,
+    n_bins: int = 20,
+    flavor: str = "seurat",
+    subset: bool = False,
+    inplace: bool = True,
+    batch_key: str | None = None,
+    filter_unexpressed_genes: bool | None = None,
+    check_values: bool = True,
+    device: str | None = None,
+) -> pd.DataFrame | None:
+    """Mark the genes that vary more between cells than genes of their mean expression usually do.
+
+    Parameters
+    ----------
+    adata
+        ``X`` (or ``layer``): log1p data for ``"seurat"``, counts or normalised counts for ``"cell_ranger"``, counts for
+        ``"seurat_v3"`` and ``"seurat_v3_paper"``; dense, CSR or CSC.
+    n_top_genes
+        Genes to select. ``None``: the four cutoffs decide (``seurat_v3*``: 2000).
+    min_disp, max_disp, min_mean, max_mean
+        Strict bounds on the normalised dispersion and the mean; ignored with ``n_top_genes``.
+    span
+        ``seurat_v3*``: share of the genes in a local fit, in (0, 1].
+    n_bins
+        ``seurat``: bins of the mean.
+    flavor
+        ``"seurat"``, ``"cell_ranger"``, ``"seurat_v3"`` or ``"seurat_v3_paper"``.
+    subset
+        Keep the selected genes only.
+    inplace
+        ``False``: return a data frame and leave ``adata`` alone.
+    batch_key
+        Column of ``obs``: select in each batch, then merge.
+    filter_unexpressed_genes
+        ``seurat``, ``cell_ranger``: leave genes without counts out of the bins. ``None``: only with ``batch_key``,
+        where it is always done.
+    check_values
+        ``seurat_v3*``: warn if the values are not counts.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
+
+    Notes
+    -----
+    Writes ``var["highly_variable"]``, ``var["means"]`` and, by flavor, ``dispersions``, ``dispersions_norm`` or
+    ``variances``, ``variances_norm``, ``highly_variable_rank``; with ``batch_key`` also ``highly_variable_nbatches``
+    and (``seurat``, ``cell_ranger``) ``highly_variable_intersection``; ``uns["hvg"]``. Same bits for any number of threads.
+    """
+    if not is_anndata(adata):
+        raise ValueError(f"{_OP}: expected an AnnData (got {type(adata).__name__}); inplace=False returns a data frame")
+    if flavor not in _DISPERSION + _STANDARDISED:
+        raise ValueError(f"{_OP}: unknown flavor {flavor!r} (there are: {', '.join(_DISPERSION + _STANDARDISED)})")
+    given = {"min_mean": min_mean, "max_mean": max_mean, "min_disp": min_disp, "max_disp": max_disp}
+    if n_top_genes is not None and flavor in _DISPERSION and given != _CUTOFFS:
+        warnings.warn("If you pass `n_top_genes`, all cutoffs are ignored.", UserWarning, stacklevel=2)
+    source = get_matrix(adata, _OP, layer=layer)
+    codes, n_batches = _batches(adata, batch_key)
+    ctx = make_context(source, op=_OP, device=device)
+    if codes is not None and is_cupy(source):
+        import cupy
+
+        codes = cupy.asarray(codes)
+    base = adata.uns.get("log1p", {}).get("base") if flavor == "seurat" else None
+    r = _core.pp.highly_variable_genes(
+        ctx,
+        pack(source, _OP).arg,
+        flavor,
+        None if n_top_genes is None else int(n_top_genes),
+        **given,
+        n_bins=n_bins,
+        span=span,
+        log_base=None if base is None else float(np.asarray(base)),
+        batches=codes,
+        n_batches=n_batches,
+        filter_unexpressed_genes=bool(filter_unexpressed_genes),
+        tie_order=_name_order(adata) if n_batches and n_top_genes is not None and flavor in _DISPERSION else None,
+    )
+    if flavor in _STANDARDISED and check_values and not r["counts"]:
+        warnings.warn(
+            f"`flavor='{flavor}'` expects raw count data, but non-integers were found.", UserWarning, stacklevel=2
+        )
+    if r["fewer_than_asked"]:
+        if n_top_genes is not None and n_top_genes > adata.n_vars:
+            logger.info("%s: n_top_genes=%d > %d genes", _OP, n_top_genes, adata.n_vars)
+        else:
+            warnings.warn(
+                "`n_top_genes` > number of normalized dispersions, returning all genes with normalized dispersions.",
+                UserWarning,
+                stacklevel=2,
+            )
+    columns = _columns(r, flavor, batched=bool(n_batches))
+    selected = columns["highly_variable"]
+    if not inplace:
+        import pandas as pd
+
+        frame = pd.DataFrame(columns, index=adata.var_names)
+        return frame.loc[selected] if subset else frame
+    make_actual(adata, _OP)
+    adata.uns["hvg"] = {"flavor": flavor}
+    for name, values in columns.items():
+        adata.var[name] = values.astype(np.float32) if name == "dispersions_norm" else values
+    if subset:
+        adata._inplace_subset_var(selected)
+    return None
+
+
+def _batches(adata: AnnData, batch_key: str | None) -> tuple[Any, int]:
+    """Code of each cell's batch (-1: none), over the batches that occur, sorted."""
+    if not batch_key:
+        return None, 0
+    if batch_key not in adata.obs:
+        raise KeyError(f"{_OP}: batch_key={batch_key!r} is not in obs (there are: {list(adata.obs)})")
+    import pandas as pd
+
+    codes, names = pd.factorize(adata.obs[batch_key], sort=True)
+    if len(names) == 0:
+        raise ValueError(f"{_OP}: obs[{batch_key!r}] has no value")
+    return np.ascontiguousarray(codes, dtype=np.int32), len(names)
+
+
+def _name_order(adata: AnnData) -> Any:
+    order = np.empty(adata.n_vars, np.int32)
+    order[np.argsort(adata.var_names.to_numpy(), kind="stable")] = np.arange(adata.n_vars, dtype=np.int32)
+    return order
+
+
+def _columns(r: dict[str, Any], flavor: str, *, batched: bool) -> dict[str, Any]:
+    selected = r["highly_variable"].astype(bool)
+    if flavor in _STANDARDISED:
+        columns = {
+            "highly_variable": selected,
+            "highly_variable_rank": r["rank"].astype(np.float32),
+            "means": r["means"],
+            "variances": r["variances"],
+            "variances_norm": r["variances_norm"],
+        }
+        if batched:
+            columns["highly_variable_nbatches"] = r["n_batches"].astype(np.int64)
+        return columns
+    columns = {
+        "highly_variable": selected,
+        "means": r["means"],
+        "dispersions": r["dispersions"],
+        "dispersions_norm": r["dispersions_norm"],
+    }
+    if batched:
+        columns["highly_variable_nbatches"] = r["n_batches"].astype(np.int64)
+        columns["highly_variable_intersection"] = r["intersection"].astype(bool)
+    return columns
