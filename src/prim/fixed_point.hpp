@@ -109,18 +109,33 @@ SCW_HD inline double fixed_sum(Int128 sum, FixedScale scale) { return scale_by(t
 SCW_HD inline double fixed_sum_sq(const FixedMoments& m, FixedScale scale) {
   return scale_by(to_double(m.sum_sq), -2 * scale.shift);
 }
-/// Mean over n terms (implicit zeros are counted by n alone); NaN for n = 0.
+/// sum = quotient * n + remainder with |remainder| <= n / 2; n > 0.
+SCW_HD inline Int128 divide_to_nearest(Int128 sum, std::int64_t n, Int128& remainder) {
+  Int128 quotient = 0;
+  const Int128 shifted = sum + (sum < 0 ? -(n / 2) : n / 2);
+  if (shifted == static_cast<std::int64_t>(shifted))
+    quotient = static_cast<std::int64_t>(shifted) / n;  // several times faster than 128 bits
+  else
+    quotient = shifted / n;
+  remainder = sum - quotient * n;
+  return quotient;
+}
+
+/// Mean over n terms (implicit zeros are counted by n alone); NaN for n = 0. Equal terms have exactly their value as
+/// mean, whatever n, so that two groups of a constant gene do not differ.
 SCW_HD inline double fixed_mean(Int128 sum, std::int64_t n, FixedScale scale) {
-  return fixed_sum(sum, scale) / static_cast<double>(n);
+  if (n <= 0) return math::from_bits(0x7FF8000000000000ull);
+  Int128 r = 0;
+  const Int128 m = divide_to_nearest(sum, n, r);
+  return scale_by(to_double(m) + to_double(r) / static_cast<double>(n), -scale.shift);
 }
 
 /// Sum of (x - mean)^2 over n terms: with m = round(sum/n) and r = sum - n m, it is
 /// (sum_sq - n m^2 - 2 m r) - r^2/n, where the parenthesis is an exact integer and |r| <= n/2.
 SCW_HD inline double fixed_centred_sum_sq(const FixedMoments& v, std::int64_t n, FixedScale scale) {
   if (n <= 0) return 0.0;
-  const Int128 half = v.sum < 0 ? -(Int128{n} / 2) : Int128{n} / 2;
-  const Int128 m = (v.sum + half) / n;
-  const Int128 r = v.sum - m * n;
+  Int128 r = 0;
+  const Int128 m = divide_to_nearest(v.sum, n, r);
   const Int128 centred = v.sum_sq - m * m * n - 2 * m * r;
   const double rd = to_double(r);
   const double d = to_double(centred) - rd * rd / static_cast<double>(n);

@@ -1,5 +1,6 @@
 """Tools."""
 
 from ._leiden import leiden
+from ._rank_genes_groups import rank_genes_groups
 
-__all__ = ["leiden"]
+__all__ = ["leiden", "rank_genes_groups"]

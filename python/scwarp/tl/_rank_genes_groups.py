@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._context import is_cupy, make_context
+from .._groups import categorical_column
+from .._matrix import is_sparse, pack
+from .._settings import logger
+from .._slots import boolean_mask, get_matrix, make_actual, require_anndata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from anndata import AnnData
+
+_OP = "tl.rank_genes_groups"
+_METHODS = ("t-test", "t-test_overestim_var", "wilcoxon", "wilcoxon_binned")
+_CORRECTIONS = ("benjamini-hochberg", "bonferroni")
+_DTYPES = {"scores": "float32", "logfoldchanges": "float32", "pvals": "float64", "pvals_adj": "float64"}
+
+
+def rank_genes_groups(
+    adata: AnnData,
+    groupby: str,
+    *,
+    mask_var: Any = None,
+    use_raw: bool | None = None,
+    groups: str | Iterable[Any] = "all",
+    reference: str = "rest",
+    n_genes: int | None = None,
+    rankby_abs: bool = False,
+    pts: bool = False,
+    key_added: str | None = None,
+    copy: bool = False,
+    method: str | None = None,
+    corr_method: str = "benjamini-hochberg",
+    tie_correct: bool = False,
+    use_continuity: bool = False,
+    return_u_values: bool = False,
+    layer: str | None = None,
+    mean_in_log_space: bool = True,
+    chunk_size: int | None = None,
+    multi_gpu: Any = None,
+    n_bins: int | None = None,
+    bin_range: Any = None,
+    skip_empty_groups: bool = False,
+    device: str | None = None,
+    **kwds: Any,
+) -> AnnData | None:
+    """Rank genes by how well they mark each group of cells. Expects logarithmised data.
+
+    Parameters
+    ----------
+    adata
+        ``X`` (or ``raw``, or ``layer``): cells x genes, dense, CSR or CSC.
+    groupby
+        Column of ``obs``; strings become categorical.
+    mask_var
+        Boolean array or column of ``var``: test these genes only.
+    use_raw
+        Test ``adata.raw``; ``None``: if there is one and no ``layer`` is given.
+    groups
+        ``"all"``, or the groups to test, in this order.
+    reference
+        ``"rest"``: every other cell, also of groups not selected and without a label; else the group to compare with.
+    n_genes
+        Keep the best ``n_genes`` of each group (``None``: all); p-values are adjusted over all genes.
+    rankby_abs
+        Order by ``|score|``.
+    pts
+        Also store the fraction of cells with a non-zero value.
+    key_added
+        Slot of ``uns``; default ``"rank_genes_groups"``.
+    copy
+        Return a changed copy.
+    method
+        ``"t-test"`` (default), ``"t-test_overestim_var"``, ``"wilcoxon"``, ``"wilcoxon_binned"``.
+    corr_method
+        ``"benjamini-hochberg"`` or ``"bonferroni"``.
+    tie_correct, use_continuity, return_u_values
+        Wilcoxon: variance reduced for ties; continuity correction; store U (float64) as score.
+    mean_in_log_space
+        Fold changes from ``expm1`` of the means (as scanpy), else from the means of ``expm1(x)``, and t-tests on it.
+    chunk_size, multi_gpu
+        Accepted for scripts written for other packages; results do not depend on them.
+    n_bins, bin_range
+        ``wilcoxon_binned``: number of bins (1000); ``"auto"`` (data range, default), ``"log1p"`` ([0, 15]) or a pair.
+    skip_empty_groups
+        Leave out groups with fewer than two cells instead of raising.
+
+    Notes
+    -----
+    Writes ``uns[key_added]``: ``params``, ``names``, ``scores``, ``logfoldchanges``, ``pvals``, ``pvals_adj`` (record
+    arrays, one field per tested group), ``pts``, ``pts_rest``. Genes come by descending score; ties by position in
+    ``var`` (scanpy leaves their order open). Exact ranks and sums: the same bits for any number of threads.
+    """
+    require_anndata(adata, _OP)
+    method = "t-test" if method is None else method
+    if "only_positive" in kwds:
+        rankby_abs = not kwds.pop("only_positive")
+    if method not in _METHODS:
+        raise ValueError(f"{_OP}: method must be one of {_METHODS} (got {method!r})")
+    if corr_method not in _CORRECTIONS:
+        raise ValueError(f"{_OP}: corr_method must be one of {_CORRECTIONS} (got {corr_method!r})")
+    if kwds:
+        raise TypeError(f"{_OP}: unknown keyword {next(iter(kwds))!r} for method {method!r}")
+    if return_u_values and not method.startswith("wilcoxon"):
+        raise ValueError(f"{_OP}: return_u_values needs method='wilcoxon' (got {method!r})")
+    if chunk_size is not None and chunk_size <= 0:
+        raise ValueError(f"{_OP}: chunk_size must be positive (got {chunk_size})")
+    if use_raw and layer is not None:
+        raise ValueError(f"{_OP}: give layer or use_raw=True, not both")
+    if use_raw and adata.raw is None:
+        raise ValueError(f"{_OP}: use_raw=True, but adata.raw is empty")
+    use_raw = (adata.raw is not None and layer is None) if use_raw is None else bool(use_raw)
+
+    if copy:
+        adata = adata.copy()
+    make_actual(adata, _OP)
+    labels = categorical_column(adata, groupby, _OP)
+    names, codes, reference_index = select_groups(labels, groups, reference, groupby, skip_empty_groups)
+
+    source = adata.raw if use_raw else adata
+    x = adata.raw.X if use_raw else get_matrix(adata, _OP, layer=layer)
+    var_names = source.var_names
+    mask = boolean_mask(mask_var, source.var, x.shape[1], _OP, "mask_var")
+    if mask is not None:
+        x, var_names = x[:, mask], var_names[mask]
+    ctx = make_context(x, op=_OP, device=device)
+    packed = pack(x, _OP)
+    if _looks_like_counts(packed.matrix):
+        logger.warning("%s: the data look like raw counts; logarithmise them first", _OP)
+
+    result: dict[str, Any] = {
+        "params": {
+            "groupby": groupby,
+            "reference": reference,
+            "method": method,
+            "use_raw": use_raw,
+            "layer": layer,
+            "corr_method": corr_method,
+            "mean_in_log_space": mean_in_log_space,
+        }
+    }
+    if method.startswith("wilcoxon"):
+        result["params"] |= {"tie_correct": tie_correct, "return_u_values": return_u_values}
+    tested = [i for i in range(len(names)) if i != reference_index]
+    if tested:
+        if method.startswith("wilcoxon"):
+            _warn_small_groups(codes, len(names), reference_index)
+        log_base = adata.uns.get("log1p", {}).get("base")
+        r = _core.tl.rank_genes_groups(
+            ctx,
+            packed.arg,
+            codes,
+            len(names),
+            method=method,
+            reference=reference_index,
+            corr_method=corr_method,
+            rankby_abs=rankby_abs,
+            pts=pts,
+            mean_in_log_space=mean_in_log_space,
+            log_base=None if log_base is None else float(log_base),
+            tie_correct=tie_correct,
+            use_continuity=use_continuity,
+            return_u_values=return_u_values,
+            n_bins=1000 if n_bins is None else int(n_bins),
+            bin_range=_bin_range(method, bin_range, packed.matrix, adata),
+        )
+        result |= _tables(r, [names[i] for i in tested], var_names, n_genes, return_u_values)
+        for key in ("pts", "pts_rest"):
+            if key in r:
+                import pandas as pd
+
+                result[key] = pd.DataFrame(r[key].T, index=var_names, columns=names)
+    adata.uns["rank_genes_groups" if key_added is None else key_added] = result
+    return adata if copy else None
+
+
+def select_groups(
+    labels: Any, groups: Any, reference: str, groupby: str, skip_empty: bool
+) -> tuple[list[str], Any, int | None]:
+    """Names of the selected groups, the index of its group for every cell (-1: none), the index of the reference."""
+    categories = list(labels.categories)
+    as_text = [str(c) for c in categories]
+    if isinstance(groups, str) and groups == "all":
+        wanted = list(range(len(categories)))
+    elif isinstance(groups, (str, int)):
+        raise ValueError(f"{_OP}: groups must be 'all' or a sequence of groups (got {groups!r})")
+    else:
+        wanted = []
+        for g in groups:
+            if str(g) not in as_text:
+                if skip_empty:
+                    continue
+                raise ValueError(f"{_OP}: no group {g!r} in obs[{groupby!r}] (there are: {as_text})")
+            if (index := as_text.index(str(g))) not in wanted:
+                wanted.append(index)
+    reference_category = None
+    if reference != "rest":
+        if str(reference) not in as_text:
+            raise ValueError(f"{_OP}: reference={reference!r} needs to be one of obs[{groupby!r}]: {as_text}")
+        reference_category = as_text.index(str(reference))
+        if reference_category not in wanted:
+            wanted.append(reference_category)
+    counts = np.bincount(labels.codes[labels.codes >= 0], minlength=len(categories))
+    small = [i for i in wanted if counts[i] < 2]
+    if small and not skip_empty:
+        text = ", ".join(f"{as_text[i]} ({counts[i]})" for i in small)
+        raise ValueError(f"{_OP}: groups need at least two cells (got {text}); skip_empty_groups=True leaves them out")
+    if reference_category in small:
+        raise ValueError(f"{_OP}: the reference {reference!r} has fewer than two cells")
+    wanted = [i for i in wanted if i not in small]
+    if not wanted:
+        raise ValueError(f"{_OP}: no group of obs[{groupby!r}] has two cells")
+    lookup = np.full(len(categories) + 1, -1, dtype=np.int32)  # the last entry is for cells without a label (code -1)
+    lookup[wanted] = np.arange(len(wanted), dtype=np.int32)
+    codes = lookup[labels.codes]
+    reference_index = None if reference_category is None else wanted.index(reference_category)
+    return [as_text[i] for i in wanted], codes, reference_index
+
+
+def _tables(
+    r: dict[str, Any], names: Sequence[str], var_names: Any, n_genes: int | None, u_values: bool
+) -> dict[str, Any]:
+    n = len(var_names) if n_genes is None else min(int(n_genes), len(var_names))
+    order = r["order"][:, :n]
+    genes = np.asarray(var_names, dtype=object)
+    tables = {"names": _records(names, [genes[o] for o in order], "O")}
+    for key, dtype in _DTYPES.items():
+        if key in r:
+            dtype = "float64" if key == "scores" and u_values else dtype
+            tables[key] = _records(names, [v[o] for v, o in zip(r[key], order, strict=True)], dtype)
+    return tables
+
+
+def _records(names: Sequence[str], columns: Sequence[Any], dtype: str) -> Any:
+    out = np.recarray(len(columns[0]), dtype=[(name, dtype) for name in names])
+    for name, column in zip(names, columns, strict=True):
+        out[name] = column
+    return out
+
+
+def _warn_small_groups(codes: Any, n_groups: int, reference: int | None) -> None:
+    counts = np.bincount(codes[codes >= 0], minlength=n_groups)
+    other = counts[reference] if reference is not None else len(codes) - counts
+    if np.any((counts <= 25) | (other <= 25)):
+        warnings.warn(
+            f"{_OP}: a group or its counterpart has 25 cells or fewer: the normal approximation is poor",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _bin_range(method: str, bin_range: Any, x: Any, adata: AnnData) -> tuple[float, float] | None:
+    if method != "wilcoxon_binned":
+        return None
+    if "log1p" not in adata.uns:
+        warnings.warn(f"{_OP}: no uns['log1p']: are the data logarithmised?", UserWarning, stacklevel=3)
+    if bin_range is None or isinstance(bin_range, str):
+        if bin_range in (None, "auto"):
+            return None
+        if is_sparse(x) and x.data.size and x.data.min() < 0:
+            warnings.warn(f"{_OP}: negative values: bin_range='auto' is used", UserWarning, stacklevel=3)
+            return None
+        return (0.0, 15.0)
+    low, high = bin_range
+    return (float(low), float(high))
+
+
+def _looks_like_counts(x: Any) -> bool:
+    """Whether all values are non-negative integers; the first few decide nearly always."""
+    if is_cupy(x):
+        return False
+    values = x.data if is_sparse(x) else x.ravel()
+    start, step = 0, 4096
+    while start < len(values):
+        v = values[start : start + step]
+        if (v < 0).any() or (v != np.floor(v)).any():
+            return False
+        start, step = start + step, min(2 * step, 2**22)
+    return True

@@ -1,0 +1,68 @@
+#include "scwarp/tl/rank_genes_groups.hpp"
+
+#include "bind.hpp"
+
+namespace scw::python {
+namespace {
+
+tl::RankTest test_from(const std::string& name) {
+  if (name == "t-test") return tl::RankTest::t_test;
+  if (name == "t-test_overestim_var") return tl::RankTest::t_test_overestim_var;
+  if (name == "wilcoxon") return tl::RankTest::wilcoxon;
+  if (name == "wilcoxon_binned") return tl::RankTest::wilcoxon_binned;
+  throw InvalidArgument("tl.rank_genes_groups: unknown method '" + name + "'");
+}
+
+tl::PAdjust adjust_from(const std::string& name) {
+  if (name == "benjamini-hochberg") return tl::PAdjust::benjamini_hochberg;
+  if (name == "bonferroni") return tl::PAdjust::bonferroni;
+  throw InvalidArgument("tl.rank_genes_groups: unknown corr_method '" + name + "'");
+}
+
+}  // namespace
+
+SCW_PYTHON(tl, rank_genes_groups) {
+  m.def(
+      "rank_genes_groups",
+      [](PyContext& py, nb::handle x, nb::handle codes, int n_groups, const std::string& method,
+         std::optional<int> reference, const std::string& corr_method, bool rankby_abs, bool pts,
+         bool mean_in_log_space, std::optional<double> log_base, bool tie_correct, bool use_continuity,
+         bool return_u_values, int n_bins, std::optional<std::pair<double, double>> bin_range) {
+        const auto view = matrix_arg(py, x);
+        const auto groups = vector_arg<std::int32_t>(py, codes, "codes");
+        tl::RankGenesGroupsOptions o;
+        o.test = test_from(method);
+        o.reference = reference;
+        o.p_adjust = adjust_from(corr_method);
+        o.rank_by_abs = rankby_abs;
+        o.pts = pts;
+        o.mean_in_log_space = mean_in_log_space;
+        o.log_base = log_base;
+        o.tie_correct = tie_correct;
+        o.use_continuity = use_continuity;
+        o.return_u_values = return_u_values;
+        o.n_bins = n_bins;
+        o.bin_range = bin_range;
+        auto r = run(py, [&](const Context& ctx) { return tl::rank_genes_groups(ctx, view, groups, n_groups, o); });
+        nb::dict out;
+        out["tested"] = r.tested;
+        out["group_sizes"] = r.group_sizes;
+        out["order"] = to_array(std::move(r.order));
+        out["scores"] = to_array(std::move(r.scores));
+        out["pvals"] = to_array(std::move(r.pvals));
+        out["pvals_adj"] = to_array(std::move(r.pvals_adj));
+        out["logfoldchanges"] = to_array(std::move(r.logfoldchanges));
+        if (pts) {
+          out["pts"] = to_array(std::move(r.pts));
+          if (!reference) out["pts_rest"] = to_array(std::move(r.pts_rest));
+        }
+        return out;
+      },
+      nb::arg("ctx"), nb::arg("x"), nb::arg("codes"), nb::arg("n_groups"), nb::kw_only(), nb::arg("method"),
+      nb::arg("reference").none(), nb::arg("corr_method"), nb::arg("rankby_abs"), nb::arg("pts"),
+      nb::arg("mean_in_log_space"), nb::arg("log_base").none(), nb::arg("tie_correct"), nb::arg("use_continuity"),
+      nb::arg("return_u_values"), nb::arg("n_bins"), nb::arg("bin_range").none(),
+      "Returns arrays of tested groups x genes.");
+}
+
+}  // namespace scw::python

@@ -1,0 +1,56 @@
+#include "prim/group_moments/group_moments.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/check.hpp"
+
+namespace scw::prim {
+
+constinit Kernel<void(const Context&, const AnyMatrixView&, Span<double>, Span<std::uint8_t>)> gene_max_abs_kernel{
+    "prim.group_moments: gene_max_abs"};
+constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, std::int64_t, const ValueMap&,
+                      GroupMoments&)>
+    group_moments_kernel{"prim.group_moments"};
+
+GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMap& map) {
+  const std::int64_t n_genes = n_cols(x);
+  constexpr double kLargest = std::numeric_limits<double>::max();
+  GeneScales out;
+  out.scale = Array<FixedScale>(ctx.workspace, n_genes, "gene scales");
+  out.non_finite = Array<std::uint8_t>(ctx.workspace, n_genes, "non-finite genes");
+  Array<double> largest(ctx.workspace, n_genes, "gene maxima");
+  gene_max_abs_kernel(ctx, x, largest.view(), out.non_finite.view());
+  for (std::int64_t j = 0; j < n_genes; ++j) {
+    // |expm1(x)| <= expm1(|x|), so the scale of the mapped values needs no pass of its own.
+    const double m = map(largest[j]);
+    if (m > kLargest) out.non_finite[j] = 1;
+    out.has_non_finite = out.has_non_finite || out.non_finite[j] != 0;
+    out.scale[j] = FixedScale::for_max(m > kLargest ? kLargest : m);
+  }
+  return out;
+}
+
+GroupMoments group_moments(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
+                           std::int64_t first, std::int64_t n_groups, const ValueMap& map, const GeneScales& scales) {
+  SCW_ASSERT(codes.size == n_rows(x) && scales.scale.size() == n_cols(x));
+  SCW_EXPECT(n_rows(x) < kFixedMaxTerms, "group_moments", "at most 2^31 - 1 cells (got {})", n_rows(x));
+  GroupMoments out;
+  out.n_groups = n_groups;
+  out.n_genes = n_cols(x);
+  const std::int64_t size = checked_mul(n_groups, out.n_genes);
+  out.moments = Array<FixedMoments>(ctx.workspace, size, "group moments");
+  out.nonzero = Array<std::int32_t>(ctx.workspace, size, "group non-zeros");
+  out.scale = Array<FixedScale>(ctx.workspace, out.n_genes, "gene scales");
+  std::fill(out.moments.begin(), out.moments.end(), FixedMoments{});
+  std::fill(out.nonzero.begin(), out.nonzero.end(), 0);
+  std::copy(scales.scale.begin(), scales.scale.end(), out.scale.begin());
+  if (scales.has_non_finite) {
+    out.flags = Array<std::uint8_t>(ctx.workspace, size, "group flags");
+    std::fill(out.flags.begin(), out.flags.end(), std::uint8_t{0});
+  }
+  group_moments_kernel(ctx, x, codes, first, map, out);
+  return out;
+}
+
+}  // namespace scw::prim

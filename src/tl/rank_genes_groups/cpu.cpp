@@ -1,0 +1,311 @@
+// Rank sums, one gene at a time: the non-zero values of a gene with the groups of their cells are gathered (blocks of
+// columns from CSR, strips of 16 columns from dense rows), sorted by radix, and walked in runs of equal values; zeros
+// are one run that is never stored. Everything is integer arithmetic, so nothing depends on the order of the work.
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <vector>
+
+#include "core/parallel.hpp"
+#include "prim/csr_to_csc.hpp"
+#include "prim/radix_sort.hpp"
+#include "tl/rank_genes_groups/kernel.hpp"
+
+namespace scw::tl::cpu {
+namespace {
+
+using prim::Int128;
+
+/// A value and its group: 8 bytes for float.
+template <class V>
+struct Entry;
+template <>
+struct Entry<float> {
+  std::uint64_t packed;  // sortable bits, then the group
+  using Key = std::uint32_t;
+  static Entry make(Key key, std::int32_t group) {
+    return {(std::uint64_t{key} << 32) | static_cast<std::uint32_t>(group)};
+  }
+  Key key() const { return static_cast<Key>(packed >> 32); }
+  std::int32_t group() const { return static_cast<std::int32_t>(packed & 0xFFFFFFFFu); }
+};
+template <>
+struct Entry<double> {
+  std::uint64_t bits;
+  std::int32_t code;
+  using Key = std::uint64_t;
+  static Entry make(Key key, std::int32_t group) { return {key, group}; }
+  Key key() const { return bits; }
+  std::int32_t group() const { return code; }
+};
+
+Int128 cube_minus(std::int64_t t) { return static_cast<Int128>(t) * t * t - t; }
+
+/// Per thread.
+template <class V>
+struct Scratch {
+  Array<Entry<V>> entries, sorted;
+  std::vector<std::int64_t> end;
+  std::vector<std::uint32_t> histogram;
+  std::vector<Int128> sum, ties;
+  std::vector<std::int64_t> stored, twice, less, equal;
+  std::vector<std::int32_t> in_run;
+};
+
+/// Calls run(first, last) for the runs of equal keys in order, and zeros(first, last) once, in its place, with the
+/// stored entries that share the bin of zero (bins only).
+template <class E, class Key, class Run, class Zeros>
+void walk(const E* e, std::int64_t n, Key zero, const Run& run, const Zeros& zeros) {
+  const auto run_end = [&](std::int64_t i) {
+    const Key key = e[i].key();
+    ++i;
+    while (i < n && e[i].key() == key) ++i;
+    return i;
+  };
+  std::int64_t i = 0;
+  while (i < n && e[i].key() < zero) {
+    const std::int64_t last = run_end(i);
+    run(i, last);
+    i = last;
+  }
+  const std::int64_t last = i < n && e[i].key() == zero ? run_end(i) : i;
+  zeros(i, last);
+  i = last;
+  while (i < n) {
+    const std::int64_t end = run_end(i);
+    run(i, end);
+    i = end;
+  }
+}
+
+template <class V>
+struct Ranker {
+  using E = Entry<V>;
+  using Key = typename E::Key;
+
+  const RankSpec& spec;
+  const prim::ValueMap& map;
+  const std::vector<std::int64_t>& group_sizes;  // [n_groups + 1]
+  std::int64_t n_ranked;                         // cells that are ranked, without a reference
+  prim::GroupMoments& moments;
+  RankSums& out;
+
+  std::int64_t n_codes() const { return std::int64_t{spec.n_groups} + 1; }
+
+  Key bin_of(double v) const {
+    const double b = (v - spec.low) * static_cast<double>(spec.n_bins) / (spec.high - spec.low);
+    const double last = static_cast<double>(spec.n_bins - 1);
+    return static_cast<Key>(b > 0 ? (b < last ? b : last) : 0.0);
+  }
+
+  /// The non-zero values of one gene: entries[0, n), in any order. tmp has room for n.
+  void gene(std::int64_t j, E* entries, E* tmp, std::int64_t n, Scratch<V>& s) const {
+    sums(j, entries, n, s);
+    Key zero = prim::sortable_bits(V{0});
+    if (spec.n_bins > 0) {
+      const Key above_zero = spec.zeros_apart ? 1 : 0;
+      zero = spec.zeros_apart ? Key{0} : bin_of(0.0);
+      for (std::int64_t i = 0; i < n; ++i) {
+        const Key bin = bin_of(static_cast<double>(prim::from_sortable_bits(entries[i].key())));
+        entries[i] = E::make(static_cast<Key>(bin + above_zero), entries[i].group());
+      }
+    }
+    Key low = std::numeric_limits<Key>::max(), high = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      low = std::min(low, entries[i].key());
+      high = std::max(high, entries[i].key());
+    }
+    const E* const sorted =
+        prim::radix_sort(entries, tmp, n, [](const E& e) { return e.key(); }, low, high, s.histogram);
+    if (spec.reference < 0)
+      rank_all(j, sorted, n, zero, s);
+    else
+      rank_with_reference(j, sorted, n, zero, s);
+  }
+
+  void sums(std::int64_t j, const E* entries, std::int64_t n, Scratch<V>& s) const {
+    const prim::FixedScale scale = moments.scale[j];
+    std::fill(s.sum.begin(), s.sum.end(), Int128{0});
+    std::fill(s.stored.begin(), s.stored.end(), std::int64_t{0});
+    const auto add = [&](const auto& value_of) {
+      for (std::int64_t i = 0; i < n; ++i) {
+        const auto g = static_cast<std::size_t>(entries[i].group());
+        s.sum[g] += scale.quantise(value_of(static_cast<double>(prim::from_sortable_bits(entries[i].key()))));
+        ++s.stored[g];
+      }
+    };
+    if (map.expm1_scale)
+      add(map);
+    else
+      add([](double v) { return v; });
+    for (std::int64_t g = 0; g < n_codes(); ++g) {
+      moments.moments[g * moments.n_genes + j].sum = s.sum[static_cast<std::size_t>(g)];
+      moments.nonzero[g * moments.n_genes + j] = static_cast<std::int32_t>(s.stored[static_cast<std::size_t>(g)]);
+    }
+  }
+
+  void rank_all(std::int64_t j, const E* e, std::int64_t n, Key zero, Scratch<V>& s) const {
+    const std::int64_t n_zero = n_ranked - n;
+    std::int64_t* const twice = s.twice.data();
+    std::fill(s.twice.begin(), s.twice.end(), std::int64_t{0});
+    Int128 ties = 0;
+    std::int64_t before = 0;  // zeros before the current position
+    const auto run = [&](std::int64_t first, std::int64_t last) {
+      // The run has ranks first + 1 .. last after the zeros: twice their average.
+      const std::int64_t twice_rank = 2 * before + first + last + 1;
+      for (std::int64_t i = first; i < last; ++i) twice[e[i].group()] += twice_rank;
+      if (last - first > 1) ties += cube_minus(last - first);
+    };
+    const auto zeros = [&](std::int64_t first, std::int64_t last) {
+      const std::int64_t t = last - first + n_zero;
+      const std::int64_t twice_rank = 2 * first + t + 1;
+      for (std::int64_t i = first; i < last; ++i) twice[e[i].group()] += twice_rank;
+      for (std::size_t g = 0; g < s.twice.size(); ++g) twice[g] += (group_sizes[g] - s.stored[g]) * twice_rank;
+      ties += cube_minus(t);
+      before = n_zero;
+    };
+    walk(e, n, zero, run, zeros);
+    for (std::int64_t g = 0; g < spec.n_groups; ++g) out.twice_rank_sum[g * moments.n_genes + j] = twice[g];
+    out.ties[j] = prim::to_double(ties);
+  }
+
+  /// Each group ranked together with the reference, all groups in one walk: a cell of group g has
+  /// (less in g) + (less in the reference) cells below it.
+  void rank_with_reference(std::int64_t j, const E* e, std::int64_t n, Key zero, Scratch<V>& s) const {
+    std::fill(s.twice.begin(), s.twice.end(), std::int64_t{0});
+    std::fill(s.less.begin(), s.less.end(), std::int64_t{0});
+    std::fill(s.equal.begin(), s.equal.end(), std::int64_t{0});
+    std::fill(s.ties.begin(), s.ties.end(), Int128{0});
+    const auto reference = static_cast<std::size_t>(spec.reference);
+    Int128 reference_ties = 0;  // the share of the ties that every group has from the reference alone
+    const auto settle = [&] {
+      const std::int64_t eq_ref = s.equal[reference];
+      const std::int64_t less_ref = s.less[reference];
+      const Int128 ties_ref = cube_minus(eq_ref);
+      reference_ties += ties_ref;
+      for (const std::int32_t group : s.in_run) {
+        const auto g = static_cast<std::size_t>(group);
+        const std::int64_t eq = s.equal[g];
+        if (g == reference || eq == 0) continue;
+        s.twice[g] += eq * (2 * (s.less[g] + less_ref) + eq + eq_ref + 1);
+        s.ties[g] += cube_minus(eq + eq_ref) - ties_ref;
+        s.less[g] += eq;
+        s.equal[g] = 0;
+      }
+      s.less[reference] += eq_ref;
+      s.equal[reference] = 0;
+    };
+    const auto count = [&](std::int64_t first, std::int64_t last) {
+      s.in_run.clear();
+      for (std::int64_t i = first; i < last; ++i) {
+        const std::int32_t g = e[i].group();
+        if (s.equal[static_cast<std::size_t>(g)]++ == 0) s.in_run.push_back(g);
+      }
+    };
+    const auto run = [&](std::int64_t first, std::int64_t last) {
+      count(first, last);
+      settle();
+    };
+    const auto zeros = [&](std::int64_t first, std::int64_t last) {
+      count(first, last);
+      s.in_run.clear();
+      for (std::int32_t g = 0; g < spec.n_groups; ++g) {
+        const auto k = static_cast<std::size_t>(g);
+        s.equal[k] += group_sizes[k] - s.stored[k];
+        s.in_run.push_back(g);
+      }
+      settle();
+    };
+    walk(e, n, zero, run, zeros);
+    for (std::int64_t g = 0; g < spec.n_groups; ++g) {
+      out.twice_rank_sum[g * moments.n_genes + j] = s.twice[static_cast<std::size_t>(g)];
+      out.ties[g * moments.n_genes + j] = prim::to_double(s.ties[static_cast<std::size_t>(g)] + reference_ties);
+    }
+  }
+
+  void prepare(const Context& ctx, Scratch<V>& s, std::int64_t n_entries, std::int64_t n_longest) const {
+    if (!s.sum.empty()) return;
+    const auto codes = static_cast<std::size_t>(n_codes());
+    s.entries = Array<E>(ctx.workspace, n_entries, "genes to rank");
+    s.sorted = Array<E>(ctx.workspace, n_longest, "ranked gene");
+    s.sum.resize(codes);
+    s.ties.resize(codes);
+    s.stored.resize(codes);
+    s.twice.resize(codes);
+    s.less.resize(codes);
+    s.equal.resize(codes);
+    s.in_run.reserve(codes);
+  }
+
+  /// Cells outside of all groups take part in ranks against the rest only.
+  bool takes_part(std::int32_t code) const { return spec.reference < 0 || code < spec.n_groups; }
+
+  void run(const Context& ctx, const CsrView<const V>& x, Span<const std::int32_t> codes) const {
+    const prim::ColumnPlan plan = prim::plan_columns(ctx, x.n_rows, x.n_cols, x.indptr, x.indices);
+    std::int64_t longest = 0;
+    for (std::int64_t j = 0; j < x.n_cols; ++j)
+      longest = std::max(longest, plan.column_start[j + 1] - plan.column_start[j]);
+    std::vector<Scratch<V>> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+    parallel_chunks(ctx, plan.n_blocks(), 1, [&](std::int64_t b, std::int64_t, std::int64_t, int worker) {
+      Scratch<V>& s = scratch[static_cast<std::size_t>(worker)];
+      prepare(ctx, s, plan.max_block_entries, longest);
+      const std::int32_t first = plan.first[static_cast<std::size_t>(b)];
+      const std::int32_t last = plan.first[static_cast<std::size_t>(b) + 1];
+      s.end.resize(static_cast<std::size_t>(last - first));
+      prim::gather_block(x, plan, b, s.entries.data(), s.end.data(), [&](E& e, V value, std::int64_t row) {
+        const std::int32_t code = codes[row];
+        e = E::make(prim::sortable_bits(value), code);
+        return value != 0 && takes_part(code);
+      });
+      for (std::int32_t j = first; j < last; ++j) {
+        const std::int64_t begin = plan.column_start[j] - plan.column_start[first];
+        gene(j, s.entries.data() + begin, s.sorted.data(), s.end[static_cast<std::size_t>(j - first)] - begin, s);
+      }
+    });
+  }
+
+  void run(const Context& ctx, const MatrixView<const V>& x, Span<const std::int32_t> codes) const {
+    constexpr std::int64_t kStrip = 16;  // a cache line of floats
+    std::vector<Scratch<V>> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+    parallel_chunks(ctx, x.n_cols, kStrip, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
+      Scratch<V>& s = scratch[static_cast<std::size_t>(worker)];
+      prepare(ctx, s, checked_mul(kStrip, x.n_rows), x.n_rows);
+      std::int64_t used[kStrip] = {};
+      for (std::int64_t i = 0; i < x.n_rows; ++i) {
+        const std::int32_t code = codes[i];
+        if (!takes_part(code)) continue;
+        const V* const row = x.row(i);
+        for (std::int64_t j = begin; j < end; ++j) {
+          if (row[j] == 0) continue;
+          s.entries[(j - begin) * x.n_rows + used[j - begin]++] = E::make(prim::sortable_bits(row[j]), code);
+        }
+      }
+      for (std::int64_t j = begin; j < end; ++j)
+        gene(j, s.entries.data() + (j - begin) * x.n_rows, s.sorted.data(), used[j - begin], s);
+    });
+  }
+};
+
+template <class V, class X>
+void run(const Context& ctx, const X& x, Span<const std::int32_t> codes, const RankSpec& spec,
+         const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out) {
+  std::vector<std::int64_t> sizes(static_cast<std::size_t>(spec.n_groups) + 1, 0);
+  for (const std::int32_t c : codes) ++sizes[static_cast<std::size_t>(c)];
+  Ranker<V>{spec, map, sizes, codes.size, moments, out}.run(ctx, x, codes);
+}
+
+template <class V>
+V value_type_of(const CsrView<const V>&);
+template <class V>
+V value_type_of(const MatrixView<const V>&);
+
+}  // namespace
+
+void rank_sums(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes, const RankSpec& spec,
+               const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out) {
+  std::visit([&](const auto& v) { run<decltype(value_type_of(v))>(ctx, v, codes, spec, map, moments, out); }, x);
+}
+
+SCW_REGISTER(rank_sums_kernel, cpu, &rank_sums);
+
+}  // namespace scw::tl::cpu

@@ -1,0 +1,239 @@
+#include "scwarp/tl/rank_genes_groups.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "core/check.hpp"
+#include "core/parallel.hpp"
+#include "tl/rank_genes_groups/kernel.hpp"
+#include "tl/rank_genes_groups/p_values.hpp"
+
+namespace scw::tl {
+
+constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, const RankSpec&,
+                      const prim::ValueMap&, prim::GroupMoments&, RankSums&)>
+    rank_sums_kernel{"tl.rank_genes_groups: rank_sums"};
+
+namespace {
+
+constexpr const char* kOp = "tl.rank_genes_groups";
+constexpr std::int64_t kGeneGrain = 256;
+
+bool is_t_test(RankTest t) { return t == RankTest::t_test || t == RankTest::t_test_overestim_var; }
+
+struct Side {
+  double mean = 0, variance = 0, n = 0;
+};
+struct Score {
+  double value = 0, p = 1;
+};
+
+/// scipy.stats.ttest_ind_from_stats(equal_var=False): Welch's t with the Welch-Satterthwaite degrees of freedom.
+Score welch(const Side& a, const Side& b) {
+  const double va = a.variance / a.n;
+  const double vb = b.variance / b.n;
+  const double t = (a.mean - b.mean) / std::sqrt(va + vb);
+  double df = (va + vb) * (va + vb) / (va * va / (a.n - 1) + vb * vb / (b.n - 1));
+  if (std::isnan(df)) df = 1;  // both variances are 0
+  if (std::isnan(t)) return {};
+  return {t, student_t_two_sided(t, df)};
+}
+
+/// n1, n2: cells on the two sides; twice_r: twice the rank sum of the first.
+Score rank_sum(std::int64_t twice_r, std::int64_t n1, std::int64_t n2, double ties, const RankGenesGroupsOptions& o) {
+  const std::int64_t n = n1 + n2;
+  double difference = static_cast<double>(twice_r - n1 * (n + 1)) / 2;  // R - E(R), exact
+  if (o.use_continuity) difference = std::copysign(std::max(std::abs(difference) - 0.5, 0.0), difference);
+  const double nd = static_cast<double>(n);
+  const double correction = o.tie_correct ? 1.0 - ties / (nd * nd * nd - nd) : 1.0;
+  const double sd = std::sqrt(correction * static_cast<double>(n1) * static_cast<double>(n2) * (nd + 1) / 12.0);
+  double z = difference / sd;
+  if (std::isnan(z)) z = 0;
+  const double u = static_cast<double>(twice_r - n1 * (n1 + 1)) / 2;
+  return {o.return_u_values ? u : z, normal_two_sided(z)};
+}
+
+void check(const AnyMatrixView& x, Span<const std::int32_t> codes, std::int32_t n_groups,
+           const RankGenesGroupsOptions& o) {
+  SCW_EXPECT_AS(ShapeMismatch, codes.size == n_rows(x), kOp, "codes must have one entry per cell (got {}, expected {})",
+                codes.size, n_rows(x));
+  SCW_EXPECT(n_rows(x) < prim::kFixedMaxTerms, kOp, "at most 2^31 - 1 cells (got {})", n_rows(x));
+  SCW_EXPECT(n_groups >= 1, kOp, "at least one group is needed (got {})", n_groups);
+  SCW_EXPECT(!o.reference || (*o.reference >= 0 && *o.reference < n_groups), kOp,
+             "reference must be a group in [0, {}) (got {})", n_groups, o.reference.value_or(0));
+  SCW_EXPECT(!o.log_base || (*o.log_base > 0 && *o.log_base != 1 && std::isfinite(*o.log_base)), kOp,
+             "log_base must be positive, finite and not 1 (got {})", o.log_base.value_or(0));
+  SCW_EXPECT(o.n_bins >= 1 && o.n_bins <= (1 << 24), kOp, "n_bins must be in [1, 2^24] (got {})", o.n_bins);
+  SCW_EXPECT(!o.bin_range || (o.bin_range->first < o.bin_range->second && std::isfinite(o.bin_range->first) &&
+                              std::isfinite(o.bin_range->second)),
+             kOp, "bin_range must be finite and increasing (got {}, {})", o.bin_range ? o.bin_range->first : 0,
+             o.bin_range ? o.bin_range->second : 0);
+}
+
+template <class V>
+void widen_range(const V* values, std::int64_t n, double& low, double& high) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    low = std::min(low, static_cast<double>(values[i]));
+    high = std::max(high, static_cast<double>(values[i]));
+  }
+}
+
+/// Smallest and largest value; 0 counts for sparse matrices.
+std::pair<double, double> value_range(const AnyMatrixView& x) {
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  std::visit(
+      [&](const auto& v) {
+        if constexpr (requires { v.indptr; }) {
+          low = high = 0;
+          if (v.n_rows > 0) widen_range(v.values.data + v.indptr[0], v.nnz(), low, high);
+        } else {
+          for (std::int64_t i = 0; i < v.n_rows; ++i) widen_range(v.row(i), v.n_cols, low, high);
+        }
+      },
+      x);
+  return {low, high};
+}
+
+RankSpec make_spec(const AnyMatrixView& x, std::int32_t n_groups, const RankGenesGroupsOptions& o) {
+  RankSpec spec;
+  spec.n_groups = n_groups;
+  spec.reference = o.reference.value_or(-1);
+  if (o.test != RankTest::wilcoxon_binned) return spec;
+  const bool sparse = x.index() < 2;
+  const auto [low, high] = value_range(x);
+  spec.n_bins = o.n_bins;
+  spec.low = o.bin_range ? o.bin_range->first : low;
+  spec.high = o.bin_range ? o.bin_range->second : high;
+  if (!(spec.low < spec.high)) spec.high = spec.low + 1;  // a constant matrix: one bin
+  spec.zeros_apart = sparse && low >= 0;
+  return spec;
+}
+
+}  // namespace
+
+RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes_in,
+                                  std::int32_t n_groups, const RankGenesGroupsOptions& o) {
+  check(x, codes_in, n_groups, o);
+  const std::int64_t n_genes = n_cols(x);
+  const std::int64_t n_cells = n_rows(x);
+
+  // Cells in no group are group n_groups: part of the rest, nothing of their own.
+  RankGenesGroups out;
+  std::vector<std::int32_t> codes(codes_in.begin(), codes_in.end());
+  std::vector<std::int64_t> sizes(static_cast<std::size_t>(n_groups) + 1, 0);
+  for (std::int32_t& c : codes) {
+    SCW_EXPECT(c < n_groups, kOp, "group codes must be below n_groups (got {}, expected < {})", c, n_groups);
+    if (c < 0) c = n_groups;
+    ++sizes[static_cast<std::size_t>(c)];
+  }
+  for (std::int32_t g = 0; g < n_groups; ++g)
+    SCW_EXPECT(sizes[static_cast<std::size_t>(g)] >= 2, kOp, "group {} needs at least two cells (got {})", g,
+               sizes[static_cast<std::size_t>(g)]);
+  out.group_sizes.assign(sizes.begin(), sizes.end() - 1);
+  for (std::int32_t g = 0; g < n_groups; ++g)
+    if (!o.reference || g != *o.reference) out.tested.push_back(g);
+
+  const double expm1_scale = o.log_base ? std::log(*o.log_base) : 1.0;
+  prim::ValueMap map;
+  if (!o.mean_in_log_space) map.expm1_scale = expm1_scale;
+  prim::GeneScales scales = prim::gene_scales(ctx, x, map);
+  if (scales.has_non_finite) {
+    const auto bad = std::find(scales.non_finite.begin(), scales.non_finite.end(), 1) - scales.non_finite.begin();
+    detail::fail<DataError>(kOp, "gene {} has NaN, infinite or too large values", bad);
+  }
+
+  const auto n_tested = static_cast<std::int64_t>(out.tested.size());
+  prim::GroupMoments moments;
+  RankSums ranks;
+  if (is_t_test(o.test)) {
+    moments = prim::group_moments(ctx, x, codes, 0, std::int64_t{n_groups} + 1, map, scales);
+  } else {
+    moments.n_groups = std::int64_t{n_groups} + 1;
+    moments.n_genes = n_genes;
+    const std::int64_t size = checked_mul(moments.n_groups, n_genes);
+    moments.moments = Array<prim::FixedMoments>(ctx.workspace, size, "group moments");
+    moments.nonzero = Array<std::int32_t>(ctx.workspace, size, "group non-zeros");
+    moments.scale = std::move(scales.scale);
+    ranks.twice_rank_sum = Array<std::int64_t>(ctx.workspace, checked_mul(n_groups, n_genes), "rank sums");
+    ranks.ties = Array<double>(ctx.workspace, o.reference ? checked_mul(n_groups, n_genes) : n_genes, "ties");
+    rank_sums_kernel(ctx, x, codes, make_spec(x, n_groups, o), map, moments, ranks);
+  }
+
+  const auto& memory = host_memory();
+  out.scores = Matrix<double>(memory, n_tested, n_genes, "marker scores");
+  out.pvals = Matrix<double>(memory, n_tested, n_genes, "marker p-values");
+  out.pvals_adj = Matrix<double>(memory, n_tested, n_genes, "adjusted p-values");
+  out.logfoldchanges = Matrix<double>(memory, n_tested, n_genes, "fold changes");
+  out.order = Matrix<std::int32_t>(memory, n_tested, n_genes, "marker order");
+  if (o.pts) {
+    out.pts = Matrix<double>(memory, n_groups, n_genes, "fractions");
+    if (!o.reference) out.pts_rest = Matrix<double>(memory, n_groups, n_genes, "fractions of the rest");
+  }
+  const Context host = ctx.host();
+  const auto expm1_mean = [&](double m) { return o.mean_in_log_space ? std::expm1(m * expm1_scale) : m; };
+
+  parallel_for(host, n_genes, kGeneGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t j = begin; j < end; ++j) {
+      const prim::FixedScale scale = moments.scale[j];
+      prim::FixedMoments total;
+      std::int64_t total_nonzero = 0;
+      for (std::int64_t g = 0; g <= n_groups; ++g) {
+        total.sum += moments.at(g, j).sum;
+        if (is_t_test(o.test)) total.sum_sq += moments.at(g, j).sum_sq;
+        total_nonzero += moments.nonzero_at(g, j);
+      }
+      for (std::int64_t t = 0; t < n_tested; ++t) {
+        const std::int32_t g = out.tested[static_cast<std::size_t>(t)];
+        const std::int64_t n1 = sizes[static_cast<std::size_t>(g)];
+        const std::int64_t n2 = o.reference ? sizes[static_cast<std::size_t>(*o.reference)] : n_cells - n1;
+        const prim::FixedMoments& mine = moments.at(g, j);
+        const prim::FixedMoments other = o.reference ? moments.at(*o.reference, j) : total - mine;
+        const double m1 = prim::fixed_mean(mine.sum, n1, scale);
+        const double m2 = prim::fixed_mean(other.sum, n2, scale);
+        Score s;
+        if (is_t_test(o.test)) {
+          const double n_other = static_cast<double>(o.test == RankTest::t_test ? n2 : n1);
+          s = welch({m1, prim::fixed_variance(mine, n1, 1, scale), static_cast<double>(n1)},
+                    {m2, prim::fixed_variance(other, n2, 1, scale), n_other});
+        } else {
+          s = rank_sum(ranks.twice_rank_sum[g * n_genes + j], n1, n2, ranks.ties[o.reference ? g * n_genes + j : j], o);
+        }
+        const std::int64_t at = t * n_genes + j;
+        out.scores.data[at] = s.value;
+        out.pvals.data[at] = std::isnan(s.p) ? 1.0 : s.p;
+        out.logfoldchanges.data[at] = std::log2((expm1_mean(m1) + 1e-9) / (expm1_mean(m2) + 1e-9));
+      }
+      if (!o.pts) continue;
+      for (std::int64_t g = 0; g < n_groups; ++g) {
+        const std::int64_t n1 = sizes[static_cast<std::size_t>(g)];
+        const std::int64_t nonzero = moments.nonzero_at(g, j);
+        out.pts.data[g * n_genes + j] = static_cast<double>(nonzero) / static_cast<double>(n1);
+        if (!o.reference)
+          out.pts_rest.data[g * n_genes + j] =
+              static_cast<double>(total_nonzero - nonzero) / static_cast<double>(n_cells - n1);
+      }
+    }
+  });
+
+  parallel_for(host, n_tested, 1, [&](std::int64_t t, std::int64_t) {
+    const Span<const double> p(out.pvals.data.data() + t * n_genes, n_genes);
+    const Span<double> adjusted(out.pvals_adj.data.data() + t * n_genes, n_genes);
+    std::vector<std::int32_t> scratch;
+    if (o.p_adjust == PAdjust::benjamini_hochberg)
+      benjamini_hochberg(p, adjusted, scratch);
+    else
+      for (std::int64_t j = 0; j < n_genes; ++j) adjusted[j] = std::min(p[j] * static_cast<double>(n_genes), 1.0);
+    std::int32_t* const order = out.order.data.data() + t * n_genes;
+    std::iota(order, order + n_genes, 0);
+    const double* const scores = out.scores.data.data() + t * n_genes;
+    const auto rank_by = [&](std::int32_t j) { return o.rank_by_abs ? std::abs(scores[j]) : scores[j]; };
+    std::sort(order, order + n_genes, [&](std::int32_t a, std::int32_t b) {
+      return rank_by(a) != rank_by(b) ? rank_by(a) > rank_by(b) : a < b;
+    });
+  });
+  return out;
+}
+
+}  // namespace scw::tl
