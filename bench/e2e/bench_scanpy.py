@@ -124,7 +124,9 @@ def main() -> None:
     packages = list(results)
     print(f"\n{args.cells} x {args.genes} simulated, {args.threads} threads, {'cold' if args.cold else 'warm'}, "
           f"median of {args.repeats}")  # fmt: skip
-    print(f"{'step':<18}" + "".join(f"{p + ' s':>12}" for p in packages) + ("       ratio" if len(packages) == 2 else ""))
+    print(
+        f"{'step':<18}" + "".join(f"{p + ' s':>12}" for p in packages) + ("       ratio" if len(packages) == 2 else "")
+    )
     total = dict.fromkeys(packages, 0.0)
     for name in results[packages[0]][0]["timings"]:
         row = [median(p, name) for p in packages]

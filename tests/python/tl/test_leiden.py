@@ -187,7 +187,9 @@ def test_file_round_trip(tmp_path):
     a.write_h5ad(tmp_path / "a.h5ad")
     b = ad.read_h5ad(tmp_path / "a.h5ad")
     assert list(b.obs["leiden_0.5"]) == list(a.obs["leiden_0.5"])
-    np.testing.assert_array_equal(b.uns["leiden"]["cluster_sizes"]["leiden_1"], a.uns["leiden"]["cluster_sizes"]["leiden_1"])
+    np.testing.assert_array_equal(
+        b.uns["leiden"]["cluster_sizes"]["leiden_1"], a.uns["leiden"]["cluster_sizes"]["leiden_1"]
+    )
     assert b.uns["x"]["modularity"] == a.uns["x"]["modularity"]
 
 
@@ -234,7 +236,11 @@ def test_errors_leave_the_object():
     nan = a.obsp["connectivities"].copy()
     nan.data[7] = np.nan
     for error, match, options in (
-        (scw.DataError, r"tl.leiden: edge weights must not be negative \(edge \(0, \d+\): got -1\)", {"adjacency": bad}),
+        (
+            scw.DataError,
+            r"tl.leiden: edge weights must not be negative \(edge \(0, \d+\): got -1\)",
+            {"adjacency": bad},
+        ),
         (scw.DataError, "edge weights must be finite", {"adjacency": nan}),
         (ValueError, "resolution must be in", {"resolution": -1}),
         (ValueError, "resolution must be in", {"resolution": np.nan}),

@@ -1,0 +1,104 @@
+"""The package as a whole: import, settings, errors, interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import anndata as ad
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import scwarp as scw
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_is_light():
+    heavy = run_python(
+        "import sys, scwarp; print([m for m in ('pandas', 'scipy.sparse', 'anndata', 'cupy', 'dask') if m in sys.modules])"
+    )
+    assert heavy == "[]"
+
+
+def test_import_takes_less_than_half_a_second():
+    code = "import time; t = time.perf_counter(); import scwarp; print(time.perf_counter() - t)"
+    assert min(float(run_python(code)) for _ in range(3)) < 0.5
+
+
+def test_settings_check_their_values():
+    with pytest.raises(ValueError, match="unknown device"):
+        scw.settings.device = "tpu"
+    with pytest.raises(ValueError, match="n_threads"):
+        scw.settings.n_threads = -2
+    with pytest.raises(ValueError, match="memory size"):
+        scw.settings.memory_limit = "lots"
+    with pytest.raises(ValueError, match="verbosity"):
+        scw.settings.verbosity = 7
+    with scw.settings.override(n_threads=1, device="cpu") as s:
+        assert s.n_threads == 1
+    assert scw.settings.n_threads == 0
+    assert scw.settings.device == "auto"
+
+
+def test_memory_limit_is_an_error_that_names_the_holders():
+    x = sp.random(2000, 500, 0.2, format="csr", dtype=np.float32, random_state=0)
+    a = ad.AnnData(x.copy())
+    with scw.settings.override(memory_limit=1000), pytest.raises(MemoryError, match=r"asked for .* bytes \(limit 1000"):
+        scw.pp.calculate_qc_metrics(a, percent_top=None)
+    assert (x != a.X).nnz == 0
+    scw.pp.calculate_qc_metrics(a, percent_top=None)
+
+
+def test_cuda_without_a_device_is_an_error(counts):
+    if not scw._core.unavailable_reason("cuda"):
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(RuntimeError, match="cannot be used"):
+        scw.pp.log1p(counts, device="cuda")
+
+
+@pytest.mark.parametrize("bad", [[[1, 2]], "text", 3])
+def test_other_containers_say_how_to_convert(bad):
+    with pytest.raises(TypeError, match="convert it with"):
+        scw.pp.log1p(bad)
+
+
+def test_coo_says_how_to_convert(counts):
+    with pytest.raises(TypeError, match="tocsr"):
+        scw.pp.log1p(counts.X.tocoo())
+
+
+def test_unsorted_and_duplicate_indices_are_summed_in_a_copy():
+    x = sp.csr_matrix((np.array([1, 2, 3], np.float32), np.array([1, 0, 1]), np.array([0, 3])), shape=(1, 2))
+    assert not x.has_canonical_format
+    keep, number = scw.pp.filter_genes(x, min_counts=1)
+    np.testing.assert_array_equal(number, [2, 4])
+    assert x.nnz == 3
+
+
+def test_interrupt_stops_within_200_ms():
+    x = np.random.default_rng(0).random((6000, 4000), dtype=np.float32)
+    a = ad.AnnData(x)
+    seen = {}
+
+    def interrupt():
+        time.sleep(0.3)
+        seen["sent"] = time.perf_counter()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt), scw.settings.override(n_threads=1):
+        thread.start()
+        while True:
+            scw.pp.calculate_qc_metrics(a, percent_top=(50, 100, 200, 500))
+    elapsed = time.perf_counter() - seen["sent"]
+    thread.join()
+    assert elapsed < 0.2
+    scw.pp.calculate_qc_metrics(a[:10].copy(), percent_top=None)  # works again

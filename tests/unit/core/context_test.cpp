@@ -1,0 +1,69 @@
+#include "scwarp/core/context.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "scwarp/core/error.hpp"
+#include "scwarp/core/kernel.hpp"
+
+namespace scw {
+namespace {
+
+using testing::HasSubstr;
+
+void on_cpu(const Context&, int& out) { out = 42; }
+
+TEST(Device, Names) {
+  EXPECT_EQ(parse_device("cpu"), Device{});
+  EXPECT_EQ(parse_device("cuda"), (Device{DeviceType::cuda, 0}));
+  EXPECT_EQ(parse_device("cuda:12"), (Device{DeviceType::cuda, 12}));
+  EXPECT_EQ(to_string(parse_device("cuda:3")), "cuda:3");
+  for (const char* bad : {"", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1 "})
+    EXPECT_THROW(parse_device(bad), InvalidArgument) << bad;
+}
+
+TEST(Context, Threads) {
+  EXPECT_EQ(Context::cpu().n_threads, available_threads());
+  EXPECT_EQ(Context::cpu(3).n_threads, 3);
+  EXPECT_THROW(Context::cpu(-1), InvalidArgument);
+}
+
+TEST(Kernel, RunsTheRegisteredBackendOrNamesWhatIsMissing) {
+  constinit static Kernel<void(const Context&, int&)> kernel{"test.kernel"};
+  int out = 0;
+  try {
+    kernel(Context::cpu(1), out);
+    FAIL() << "nothing is registered";
+  } catch (const NotSupported& e) {
+    EXPECT_THAT(e.what(), HasSubstr("test.kernel: has no CPU implementation"));
+  }
+  kernel.set(DeviceType::cpu, &on_cpu);
+  kernel(Context::cpu(1), out);
+  EXPECT_EQ(out, 42);
+  EXPECT_TRUE(supports("test.kernel", DeviceType::cpu));
+  EXPECT_FALSE(supports("test.kernel", DeviceType::cuda));
+}
+
+TEST(Kernel, EveryOperationRunsOnTheCpu) {
+  int n = 0;
+  for (const KernelInfo& k : registered_kernels()) {
+    EXPECT_TRUE(k.on[static_cast<int>(DeviceType::cpu)]) << k.name;
+    ++n;
+  }
+  EXPECT_GT(n, 5);
+}
+
+TEST(Context, CudaWithoutADeviceSaysWhy) {
+  const std::string reason = unavailable_reason(DeviceType::cuda);
+  if (reason.empty()) GTEST_SKIP() << "this machine has a CUDA device";
+  try {
+    Context::on({DeviceType::cuda, 0});
+    FAIL();
+  } catch (const BackendUnavailable& e) {
+    EXPECT_THAT(e.what(), HasSubstr(reason));
+  }
+  EXPECT_EQ(default_device(), Device{});
+}
+
+}  // namespace
+}  // namespace scw

@@ -1,0 +1,70 @@
+#include "scwarp/core/memory.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "scwarp/core/array.hpp"
+#include "scwarp/core/error.hpp"
+
+namespace scw {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Memory, CountsTagsAndPeak) {
+  const auto memory = std::make_shared<TrackedMemory>(host_memory());
+  {
+    Array<double> a(memory, 1000, "a");
+    {
+      const Array<float> b(memory, 500, "b");
+      EXPECT_EQ(memory->used_bytes(), 10000u);
+      ASSERT_EQ(memory->holders().size(), 2u);
+      EXPECT_EQ(memory->holders()[0].tag, "a");
+      EXPECT_EQ(memory->holders()[1].bytes, 2000u);
+    }
+    EXPECT_EQ(memory->used_bytes(), 8000u);
+    EXPECT_EQ(memory->peak_bytes(), 10000u);
+    memory->reset_peak();
+    EXPECT_EQ(memory->peak_bytes(), 8000u);
+    Array<double> moved = std::move(a);
+    EXPECT_EQ(memory->used_bytes(), 8000u);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(moved.data()) % 64, 0u);
+  }
+  EXPECT_EQ(memory->used_bytes(), 0u);
+  EXPECT_TRUE(memory->holders().empty());
+}
+
+TEST(Memory, LimitNamesRequestUseAndHolders) {
+  const auto memory = std::make_shared<TrackedMemory>(host_memory(), 1000);
+  const Array<char> a(memory, 600, "graph");
+  try {
+    const Array<char> b(memory, 500, "scores");
+    FAIL() << "over the limit";
+  } catch (const OutOfMemory& e) {
+    EXPECT_THAT(e.what(), HasSubstr("'scores' asked for 500 bytes"));
+    EXPECT_THAT(e.what(), HasSubstr("limit 1000"));
+    EXPECT_THAT(e.what(), HasSubstr("graph 600"));
+    EXPECT_THAT(e.what(), HasSubstr("1100 bytes would fit"));
+  }
+  EXPECT_EQ(memory->used_bytes(), 600u);
+  memory->set_limit_bytes(1100);
+  EXPECT_NO_THROW(Array<char>(memory, 500, "scores"));
+}
+
+TEST(Memory, SizesThatOverflowAreErrors) {
+  EXPECT_THROW(checked_mul(std::int64_t{1} << 40, std::int64_t{1} << 40), OutOfMemory);
+  EXPECT_THROW(checked_mul(-1, 4), OutOfMemory);
+  EXPECT_THROW(checked_add(INT64_MAX, 1), OutOfMemory);
+  EXPECT_EQ(checked_mul(std::int64_t{1} << 31, 3), std::int64_t{3} << 31);
+  EXPECT_THROW(Array<double>(host_memory(), std::int64_t{1} << 61), OutOfMemory);
+  EXPECT_THROW(Matrix<double>(host_memory(), std::int64_t{1} << 40, std::int64_t{1} << 40), OutOfMemory);
+}
+
+TEST(Memory, AnEmptyArrayHoldsNothing) {
+  const Array<int> a(host_memory(), 0);
+  EXPECT_EQ(a.data(), nullptr);
+  EXPECT_TRUE(a.empty());
+}
+
+}  // namespace
+}  // namespace scw
