@@ -1,0 +1,210 @@
+// The layout on the CPU: 16 cells step side by side in vector lanes. A step of a lane is one sampled edge: pull towards
+// the other end, then the pushes of its random cells, all evaluated at the same place.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
+
+#include "core/check.hpp"
+#include "core/parallel.hpp"
+#include "math/philox.hpp"
+#include "tl/umap/kernel.hpp"
+
+namespace scw::tl::cpu {
+namespace {
+
+constexpr int kLanes = static_cast<int>(kUmapLanes);
+constexpr std::int64_t kGroupGrain = 16;      // groups of a block per chunk
+constexpr std::int64_t kParallelGroups = 96;  // below, waking the threads costs more than it gains
+constexpr std::uint32_t kGolden = 0x9E3779B1u;
+
+struct Pass {
+  UmapGraph graph;
+  math::UmapForce force;
+  float alpha;
+  RngKey rng;
+  std::uint32_t number;  // of the pass since epoch 0
+  int negatives;
+  int dims;
+};
+
+/// The edges of a group that are due in a pass.
+struct Sampled {
+  std::int32_t* targets;  // [step][lane]: the other ends
+  std::int32_t count[kLanes];
+};
+
+/// Collects the edges of each lane that are due. An edge of rate r has phase (edge number * golden ratio + pass * r)
+/// mod 1 and is due when the phase has just wrapped: rate * passes samples in the long run, spread evenly over the
+/// passes and over the edges of a cell, and no state between passes.
+void collect(const Pass& p, std::int64_t group, Sampled& s) {
+  for (int l = 0; l < kLanes; ++l) {
+    const std::int64_t i = group * kLanes + l;
+    s.count[l] = 0;
+    if (i >= p.graph.n_active) continue;
+    std::int32_t* const out = s.targets + l;
+    const std::int64_t begin = p.graph.indptr[i];
+    const std::int64_t end = p.graph.indptr[i + 1];
+    std::int32_t c = 0;
+    std::uint32_t phase = static_cast<std::uint32_t>(begin) * kGolden;
+    for (std::int64_t e = begin; e < end; ++e, phase += kGolden) {
+      const std::uint32_t rate = p.graph.rates[e];
+      out[std::int64_t{c} * kLanes] = p.graph.targets[e];
+      c += phase + p.number * rate < rate ? 1 : 0;
+    }
+    s.count[l] = c;
+  }
+}
+
+/// The same step for any number of dimensions, a cell at a time; here and push have room for dims.
+void step_any(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y, float* out, float* here,
+              float* push) {
+  const int dims = p.dims;
+  const auto n = static_cast<std::uint32_t>(p.graph.n_cells);
+  const auto towards = [&](const float* from, auto coefficient) {
+    float d2 = 0;
+    for (int k = 0; k < dims; ++k) d2 += (here[k] - from[k]) * (here[k] - from[k]);
+    return coefficient(d2);
+  };
+  for (int l = 0; l < kLanes; ++l) {
+    const std::uint32_t cell = first_cell + static_cast<std::uint32_t>(l);
+    if (cell >= n) break;
+    std::copy_n(y + std::int64_t{cell} * dims, dims, here);
+    math::Philox4 words{};
+    std::uint32_t draw = 0;
+    for (int step = 0; step < sampled.count[l]; ++step) {
+      const float* at = y + std::int64_t{sampled.targets[step * kLanes + l]} * dims;
+      float f = towards(at, [&](float d2) { return p.force.attraction(d2); });
+      for (int k = 0; k < dims; ++k) here[k] += math::clip4(f * (here[k] - at[k])) * p.alpha;
+      std::fill_n(push, dims, 0.0f);
+      for (int t = 0; t < p.negatives; ++t, ++draw) {
+        if (draw % 4 == 0) words = math::random_words(p.rng, cell + (std::uint64_t{p.number} << 32), draw / 4);
+        at = y + static_cast<std::int64_t>(math::bounded(words.v[draw % 4], n)) * dims;
+        f = towards(at, [&](float d2) { return p.force.repulsion(d2); });
+        for (int k = 0; k < dims; ++k) push[k] += math::clip4(f * (here[k] - at[k]));
+      }
+      for (int k = 0; k < dims; ++k) here[k] += push[k] * p.alpha;
+    }
+    for (int k = 0; k < dims; ++k) out[k * kLanes + l] = here[k];
+  }
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"                // vectors are passed to inlined functions only
+#pragma GCC diagnostic ignored "-Wuninitialized"        // GCC's own headers start intrinsics from undefined vectors,
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // and element-wise fills look like reads of them
+
+#define SCW_LANES_SPACE baseline
+#define SCW_WIDTH 4
+#include "tl/umap/lanes.inl"
+#undef SCW_LANES_SPACE
+#undef SCW_WIDTH
+
+#if defined(__x86_64__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC target("avx2")
+#define SCW_LANES_SPACE avx2
+#define SCW_WIDTH 8
+#include "tl/umap/lanes.inl"
+#undef SCW_LANES_SPACE
+#undef SCW_WIDTH
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx512f")
+#define SCW_LANES_SPACE avx512
+#define SCW_WIDTH 16
+#include "tl/umap/lanes.inl"
+#undef SCW_LANES_SPACE
+#undef SCW_WIDTH
+#pragma GCC pop_options
+#endif
+
+#pragma GCC diagnostic pop
+
+using Step = void (*)(const Pass&, const Sampled&, std::uint32_t, const float*, float*);
+
+/// The widest version that the machine has; null: a cell at a time.
+Step step_of(int dims, int max_width) {
+  if ((dims != 2 && dims != 3) || max_width < 4) return nullptr;
+#if defined(__x86_64__) && !defined(__clang__)
+  if (max_width >= 16 && __builtin_cpu_supports("avx512f")) return dims == 2 ? &avx512::step_2d : &avx512::step_3d;
+  if (max_width >= 8 && __builtin_cpu_supports("avx2")) return dims == 2 ? &avx2::step_2d : &avx2::step_3d;
+#endif
+  return dims == 2 ? &baseline::step_2d : &baseline::step_3d;
+}
+
+}  // namespace
+
+void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& schedule, int from, int to, Span<float> y,
+              int& finished) {
+  const int dims = schedule.dims;
+  const std::int64_t groups = chunk_count(graph.n_active, kLanes);
+  std::int64_t max_degree = 0;
+  for (std::int64_t i = 0; i < graph.n_active; ++i)
+    max_degree = std::max(max_degree, graph.indptr[i + 1] - graph.indptr[i]);
+  const std::int64_t stride = max_degree + 1;  // collect() writes one entry past the sampled ones
+  const int threads = std::max(1, ctx.n_threads);
+  Array<std::int32_t> sampled(ctx.workspace, checked_mul(checked_mul(stride, kLanes), threads), "umap sampled edges");
+  Array<float> wide(ctx.workspace, checked_mul(2 * threads, dims), "umap lanes");
+  Array<float> moved(ctx.workspace, checked_mul(chunk_count(groups, kUmapBlocks), kLanes * dims),
+                     "umap moved positions");
+  Array<float> before(ctx.workspace, y.size, "umap positions before the epoch");
+
+  Context single = ctx;
+  single.n_threads = 1;
+  Pass pass;
+  pass.graph = graph;
+  pass.force = schedule.force;
+  pass.rng = schedule.rng;
+  pass.dims = dims;
+  const Step step = step_of(dims, schedule.max_width);
+
+  for (int epoch = from; epoch < to; ++epoch) {
+    std::copy(y.begin(), y.end(), before.begin());
+    pass.alpha = schedule.alpha * (1.0f - static_cast<float>(epoch) / static_cast<float>(schedule.n_epochs));
+    try {
+      ctx.check_cancelled("tl.umap");
+      for (int half = 0; half < kUmapPasses; ++half) {
+        pass.number = static_cast<std::uint32_t>(epoch) * kUmapPasses + static_cast<std::uint32_t>(half);
+        pass.negatives = (schedule.negatives + (half == 0 ? 1 : 0)) / kUmapPasses;
+        for (std::int64_t block = 0; block < std::min(kUmapBlocks, groups); ++block) {
+          const std::int64_t n_block = (groups - block + kUmapBlocks - 1) / kUmapBlocks;
+          parallel_chunks(n_block >= kParallelGroups ? ctx : single, n_block, kGroupGrain,
+                          [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
+                            Sampled due;
+                            due.targets = sampled.data() + worker * stride * kLanes;
+                            float* const here = wide.data() + std::int64_t{worker} * 2 * dims;
+                            for (std::int64_t g = begin; g < end; ++g) {
+                              const std::int64_t group = g * kUmapBlocks + block;
+                              const auto first = static_cast<std::uint32_t>(group * kLanes);
+                              float* const out = moved.data() + g * kLanes * dims;
+                              collect(pass, group, due);
+                              if (step != nullptr) {
+                                step(pass, due, first, y.data, out);
+                              } else {
+                                step_any(pass, due, first, y.data, out, here, here + dims);
+                              }
+                            }
+                          });
+          for (std::int64_t g = 0; g < n_block; ++g) {
+            const std::int64_t first = (g * kUmapBlocks + block) * kLanes;
+            const std::int64_t lanes = std::min<std::int64_t>(kLanes, graph.n_active - first);
+            for (std::int64_t l = 0; l < lanes; ++l)
+              for (int k = 0; k < dims; ++k) y[(first + l) * dims + k] = moved[(g * dims + k) * kLanes + l];
+          }
+        }
+      }
+    } catch (...) {
+      std::copy(before.begin(), before.end(), y.begin());
+      throw;
+    }
+    finished = epoch + 1;
+    ctx.report("umap", finished, schedule.n_epochs);
+  }
+}
+
+SCW_REGISTER(umap_run_kernel, cpu, &umap_run);
+
+}  // namespace scw::tl::cpu

@@ -1,0 +1,211 @@
+// The step of a group of cells, compiled by cpu.cpp once per instruction set. The includer defines
+//   SCW_LANES_SPACE   namespace of this version
+//   SCW_WIDTH         lanes of a vector: 4, 8 or 16
+// and, in that namespace before the inclusion, nothing else. A lane never reads another lane, and every operation is an
+// IEEE operation in the written order, so all versions give the same bits.
+
+namespace SCW_LANES_SPACE {
+
+using vf [[gnu::vector_size(4 * SCW_WIDTH)]] = float;
+using vi [[gnu::vector_size(4 * SCW_WIDTH)]] = std::int32_t;
+using vu [[gnu::vector_size(4 * SCW_WIDTH)]] = std::uint32_t;
+
+#define SCW_INLINE [[gnu::always_inline]] inline
+
+SCW_INLINE vf splat(float x) { return x - vf{}; }
+SCW_INLINE vu splat_u(std::uint32_t x) { return x - vu{}; }
+
+/// The two halves of the 64-bit products a * b.
+SCW_INLINE void multiply(vu a, std::uint32_t b, vu& high, vu& low) {
+#if defined(__x86_64__)
+#if SCW_WIDTH == 16
+  const __m512i m = _mm512_set1_epi32(static_cast<int>(b));
+  const __m512i even = _mm512_mul_epu32((__m512i)a, m);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)a, 32), m);
+  high = (vu)_mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xAAAA, odd);
+  low = (vu)_mm512_mask_mov_epi32(even, 0xAAAA, _mm512_slli_epi64(odd, 32));
+#elif SCW_WIDTH == 8
+  const __m256i m = _mm256_set1_epi32(static_cast<int>(b));
+  const __m256i even = _mm256_mul_epu32((__m256i)a, m);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), m);
+  high = (vu)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+  low = (vu)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+#else
+  const __m128i m = _mm_set1_epi32(static_cast<int>(b));
+  const __m128i even = _mm_mul_epu32((__m128i)a, m);
+  const __m128i odd = _mm_mul_epu32(_mm_srli_epi64((__m128i)a, 32), m);
+  const __m128i mask = _mm_set_epi32(-1, 0, -1, 0);
+  high = (vu)_mm_or_si128(_mm_srli_epi64(even, 32), _mm_and_si128(odd, mask));
+  low = (vu)_mm_or_si128(_mm_andnot_si128(mask, even), _mm_slli_epi64(odd, 32));
+#endif
+#else
+  for (int l = 0; l < SCW_WIDTH; ++l) {
+    const std::uint64_t p = std::uint64_t{a[l]} * b;
+    high[l] = static_cast<std::uint32_t>(p >> 32);
+    low[l] = static_cast<std::uint32_t>(p);
+  }
+#endif
+}
+
+/// The coordinates of 16 ... 4 cells.
+template <int D>
+SCW_INLINE void gather(const float* y, vu cell, vf* out) {
+#if defined(__x86_64__) && SCW_WIDTH == 16
+  if constexpr (D == 2) {  // a cell is one 8-byte element
+    const __m512d low = _mm512_i32gather_pd(_mm512_castsi512_si256((__m512i)cell), y, 8);
+    const __m512d high = _mm512_i32gather_pd(_mm512_extracti64x4_epi64((__m512i)cell, 1), y, 8);
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    out[0] = (vf)_mm512_permutex2var_ps(_mm512_castpd_ps(low), even, _mm512_castpd_ps(high));
+    out[1] = (vf)_mm512_permutex2var_ps(_mm512_castpd_ps(low), odd, _mm512_castpd_ps(high));
+    return;
+  }
+#elif defined(__x86_64__) && SCW_WIDTH == 8
+  if constexpr (D == 2) {
+    const auto* const pairs = reinterpret_cast<const double*>(y);
+    const __m256d low = _mm256_i32gather_pd(pairs, _mm256_castsi256_si128((__m256i)cell), 8);
+    const __m256d high = _mm256_i32gather_pd(pairs, _mm256_extracti128_si256((__m256i)cell, 1), 8);
+    const __m256 a = _mm256_permute2f128_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high), 0x20);
+    const __m256 b = _mm256_permute2f128_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high), 0x31);
+    // a = cells 0 1 4 5, b = cells 2 3 6 7, as pairs
+    out[0] = (vf)_mm256_shuffle_ps(a, b, 0x88);
+    out[1] = (vf)_mm256_shuffle_ps(a, b, 0xDD);
+    return;
+  }
+#endif
+  for (int l = 0; l < SCW_WIDTH; ++l)
+    for (int k = 0; k < D; ++k) out[k][l] = y[std::int64_t{cell[l]} * D + k];
+}
+
+// Vector forms of math/pow.hpp and math/umap_curve.hpp, operation by operation.
+SCW_INLINE vf pow_positive(vf x, float y) {
+  const vu bits = (vu)x;
+  const vi e = (vi)(bits - 0x3F3504F3u) >> 23;
+  const vf f = (vf)(bits - ((vu)e << 23)) - 1.0f;
+  vf p = f * -0x1.245f38p-3f + 0x1.dc78f4p-3f;
+  p = p * f - 0x1.fe823ap-3f;
+  p = p * f + 0x1.262f0ep-2f;
+  p = p * f - 0x1.70dedep-2f;
+  p = p * f + 0x1.ec756ep-2f;
+  p = p * f - 0x1.71552cp-1f;
+  p = p * f + 0x1.715476p+0f;
+  vf t = y * (__builtin_convertvector(e, vf) + f * p);
+  t = t < -126.0f ? splat(-126.0f) : t;
+  t = t > 126.0f ? splat(126.0f) : t;
+  const vf shifted = t + 0x1.8p23f;
+  const vf r = t - (shifted - 0x1.8p23f);
+  vf q = r * 0x1.5f0890p-10f + 0x1.3d1070p-7f;
+  q = q * r + 0x1.c6af6cp-5f;
+  q = q * r + 0x1.ebf906p-3f;
+  q = q * r + 0x1.62e430p-1f;
+  q = q * r + 0x1.000002p+0f;
+  return (vf)((vu)q + ((vu)shifted << 23));
+}
+SCW_INLINE vf not_zero(vf d2) { return d2 > 1e-30f ? d2 : splat(1e-30f); }
+SCW_INLINE vf clip4(vf x) {
+  x = x < -4.0f ? splat(-4.0f) : x;
+  return x > 4.0f ? splat(4.0f) : x;
+}
+
+/// Lanes [lane, lane + SCW_WIDTH) of the group: new positions into out (D x kLanes).
+template <int D>
+SCW_INLINE void step_lanes(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y, int lane,
+                           float* out) {
+  const auto n = static_cast<std::uint32_t>(p.graph.n_cells);
+  vu ids;
+  vi count;
+  int most = 0;
+  for (int l = 0; l < SCW_WIDTH; ++l) {
+    ids[l] = first_cell + static_cast<std::uint32_t>(lane + l);
+    count[l] = sampled.count[lane + l];
+    most = std::max(most, sampled.count[lane + l]);
+  }
+  vf here[D];
+  gather<D>(y, ids < n ? ids : splat_u(n - 1), here);
+
+  const math::UmapForce force = p.force;
+  const auto key_low = static_cast<std::uint32_t>(p.rng.seed);
+  const auto key_high = static_cast<std::uint32_t>(p.rng.seed >> 32);
+  const auto stream_low = static_cast<std::uint32_t>(p.rng.stream);
+  const auto stream_high = static_cast<std::uint32_t>(p.rng.stream >> 32);
+  vu words[4];
+  std::uint32_t draw = 0;
+  for (int step = 0; step < most; ++step) {
+    const vf alpha = count > step ? splat(p.alpha) : vf{};
+    vu other;
+    for (int l = 0; l < SCW_WIDTH; ++l)
+      other[l] = static_cast<std::uint32_t>(sampled.targets[step * kLanes + lane + l]);
+    other = count > step ? other : vu{};  // beyond its count a lane's targets are left over from another group
+    vf at[D];
+    gather<D>(y, other, at);
+    vf d2{};
+    for (int k = 0; k < D; ++k) {
+      at[k] = here[k] - at[k];
+      d2 += at[k] * at[k];
+    }
+    vf s = not_zero(d2);
+    vf power = pow_positive(s, force.b);
+    vf f = force.attract * power / (s * (1.0f + force.a * power));
+    for (int k = 0; k < D; ++k) here[k] += clip4(f * at[k]) * alpha;
+
+    vf push[D] = {};
+    for (int t = 0; t < p.negatives; ++t, ++draw) {
+      if (draw % 4 == 0) {  // random_words(rng, cell + 2^32 * pass, draw / 4)
+        vu c0 = ids;
+        vu c1 = splat_u(p.number);
+        vu c2 = splat_u((draw / 4) ^ stream_low);
+        vu c3 = splat_u(stream_high);
+        std::uint32_t k0 = key_low;
+        std::uint32_t k1 = key_high;
+        for (int round = 0; round < 10; ++round) {
+          vu high0;
+          vu low0;
+          vu high1;
+          vu low1;
+          multiply(c0, 0xD2511F53u, high0, low0);
+          multiply(c2, 0xCD9E8D57u, high1, low1);
+          c0 = high1 ^ c1 ^ k0;
+          c1 = low1;
+          c2 = high0 ^ c3 ^ k1;
+          c3 = low0;
+          k0 += 0x9E3779B9u;
+          k1 += 0xBB67AE85u;
+        }
+        words[0] = c0;
+        words[1] = c1;
+        words[2] = c2;
+        words[3] = c3;
+      }
+      vu low;
+      multiply(words[draw % 4], n, other, low);  // math::bounded
+      gather<D>(y, other, at);
+      d2 = vf{};
+      for (int k = 0; k < D; ++k) {
+        at[k] = here[k] - at[k];
+        d2 += at[k] * at[k];
+      }
+      s = not_zero(d2);
+      f = force.repel / ((0.001f + s) * (1.0f + force.a * pow_positive(s, force.b)));
+      for (int k = 0; k < D; ++k) push[k] += clip4(f * at[k]);
+    }
+    for (int k = 0; k < D; ++k) here[k] += push[k] * alpha;
+  }
+  for (int k = 0; k < D; ++k)
+    for (int l = 0; l < SCW_WIDTH; ++l) out[k * kLanes + lane + l] = here[k][l];
+}
+
+template <int D>
+void step_group(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y, float* out) {
+  for (int lane = 0; lane < kLanes; lane += SCW_WIDTH) step_lanes<D>(p, sampled, first_cell, y, lane, out);
+}
+
+inline void step_2d(const Pass& p, const Sampled& s, std::uint32_t first, const float* y, float* out) {
+  step_group<2>(p, s, first, y, out);
+}
+inline void step_3d(const Pass& p, const Sampled& s, std::uint32_t first, const float* y, float* out) {
+  step_group<3>(p, s, first, y, out);
+}
+
+#undef SCW_INLINE
+
+}  // namespace SCW_LANES_SPACE
