@@ -1,0 +1,53 @@
+// Kind: reader and writer. Determinism tier A: the same content gives the same bytes, for any number of threads.
+//
+// h5ad is AnnData's file format: an HDF5 file with one group or dataset per element. Format: the encodings of anndata
+// 0.7 to 0.12 (https://anndata.readthedocs.io/en/latest/fileformat-prose.html), and the older layout of 0.6.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "scwarp/anndata.hpp"
+#include "scwarp/core/context.hpp"
+
+namespace scw::io {
+
+struct ReadH5adOptions {
+  /// Refuse NaN, infinite and negative values in X (DataError with the first cell and gene). Off: X is not looked at.
+  bool check_counts = false;
+  /// Sort rows of sparse matrices whose column indices are out of order, with a log line. Off: DataError.
+  bool sort_indices = true;
+};
+
+/// Reads X, layers, obs, var, obsm, varm, obsp, varp, raw and uns. Sparse matrices become CSR (CSC is transposed),
+/// integers and booleans float if every value is exact in float, else double; what the file held is kept in
+/// MatrixElement and given back when writing. What scwarp does not know is left in the file (Foreign) and copied from
+/// there when writing: the file stays open as AnnData::source.
+///
+/// Errors name file, object and position: IoError (cannot be opened), FormatError (not HDF5, damaged, wrong types or
+/// shapes, implausible sizes, external links and virtual datasets), DataError (indices out of range or duplicate,
+/// counts), NotSupported (a compression that is not built in: gzip, lzf and none are). Memory: the matrices, and one
+/// chunk per thread. gzip and lzf chunks are unpacked by ctx.n_threads threads.
+SCW_API AnnData read_h5ad(const Context& ctx, const std::string& path, const ReadH5adOptions& options = {});
+
+/// The same for the bytes of a file; `name` is for messages.
+SCW_API AnnData read_h5ad(const Context& ctx, Span<const std::byte> image, const std::string& name,
+                          const ReadH5adOptions& options = {});
+
+/// One matrix of the file, "X", "layers/counts", "raw/X" or "obsp/distances", and nothing else. InvalidArgument if it
+/// is not there.
+SCW_API MatrixElement read_h5ad_matrix(const Context& ctx, const std::string& path, const std::string& element = "X",
+                                       const ReadH5adOptions& options = {});
+
+struct WriteH5adOptions {
+  /// Level of gzip, 1 to 9; 0: no compression. Numbers are shuffled bytewise first.
+  int compression_level = 1;
+};
+
+/// Writes a file that anndata 0.8 and later read. It is written beside `path` under a temporary name, flushed to disk
+/// and renamed: whenever the program stops, `path` is the old file or the whole new one. Elements that came from a file
+/// and were not changed are copied from it verbatim; `path` may be that file. Throws IoError, ShapeMismatch.
+SCW_API void write_h5ad(const Context& ctx, const AnnData& data, const std::string& path,
+                        const WriteH5adOptions& options = {});
+
+}  // namespace scw::io

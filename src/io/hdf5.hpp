@@ -1,0 +1,266 @@
+// The HDF5 C API behind types that close themselves, with errors that name file and object, and with raw chunks
+// unpacked and packed by our own threads.
+//
+// Debian's library is not thread-safe: whoever calls it holds a Session. Inside a parallel loop, workers of the thread
+// that holds the Session take turns by a mutex of the loop.
+#pragma once
+
+#include <hdf5.h>
+#include <sys/stat.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "core/check.hpp"
+#include "scwarp/core/context.hpp"
+#include "scwarp/core/views.hpp"
+
+namespace scw::io {
+
+namespace h5 {
+
+/// Sole use of the HDF5 library, which is silent meanwhile. May be nested on one thread.
+class Session {
+ public:
+  Session();
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+ private:
+  std::unique_lock<std::recursive_mutex> lock_;
+  H5E_auto2_t print_ = nullptr;
+  void* print_data_ = nullptr;
+};
+
+/// A counted reference to an HDF5 object of any kind.
+class Id {
+ public:
+  Id() = default;
+  explicit Id(hid_t id) : id_(id) {}
+  Id(Id&& o) noexcept : id_(std::exchange(o.id_, H5I_INVALID_HID)) {}
+  Id& operator=(Id&& o) noexcept {
+    std::swap(id_, o.id_);
+    return *this;
+  }
+  Id(const Id&) = delete;
+  Id& operator=(const Id&) = delete;
+  ~Id() {
+    if (id_ > 0) H5Idec_ref(id_);
+  }
+  hid_t get() const { return id_; }
+  explicit operator bool() const { return id_ >= 0; }
+
+ private:
+  hid_t id_ = H5I_INVALID_HID;
+};
+
+/// The innermost message of HDF5's error stack, which is then cleared.
+std::string last_error();
+
+}  // namespace h5
+
+/// A file open for reading.
+class Source {
+ public:
+  /// Throws IoError (cannot be opened) or FormatError (not HDF5). `op` starts every message.
+  static std::shared_ptr<const Source> open(const char* op, const std::string& path);
+  /// The content of a file in memory; `name` is for messages.
+  static std::shared_ptr<const Source> open_image(const char* op, Span<const std::byte> image, const std::string& name);
+  ~Source();
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+
+  const std::string& name() const { return name_; }
+  hid_t file() const { return file_.get(); }
+  std::int64_t size() const { return size_; }
+  /// Bytes that an address takes in this file.
+  int address_bytes() const { return address_bytes_; }
+  /// Copies n bytes at an HDF5 address; false if they are not all inside the file.
+  bool read_at(std::uint64_t address, std::size_t n, void* out) const;
+  /// Throws IoError if the file was changed since it was opened.
+  void check_unchanged(const char* op) const;
+
+  /// Throws E: "read_h5ad: 'file', object '/X': ...".
+  template <class E = FormatError, class... Args>
+  [[noreturn]] void fail(std::string_view object, fmt::format_string<Args...> text, Args&&... args) const {
+    throw E(
+        fmt::format("{}: '{}', object '{}': {}", op_, name_, object, fmt::format(text, std::forward<Args>(args)...)));
+  }
+
+ private:
+  Source() = default;
+  void set_up();
+  const char* op_ = "";
+  std::string name_;
+  std::vector<std::byte> image_;
+  int fd_ = -1;
+  struct stat stat_ {};
+  std::int64_t size_ = 0;
+  std::uint64_t base_ = 0;
+  int address_bytes_ = 8;
+  h5::Id file_;
+};
+
+namespace h5 {
+
+// ------------------------------------------------------------------------------------------------------------ reading
+
+enum class Kind : std::uint8_t { integer, floating, boolean, string, compound, other };
+
+struct Type {
+  Id id;
+  Kind kind = Kind::other;
+  std::size_t size = 0;
+  bool is_signed = false;
+  bool native = false;    ///< stored in this machine's byte order and layout
+  bool variable = false;  ///< strings of variable length
+  H5T_str_t padding = H5T_STR_NULLTERM;
+  std::string name;  ///< as numpy calls it
+};
+Type describe(Id type);
+
+/// A group or dataset and where it is.
+struct Node {
+  const Source* source = nullptr;
+  std::string path;
+  Id id;
+  bool is_group = false;
+  haddr_t address = 0;
+
+  template <class E = FormatError, class... Args>
+  [[noreturn]] void fail(fmt::format_string<Args...> text, Args&&... args) const {
+    source->fail<E>(path, text, std::forward<Args>(args)...);
+  }
+};
+
+Node root(const Source& source);
+/// The child of a group, or nothing. `name` may be a relative path. Only hard links are followed: throws FormatError
+/// for soft and external ones.
+std::optional<Node> find(const Node& group, const std::string& name);
+Node child(const Node& group, const std::string& name);
+struct Link {
+  std::string name;
+  bool hard = true;
+};
+/// Links of a group, in byte order of their names.
+std::vector<Link> links(const Node& group);
+
+bool has_attribute(const Node& node, const char* name);
+std::optional<std::string> text_attribute(const Node& node, const char* name);
+std::optional<std::vector<std::string>> texts_attribute(const Node& node, const char* name);
+std::optional<std::vector<std::int64_t>> integers_attribute(const Node& node, const char* name);
+
+struct Dataset {
+  const Source* source = nullptr;
+  std::string path;
+  Id id, space, plist;
+  Type type;
+  bool is_null = false;  ///< holds nothing at all, not even zero elements
+  std::vector<std::int64_t> dims;
+  std::int64_t count = 0;  ///< product of dims
+
+  template <class E = FormatError, class... Args>
+  [[noreturn]] void fail(fmt::format_string<Args...> text, Args&&... args) const {
+    source->fail<E>(path, text, std::forward<Args>(args)...);
+  }
+};
+/// Checks that what the dataset declares can be in the file, before anybody allocates for it. Throws FormatError for a
+/// group, for external or virtual storage and for sizes that the stored bytes cannot unpack to.
+Dataset dataset(Node node);
+
+/// A block of a dataset seen as rows x columns (columns: everything after the first dimension).
+struct Block {
+  const std::byte* data = nullptr;
+  std::int64_t row = 0, col = 0, n_rows = 0, n_cols = 0;
+  std::int64_t ld = 0;  ///< elements from row to row in `data`
+};
+/// Calls body for blocks that cover the dataset, from several threads at once. Elements are of `element_bytes`: those
+/// of `memory_type`, or as stored if that is H5I_INVALID_HID.
+void read_blocks(const Context& ctx, const Dataset& d, hid_t memory_type, std::size_t element_bytes,
+                 const std::function<void(const Block&)>& body);
+
+/// The native HDF5 type of T.
+template <class T>
+hid_t native_type() {
+  if constexpr (std::is_same_v<T, float>) return H5T_NATIVE_FLOAT;
+  if constexpr (std::is_same_v<T, double>) return H5T_NATIVE_DOUBLE;
+  if constexpr (std::is_same_v<T, std::int8_t>) return H5T_NATIVE_INT8;
+  if constexpr (std::is_same_v<T, std::uint8_t>) return H5T_NATIVE_UINT8;
+  if constexpr (std::is_same_v<T, std::int16_t>) return H5T_NATIVE_INT16;
+  if constexpr (std::is_same_v<T, std::uint16_t>) return H5T_NATIVE_UINT16;
+  if constexpr (std::is_same_v<T, std::int32_t>) return H5T_NATIVE_INT32;
+  if constexpr (std::is_same_v<T, std::uint32_t>) return H5T_NATIVE_UINT32;
+  if constexpr (std::is_same_v<T, std::int64_t>) return H5T_NATIVE_INT64;
+  if constexpr (std::is_same_v<T, std::uint64_t>) return H5T_NATIVE_UINT64;
+}
+
+/// Reads numbers and booleans as T. False if a value does not fit T exactly (`out` then holds rounded or cut values);
+/// floating-point data are only read as float or double, and rounding those is no misfit. Throws FormatError for other
+/// types.
+template <class T>
+bool read_numbers(const Context& ctx, const Dataset& d, T* out);
+extern template bool read_numbers(const Context&, const Dataset&, std::uint8_t*);
+extern template bool read_numbers(const Context&, const Dataset&, std::int32_t*);
+extern template bool read_numbers(const Context&, const Dataset&, std::int64_t*);
+extern template bool read_numbers(const Context&, const Dataset&, float*);
+extern template bool read_numbers(const Context&, const Dataset&, double*);
+
+/// Reads strings of fixed or variable length.
+std::vector<std::string> read_strings(const Context& ctx, const Dataset& d);
+
+// ------------------------------------------------------------------------------------------------------------ writing
+
+struct WriteOptions {
+  int level = 1;  ///< of deflate; 0: not compressed
+};
+
+/// Throws IoError with HDF5's reason.
+void check(bool ok, const char* op, const std::string& file, const std::string& object);
+
+/// Where to write: a group or file, and what to call it in messages.
+struct Target {
+  const Context* ctx = nullptr;
+  const std::string* file = nullptr;
+  hid_t id = H5I_INVALID_HID;
+  std::string path;
+  WriteOptions options;
+};
+
+/// How to link an object of this name; makes groups on the way, for names with slashes.
+Id create_links(std::string_view name);
+Target group(const Target& parent, const std::string& name, Id& keep);
+void write_attribute(const Target& t, hid_t object, const char* name, std::string_view text);
+void write_attribute(const Target& t, hid_t object, const char* name, const std::vector<std::string>& texts);
+void write_attribute(const Target& t, hid_t object, const char* name, const std::vector<std::int64_t>& values);
+void write_attribute(const Target& t, hid_t object, const char* name, bool value);
+void write_encoding(const Target& t, hid_t object, const char* type, const char* version);
+/// Copies attributes that `object` does not have yet.
+void copy_attributes(const Target& t, hid_t from, hid_t object);
+
+Id string_type();
+/// h5py's boolean: an enumeration over int8.
+Id bool_type();
+/// File type of a numpy dtype name ("uint16", "float16", "bool"); invalid Id for an unknown name.
+Id type_of_name(std::string_view numpy_name);
+
+/// Fills rows [first, first + n) of the dataset, elements of the memory type, row-major.
+using FillRows = std::function<void(std::int64_t first, std::int64_t n, std::byte* out)>;
+/// Writes a dataset whose memory and file type are the same `type`. dims empty: a scalar. Large ones are cut into
+/// chunks, shuffled and deflated by ctx's threads; bytes in the file do not depend on their number.
+Id write_dataset(const Target& t, const std::string& name, hid_t type, const std::vector<std::int64_t>& dims,
+                 bool growable, const FillRows& fill);
+Id write_strings(const Target& t, const std::string& name, const std::vector<std::int64_t>& dims,
+                 const std::vector<std::string>& values);
+
+}  // namespace h5
+}  // namespace scw::io
