@@ -210,7 +210,7 @@ struct BrayCurtis {
   using Acc = PairAcc;
   SCW_HD void add(Acc& acc, double x, double y, const RowTerm&, const RowTerm&) const {
     acc.s += magnitude(x - y);
-    acc.t += magnitude(x + y);
+    acc.t += magnitude(x) + magnitude(y);
   }
   SCW_HD double key(const Acc& acc, const RowTerm&, const RowTerm&, std::int64_t) const {
     return acc.t > 0 ? acc.s / acc.t : 0.0;

@@ -28,7 +28,7 @@ enum class Metric : std::uint8_t {
   haversine,      ///< great-circle angle of (latitude, longitude) in radians
   hamming,        ///< share of differing entries
   jaccard,        ///< 1 - |both non-zero| / |either non-zero|, 0 for two zero vectors
-  braycurtis,     ///< sum |x-y| / sum |x+y|
+  braycurtis,     ///< sum |x-y| / sum (|x|+|y|), as scikit-learn
 };
 
 /// The metric of a name of scanpy, scikit-learn or cuVS: "l2", "cityblock", "linf", ... Throws InvalidArgument.

@@ -4,6 +4,7 @@ from ._calculate_qc_metrics import calculate_qc_metrics
 from ._filter import filter_cells, filter_genes, filter_highly_variable, flag_gene_family
 from ._highly_variable_genes import highly_variable_genes
 from ._log1p import log1p
+from ._neighbors import neighbors
 from ._normalize_total import normalize_total
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "flag_gene_family",
     "highly_variable_genes",
     "log1p",
+    "neighbors",
     "normalize_total",
 ]

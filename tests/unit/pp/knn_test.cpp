@@ -151,7 +151,7 @@ Real distance(Metric metric, double p, const Row& x, const Row& y) {
     case Metric::braycurtis:
       for (std::size_t k = 0; k < d; ++k) {
         s += std::abs(x[k] - y[k]);
-        t += std::abs(x[k] + y[k]);
+        t += std::abs(x[k]) + std::abs(y[k]);
       }
       return s / t;
   }

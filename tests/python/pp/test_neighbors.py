@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pytest
+import scanpy as sc
+import scipy.sparse as sp
+from sklearn.neighbors import KNeighborsTransformer, NearestNeighbors
+
+import scwarp as scw
+
+
+def cells(n=600, d=20, seed=0, dtype=np.float32):
+    r = np.random.default_rng(seed)
+    centres = r.normal(size=(6, d)) * np.linspace(6, 0.5, d)
+    return (centres[r.integers(0, 6, n)] + r.normal(size=(n, d))).astype(dtype)
+
+
+@pytest.fixture
+def adata():
+    return ad.AnnData(cells())
+
+
+def sorted_rows(d):
+    """Distances of each row, in increasing order."""
+    return np.sort(d.data.reshape(d.shape[0], -1), axis=1)
+
+
+def assert_same_graph(a, b, atol=1e-5, key="connectivities"):
+    ca, cb = a.obsp[key], b.obsp[key]
+    assert sp.issparse(ca) and ca.has_canonical_format
+    assert abs(ca - cb).max() < atol
+    assert abs(ca - ca.T).max() == 0
+    assert ca.diagonal().max() == 0
+
+
+METRICS = ["euclidean", "cosine", "manhattan", "chebyshev", "canberra", "correlation", "sqeuclidean", "minkowski"]
+METRICS += ["braycurtis", "l1", "l2", "cityblock", "hamming"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_equals_scanpy(adata, metric):
+    kwds = {"p": 3} if metric == "minkowski" else {}
+    if metric == "cosine":  # which scikit-learn computes in the type of the data
+        adata.X = adata.X.astype(np.float64)
+    b = adata.copy()
+    scw.pp.neighbors(adata, metric=metric, metric_kwds=kwds, n_neighbors=12)
+    sc.pp.neighbors(b, metric=metric, metric_kwds=kwds, n_neighbors=12)
+    d = adata.obsp["distances"]
+    assert d.dtype == np.float32 and d.nnz == 600 * 11
+    np.testing.assert_allclose(sorted_rows(d), sorted_rows(b.obsp["distances"]), rtol=1e-5, atol=1e-6)
+    if metric != "hamming":  # all ties
+        assert_same_graph(adata, b)
+        for i in range(0, 600, 50):
+            assert set(d[i].indices) == set(b.obsp["distances"][i].indices)
+    params = adata.uns["neighbors"]["params"]
+    assert params.pop("algorithm") == "brute"
+    assert adata.uns["neighbors"] == b.uns["neighbors"]
+
+
+@pytest.mark.parametrize("metric", ["jensenshannon", "haversine"])
+def test_other_metrics(metric):
+    x = np.abs(cells(300, 2 if metric == "haversine" else 12)) / 10
+    a = ad.AnnData(x)
+    scw.pp.neighbors(a, metric=metric)
+    from scipy.spatial.distance import cdist
+    from sklearn.metrics.pairwise import haversine_distances
+
+    full = haversine_distances(x) if metric == "haversine" else cdist(x.astype(np.float64), x, metric)
+    np.testing.assert_allclose(sorted_rows(a.obsp["distances"]), np.sort(full, axis=1)[:, 1:15], rtol=1e-5, atol=1e-6)
+
+
+def test_inner_product():
+    x = cells(300, 10)
+    a = ad.AnnData(x)
+    scw.pp.neighbors(a, metric="inner_product", n_neighbors=5)
+    s = x.astype(np.float64) @ x.T.astype(np.float64)
+    np.fill_diagonal(s, -np.inf)
+    np.testing.assert_allclose(a.obsp["distances"].data.reshape(300, 4), -np.sort(-s, axis=1)[:, :4], rtol=1e-5)
+    assert a.obsp["connectivities"].data.min() > 0
+
+
+def test_exact_at_a_size_where_scanpy_is_not():
+    x = cells(9000, 30, seed=3)
+    a = ad.AnnData(x)
+    scw.pp.neighbors(a)
+    dist, ind = NearestNeighbors(n_neighbors=15, algorithm="brute").fit(x.astype(np.float64)).kneighbors()
+    d = a.obsp["distances"]
+    np.testing.assert_allclose(d.data.reshape(9000, 14), dist[:, :14], rtol=1e-5)
+    assert (d.indices.reshape(9000, 14) == ind[:, :14]).mean() > 0.99999
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "int", "fortran", "float64"])
+def test_layouts(kind):
+    r = np.random.default_rng(1)
+    x = r.poisson(0.7, (300, 30)).astype(np.float32)
+    want = ad.AnnData(x.copy())
+    scw.pp.neighbors(want)
+    made = {
+        "csr": sp.csr_matrix,
+        "csc": sp.csc_matrix,
+        "int": lambda v: v.astype(np.int32),
+        "fortran": np.asfortranarray,
+        "float64": lambda v: v.astype(np.float64),
+    }[kind](x)
+    a = ad.AnnData(made)
+    scw.pp.neighbors(a)
+    np.testing.assert_array_equal(a.obsp["distances"].data, want.obsp["distances"].data)
+    np.testing.assert_array_equal(a.obsp["distances"].indices, want.obsp["distances"].indices)
+    assert type(a.X) is type(made)
+
+
+@pytest.mark.parametrize("knn", [True, False])
+def test_gauss(adata, knn):
+    b = adata.copy()
+    scw.pp.neighbors(adata, method="gauss", knn=knn)
+    sc.pp.neighbors(b, method="gauss", knn=knn)
+    ours, theirs = adata.obsp["connectivities"], b.obsp["connectivities"]
+    assert sp.issparse(ours) == sp.issparse(theirs) == knn
+    assert abs(ours - theirs).max() < 1e-5
+    if knn:
+        np.testing.assert_allclose(sorted_rows(adata.obsp["distances"]), sorted_rows(b.obsp["distances"]), rtol=1e-5)
+    else:
+        np.testing.assert_allclose(adata.obsp["distances"], b.obsp["distances"], atol=2e-5)
+
+
+def test_jaccard(adata):
+    scw.pp.neighbors(adata, method="jaccard", n_neighbors=10)
+    d = adata.obsp["distances"].copy()
+    d.data[:] = 1
+    shared = (d @ d.T).multiply(d).tocsr()
+    w = shared.copy()
+    w.data = shared.data / (18 - shared.data)
+    w = (w + w.T) / 2
+    assert abs(adata.obsp["connectivities"] - w).max() < 1e-6
+
+
+def test_representation():
+    a = ad.AnnData(cells(200, 80))
+    a.obsm["X_pca"], a.obsm["X_other"] = cells(200, 20, 1), cells(200, 5, 2)
+    cases = [
+        ({}, a.obsm["X_pca"]),
+        ({"n_pcs": 7}, a.obsm["X_pca"][:, :7]),
+        ({"n_pcs": 0}, a.X),
+        ({"use_rep": "X"}, a.X),
+    ]
+    cases += [
+        ({"use_rep": "X_other"}, a.obsm["X_other"]),
+        ({"use_rep": "X_other", "n_pcs": 3}, a.obsm["X_other"][:, :3]),
+    ]
+    for kwds, x in cases:
+        scw.pp.neighbors(a, **kwds)
+        b = ad.AnnData(np.ascontiguousarray(x))
+        scw.pp.neighbors(b, use_rep="X")
+        np.testing.assert_array_equal(a.obsp["distances"].data, b.obsp["distances"].data)
+        for key, value in kwds.items():
+            assert a.uns["neighbors"]["params"][key] == value
+    with pytest.raises(ValueError, match="n_pcs=30"):
+        scw.pp.neighbors(a, n_pcs=30)
+    with pytest.raises(ValueError, match="neither in obsm nor 'X'"):
+        scw.pp.neighbors(a, use_rep="nope")
+
+
+def test_precomputed_distances(adata):
+    from scipy.spatial.distance import cdist
+
+    b = adata.copy()
+    scw.pp.neighbors(adata)
+    full = cdist(adata.X.astype(np.float64), adata.X)
+    np.fill_diagonal(full, 0)
+    scw.pp.neighbors(b, distances=full)
+    assert_same_graph(b, adata)
+    scw.pp.neighbors(b, distances=adata.obsp["distances"])
+    assert_same_graph(b, adata, 1e-7)
+    assert "use_rep" not in b.uns["neighbors"]["params"]
+    with pytest.raises(ValueError, match="needs 19"):
+        scw.pp.neighbors(b, 20, distances=adata.obsp["distances"])
+    with pytest.raises(ValueError, match="expected"):
+        scw.pp.neighbors(b, distances=full[:5])
+
+
+def test_transformers(adata):
+    b = adata.copy()
+    t = KNeighborsTransformer(n_neighbors=10, metric="manhattan")
+    scw.pp.neighbors(adata, transformer=t)
+    scw.pp.neighbors(b, n_neighbors=10, metric="manhattan")
+    assert_same_graph(adata, b)
+    assert adata.uns["neighbors"]["params"]["n_neighbors"] == 10
+    assert hasattr(t, "_fit_method")
+    scw.pp.neighbors(adata, transformer="sklearn")
+    assert adata.uns["neighbors"]["params"]["algorithm"] == "brute"
+    # metrics and functions that only scikit-learn knows
+    scw.pp.neighbors(adata, metric=lambda x, y: float(np.abs(x - y).sum()), n_neighbors=10)
+    assert_same_graph(adata, b, 2e-5)
+    scw.pp.neighbors(adata, metric="dice")
+
+
+def test_slots(adata):
+    before = adata.copy()
+    scw.pp.neighbors(adata, key_added="nn")
+    assert set(adata.obsp) == {"nn_distances", "nn_connectivities"}
+    assert adata.uns["nn"]["connectivities_key"] == "nn_connectivities"
+    other = scw.pp.neighbors(before, copy=True)
+    assert "neighbors" not in before.uns and "neighbors" in other.uns
+    scw.pp.neighbors(before, method=None)
+    assert set(before.obsp) == {"distances"}
+    view = other[:100]
+    scw.pp.neighbors(view)
+    assert view.obsp["connectivities"].shape == (100, 100) and not view.is_view
+    scw.pp.neighbors(other, rng=5)
+    assert "random_state" not in other.uns["neighbors"]["params"]
+
+
+def test_threads_and_reruns(adata):
+    runs = []
+    for threads in (1, 2, 3, 2):
+        with scw.settings.override(n_threads=threads):
+            a = adata.copy()
+            scw.pp.neighbors(a)
+        runs.append([a.obsp["distances"].data, a.obsp["distances"].indices, a.obsp["connectivities"].data])
+    for run in runs[1:]:
+        for x, y in zip(runs[0], run, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_edges():
+    a, b = ad.AnnData(cells(10)), ad.AnnData(cells(10))
+    scw.pp.neighbors(a)
+    sc.pp.neighbors(b)
+    assert a.uns["neighbors"]["params"]["n_neighbors"] == b.uns["neighbors"]["params"]["n_neighbors"] == 6
+    assert_same_graph(a, b)
+    a, b = ad.AnnData(cells(15)), ad.AnnData(cells(15))
+    scw.pp.neighbors(a)  # k = n
+    sc.pp.neighbors(b)
+    assert_same_graph(a, b)
+    one = ad.AnnData(cells(1))
+    scw.pp.neighbors(one)
+    assert one.obsp["connectivities"].nnz == 0
+    same = ad.AnnData(np.ones((50, 3), np.float32))
+    scw.pp.neighbors(same, 5)
+    d = same.obsp["distances"]
+    assert d.nnz == 200 and d.data.max() == 0
+    assert all(i not in d[i].indices for i in range(50))
+    assert np.isfinite(same.obsp["connectivities"].data).all()
+
+
+def test_errors_leave_the_object_alone(adata):
+    adata.X[3, 1] = np.nan
+    with pytest.raises(scw.DataError, match="cell 3"):
+        scw.pp.neighbors(adata)
+    adata.X[3, 1] = 0
+    for kwds, error, text in [
+        ({"method": "foo"}, ValueError, "method"),
+        ({"knn": False}, ValueError, "gauss"),
+        ({"transformer": "foo"}, ValueError, "unknown transformer"),
+        ({"algorithm": "foo"}, ValueError, "unknown algorithm"),
+        ({"metric": "foo"}, ValueError, "metric"),
+        ({"metric_kwds": {"q": 1}}, ValueError, "metric_kwds"),
+        ({"n_neighbors": 0}, ValueError, "n_neighbors"),
+        ({"metric": "haversine"}, ValueError, "2 columns"),
+        ({"algorithm_kwds": {"foo": 1}}, ValueError, "algorithm_kwds"),
+    ]:
+        with pytest.raises(error, match=text):
+            scw.pp.neighbors(adata, **kwds)
+    with pytest.raises(NotImplementedError, match="toarray"):
+        scw.pp.neighbors(ad.AnnData(sp.csr_matrix(adata.X)), metric="correlation")
+    assert not adata.uns and not adata.obsp
+
+
+def test_scanpy_reads_it(adata):
+    scw.pp.neighbors(adata)
+    adata.obs["group"] = np.where(adata.X[:, 0] > np.median(adata.X[:, 0]), "a", "b")
+    adata.obs["group"] = adata.obs["group"].astype("category")
+    b = adata.copy()
+    sc.pp.neighbors(b)
+    for x in (adata, b):
+        sc.tl.paga(x, groups="group")
+        sc.tl.diffmap(x, n_comps=3)
+    np.testing.assert_allclose(
+        adata.uns["paga"]["connectivities"].toarray(), b.uns["paga"]["connectivities"].toarray(), rtol=1e-5
+    )
+    np.testing.assert_allclose(adata.uns["diffmap_evals"], b.uns["diffmap_evals"], rtol=1e-4)
+    sc.tl.umap(adata[:100].copy(), maxiter=5)
+
+
+def test_pbmc3k(shared_data):
+    path = shared_data / "pbmc3k" / "pbmc3k_raw.h5ad"
+    if not path.exists():
+        pytest.skip("pbmc3k not found")
+    a = ad.read_h5ad(path)
+    sc.pp.normalize_total(a)
+    sc.pp.log1p(a)
+    sc.pp.pca(a)
+    b = a.copy()
+    scw.pp.neighbors(a)
+    sc.pp.neighbors(b)
+    np.testing.assert_allclose(sorted_rows(a.obsp["distances"]), sorted_rows(b.obsp["distances"]), rtol=1e-5)
+    assert_same_graph(a, b)
