@@ -156,7 +156,7 @@ def neighbors(
         parts = _core.pp.connectivities(
             ctx, lists[0].reshape(-1), lists[1].reshape(-1), adata.n_obs, lists[0].shape[1], method, kind
         )
-        connectivities = _csr(*parts, adata.n_obs)
+        connectivities = _csr(parts[0], parts[1], parts[2], adata.n_obs)
         connectivities.has_canonical_format = True
     key = "neighbors" if key_added is None else key_added
     prefix = "" if key_added is None else f"{key_added}_"

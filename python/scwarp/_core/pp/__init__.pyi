@@ -14,8 +14,67 @@ def cell_counts(ctx: _core.Context, x: object) -> tuple[Any, ...]:
 def gene_counts(ctx: _core.Context, x: object) -> tuple[Any, ...]:
     """(total, n_positive) per gene"""
 
+def gene_moments(
+    ctx: _core.Context,
+    x: object,
+    groups: object | None = None,
+    n_groups: int = 1,
+    ddof: int = 1,
+    expm1: bool = False,
+    expm1_scale: float = 1.0,
+    with_total: bool = False,
+) -> tuple[Any, ...]:
+    """
+    (mean, variance, n_rows, counts): moments of every column, by group of rows.
+    """
+
+def highly_variable_genes(
+    ctx: _core.Context,
+    x: object,
+    flavor: str,
+    n_top_genes: int | None,
+    min_mean: float,
+    max_mean: float,
+    min_disp: float,
+    max_disp: float,
+    n_bins: int,
+    span: float,
+    log_base: float | None,
+    batches: object | None,
+    n_batches: int,
+    filter_unexpressed_genes: bool,
+    tie_order: object | None,
+) -> dict:
+    """Columns of var by name; those that the flavor does not have are empty."""
+
 def log1p(ctx: _core.Context, x: object, base: float | None) -> None:
     """ln(1 + x) of the stored values, in place."""
+
+def knn(
+    ctx: _core.Context,
+    x: object,
+    n_neighbors: int,
+    metric: str,
+    p: float,
+    algorithm: str,
+    min_recall: float | None = None,
+    recall_sample: int | None = None,
+    n_trees: int | None = None,
+    max_rounds: int | None = None,
+) -> tuple[Any, ...]:
+    """(indices, distances, info), each list starting with the cell itself"""
+
+def knows_metric(name: str) -> bool: ...
+def connectivities(
+    ctx: _core.Context, indices: object, distances: object, n: int, k: int, method: str, metric: str
+) -> tuple[Any, ...]:
+    """(indptr, indices, data) of the symmetric weights of n x k lists"""
+
+def pairwise_distances(ctx: _core.Context, x: object, metric: str, p: float) -> Any:
+    """All distances, n x n."""
+
+def gauss_kernel(ctx: _core.Context, distances: object, n_neighbors: int) -> Any:
+    """Dense Gauss kernel of all distances."""
 
 def normalize_total(
     ctx: _core.Context, x: object, target_sum: float | None, exclude_highly_expressed: bool, max_fraction: float

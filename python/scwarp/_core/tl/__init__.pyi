@@ -12,3 +12,40 @@ def leiden(
 
 def modularity(ctx: _core.Context, graph: object, labels: object, resolution: float, use_weights: bool) -> float:
     """Modularity of a clustering."""
+
+def rank_genes_groups(
+    ctx: _core.Context,
+    x: object,
+    codes: object,
+    n_groups: int,
+    *,
+    method: str,
+    reference: int | None,
+    corr_method: str,
+    rankby_abs: bool,
+    pts: bool,
+    mean_in_log_space: bool,
+    log_base: float | None,
+    tie_correct: bool,
+    use_continuity: bool,
+    return_u_values: bool,
+    n_bins: int,
+    bin_range: tuple[float, float] | None,
+) -> dict:
+    """Returns arrays of tested groups x genes."""
+
+def umap(
+    ctx: _core.Context,
+    graph: object,
+    min_dist: float,
+    spread: float,
+    n_components: int,
+    maxiter: int | None,
+    alpha: float,
+    gamma: float,
+    negative_sample_rate: int,
+    init: object,
+    a: float | None,
+    b: float | None,
+) -> tuple[Any, ...]:
+    """(embedding, a, b, n_epochs)"""
