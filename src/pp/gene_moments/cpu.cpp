@@ -1,5 +1,6 @@
 // Rows are cut into tiles of kTile entries: a vectorised loop turns the values into integers and notes whether that was
 // exact, a scalar one adds them to the 32 bytes of their column (in the second-level cache: 20 000 genes are 640 KB).
+// Dense rows need no scatter: they are added up by vectors of columns.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -86,7 +87,49 @@ SCW_CLONES std::uint64_t not_counts(const double* x, std::int64_t n) {
   return bad;
 }
 
-/// Entries [begin, end) of rows [first, last) with the same group are consecutive in CSR.
+/// Sums over at most kDenseRows rows of a tile of columns, in doubles that stay exact integers: q = h 2^24 + l with
+/// |h|, |l| <= 2^23, so q^2 = h^2 2^48 + h l 2^25 + l^2 and each part fits 2^46.
+constexpr std::int64_t kDenseRows = 64;
+struct DenseSums {
+  double q[kTile], hh[kTile], hl[kTile], ll[kTile];
+};
+inline void dense_add(DenseSums& to, std::int64_t i, double t) {
+  const double h = (t * 0x1p-24 + kMagic) - kMagic;
+  const double l = t - h * 0x1p24;
+  to.q[i] += t;
+  to.hh[i] += h * h;
+  to.hl[i] += h * l;
+  to.ll[i] += l * l;
+}
+/// As quantise_exact, adding up at once.
+SCW_CLONES std::uint64_t dense_exact(const double* y, std::int64_t n, double factor, DenseSums& to) {
+  constexpr double limit = static_cast<double>(std::int64_t{1} << prim::kFixedBits);
+  std::uint64_t bad = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double t = y[i] * factor;
+    const std::uint64_t exact =
+        std::uint64_t{(t + kMagic) - kMagic == t} & std::uint64_t{t <= limit} & std::uint64_t{t >= -limit};
+    bad |= exact ^ 1u;
+    dense_add(to, i, t);
+  }
+  return bad;
+}
+SCW_CLONES void dense_columns(const double* y, std::int64_t n, const double* factor, DenseSums& to) {
+  for (std::int64_t i = 0; i < n; ++i) dense_add(to, i, (y[i] * factor[i] + kMagic) - kMagic);
+}
+void flush(const DenseSums& from, std::int64_t n, prim::FixedMoments* acc) {
+  constexpr double limit = 0x1p53;
+  const auto integer = [](double v) { return static_cast<std::int64_t>(v); };
+  for (std::int64_t i = 0; i < n; ++i) {
+    // Sums that will not be used: a column that is not finite, or values that did not fit.
+    if (!(std::abs(from.q[i]) <= limit && from.hh[i] <= limit)) continue;
+    acc[i].sum += integer(from.q[i]);
+    acc[i].sum_sq += prim::Int128{integer(from.hh[i])} * (std::int64_t{1} << 48) +
+                     prim::Int128{integer(from.hl[i])} * (1 << 25) + integer(from.ll[i]);
+  }
+}
+
+/// body(values, columns or null, first column, n) over the entries of rows [first, last).
 template <class V, class Body>
 void for_each_tile(const CsrView<const V>& x, std::int64_t first, std::int64_t last, const Body& body) {
   for (std::int64_t k = x.indptr[first], end = x.indptr[last]; k < end; k += kTile)
@@ -118,31 +161,49 @@ void for_each_run(const Context& ctx, const X& x, std::int64_t first_row, const 
 void add_sparse(prim::FixedMoments* acc, const std::int32_t* columns, const std::int64_t* q, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) acc[columns[i]].add(q[i]);
 }
-void add_dense(prim::FixedMoments* acc, const std::int64_t* q, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) acc[i].add(q[i]);
-}
-
 struct Pass {
   const Context& ctx;
   const RowBlocks& x;
   const GeneMomentsOptions& options;
   std::int64_t genes, groups;
 
-  /// Sums with one scale for all columns. False (and no sums) if a value does not fit.
-  bool exact(Array<prim::FixedMoments>& sums, GeneSums& out) const {
-    const double factor = prim::FixedScale(kGeneMomentsShift).factor;
+  /// One scale for all columns; notes whether every value fits it, and stops adding once one does not.
+  struct Uniform {
+    const GeneMomentsOptions& options;
+    double factor;
     std::atomic<std::uint64_t> seen{0};
-    accumulate(sums, [&](const auto* values, const std::int32_t*, std::int64_t, std::int64_t n, std::int64_t* q) {
-      if ((seen.load(std::memory_order_relaxed) & kInexact) != 0) return false;
-      double y[kTile];
-      load_values(values, n, options, y);
-      std::uint64_t bad = quantise_exact(y, n, factor, q) * kInexact;
+
+    bool failed() const { return (seen.load(std::memory_order_relaxed) & kInexact) != 0; }
+    template <class V>
+    void note(std::uint64_t bad, const V* values, std::int64_t n) {
+      bad *= kInexact;
       if ((seen.load(std::memory_order_relaxed) & kNotCounts) == 0) bad |= not_counts(values, n) * kNotCounts;
       if (bad != 0) seen.fetch_or(bad, std::memory_order_relaxed);
-      return (bad & kInexact) == 0;
-    });
-    out.counts = (seen.load() & kNotCounts) == 0;
-    return (seen.load() & kInexact) == 0;
+    }
+    template <class V>
+    void sparse(const V* values, const std::int32_t* columns, std::int64_t n, prim::FixedMoments* acc) {
+      if (failed()) return;
+      double y[kTile];
+      std::int64_t q[kTile];
+      load_values(values, n, options, y);
+      note(quantise_exact(y, n, factor, q), values, n);
+      if (!failed()) add_sparse(acc, columns, q, n);
+    }
+    template <class V>
+    void dense(const V* values, std::int64_t, std::int64_t n, DenseSums& to) {
+      if (failed()) return;
+      double y[kTile];
+      load_values(values, n, options, y);
+      note(dense_exact(y, n, factor, to), values, n);
+    }
+  };
+
+  /// False if a value does not fit; the sums are then worthless.
+  bool exact(Array<prim::FixedMoments>& sums, GeneSums& out) const {
+    Uniform rule{options, prim::FixedScale(kGeneMomentsShift).factor};
+    accumulate(sums, rule);
+    out.counts = (rule.seen.load() & kNotCounts) == 0;
+    return !rule.failed();
   }
 
   /// Magnitudes as bits: their order as integers puts infinity and NaN last, and a maximum of integers keeps them.
@@ -188,22 +249,55 @@ struct Pass {
       out.scale[j] = prim::FixedScale::for_max(out.finite[j] != 0 ? math::from_bits(max[j]) : 0.0);
       factor[j] = out.finite[j] != 0 ? out.scale[j].factor : 0.0;
     }
-    accumulate(sums,
-               [&](const auto* values, const std::int32_t* columns, std::int64_t j, std::int64_t n, std::int64_t* q) {
-                 double y[kTile], f[kTile];
-                 load_values(values, n, options, y);
-                 if (columns != nullptr)
-                   for (std::int64_t i = 0; i < n; ++i) f[i] = factor[static_cast<std::size_t>(columns[i])];
-                 quantise_columns(y, columns != nullptr ? f : factor.data() + j, n, q);
-                 for (std::int64_t i = 0; i < n; ++i)  // NaN times 0 is no integer
-                   if (!std::isfinite(y[i])) q[i] = 0;
-                 return true;
-               });
+    PerColumn rule{options, factor.data()};
+    accumulate(sums, rule);
   }
 
-  /// quantise(values, columns, first_column, n, q) -> whether q is to be added.
-  template <class Quantise>
-  void accumulate(Array<prim::FixedMoments>& sums, const Quantise& quantise) const {
+  /// A scale for each column.
+  struct PerColumn {
+    const GeneMomentsOptions& options;
+    const double* factor;
+
+    template <class V>
+    void sparse(const V* values, const std::int32_t* columns, std::int64_t n, prim::FixedMoments* acc) {
+      double y[kTile], f[kTile];
+      std::int64_t q[kTile];
+      load_values(values, n, options, y);
+      for (std::int64_t i = 0; i < n; ++i) f[i] = factor[columns[i]];
+      quantise_columns(y, f, n, q);
+      for (std::int64_t i = 0; i < n; ++i)
+        if (!std::isfinite(y[i])) q[i] = 0;  // NaN times 0 is no integer
+      add_sparse(acc, columns, q, n);
+    }
+    template <class V>
+    void dense(const V* values, std::int64_t first_column, std::int64_t n, DenseSums& to) {
+      double y[kTile];
+      load_values(values, n, options, y);
+      dense_columns(y, n, factor + first_column, to);
+    }
+  };
+
+  template <class V, class Rule>
+  static void add_rows(const CsrView<const V>& x, std::int64_t first, std::int64_t last, Rule& rule,
+                       prim::FixedMoments* acc) {
+    for_each_tile(x, first, last, [&](const V* values, const std::int32_t* columns, std::int64_t, std::int64_t n) {
+      rule.sparse(values, columns, n, acc);
+    });
+  }
+  template <class V, class Rule>
+  static void add_rows(const MatrixView<const V>& x, std::int64_t first, std::int64_t last, Rule& rule,
+                       prim::FixedMoments* acc) {
+    for (std::int64_t i = first; i < last; i += kDenseRows)
+      for (std::int64_t j = 0; j < x.n_cols; j += kTile) {
+        const std::int64_t n = std::min(kTile, x.n_cols - j);
+        DenseSums sums{};
+        for (std::int64_t r = i; r < std::min(last, i + kDenseRows); ++r) rule.dense(x.row(r) + j, j, n, sums);
+        flush(sums, n, acc + j);
+      }
+  }
+
+  template <class Rule>
+  void accumulate(Array<prim::FixedMoments>& sums, Rule& rule) const {
     Context limited = ctx;
     const std::int64_t size = checked_mul(groups, genes);
     const std::int64_t bytes = std::max<std::int64_t>(1, checked_mul(size, sizeof(prim::FixedMoments)));
@@ -219,17 +313,7 @@ struct Pass {
           [&](const auto& v) {
             for_each_run(limited, v, first_row, options,
                          [&](int worker, std::int32_t group, std::int64_t first, std::int64_t last) {
-                           prim::FixedMoments* const acc = sums.data() + worker * size + group * genes;
-                           for_each_tile(
-                               v, first, last,
-                               [&](const auto* values, const std::int32_t* columns, std::int64_t j, std::int64_t n) {
-                                 std::int64_t q[kTile];
-                                 if (!quantise(values, columns, j, n, q)) return;
-                                 if (columns != nullptr)
-                                   add_sparse(acc, columns, q, n);
-                                 else
-                                   add_dense(acc + j, q, n);
-                               });
+                           add_rows(v, first, last, rule, sums.data() + worker * size + group * genes);
                          });
           },
           block);
