@@ -6,6 +6,7 @@ from ._highly_variable_genes import highly_variable_genes
 from ._log1p import log1p
 from ._neighbors import neighbors
 from ._normalize_total import normalize_total
+from ._scale import scale
 
 __all__ = [
     "calculate_qc_metrics",
@@ -17,4 +18,5 @@ __all__ = [
     "log1p",
     "neighbors",
     "normalize_total",
+    "scale",
 ]

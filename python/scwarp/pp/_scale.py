@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from .._context import is_cupy, make_context
+from .._matrix import is_sparse, pack
+from .._settings import logger
+from .._slots import boolean_mask, check_copy_inplace, get_matrix, is_anndata, make_actual, set_matrix
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_OP = "pp.scale"
+
+
+def scale(
+    data: AnnData | Any,
+    *,
+    zero_center: bool = True,
+    max_value: float | None = None,
+    copy: bool = False,
+    layer: str | None = None,
+    obsm: str | None = None,
+    mask_obs: Any = None,
+    inplace: bool = True,
+    device: str | None = None,
+) -> AnnData | Any | None:
+    """Scale every gene to mean 0 and variance 1: ``(x - mean) / std``.
+
+    Parameters
+    ----------
+    data
+        AnnData, or a matrix, which is returned scaled: in its own buffer where that is a float matrix (dense, or sparse
+        with ``zero_center=False``), unless ``copy=True`` or ``inplace=False``.
+    zero_center
+        ``False``: only divide by the standard deviation, which keeps a sparse matrix sparse. ``True`` makes a sparse
+        matrix dense.
+    max_value
+        Clip afterwards: to ±``max_value`` with ``zero_center``, else only above.
+    copy
+        Return a changed copy.
+    layer, obsm
+        What to scale instead of ``X``.
+    mask_obs
+        Boolean array, or name of a boolean column of ``obs``: only these cells take part in the mean and the standard
+        deviation, and only they are changed.
+    inplace
+        ``False``: return the scaled matrix and leave ``data`` alone.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
+
+    Notes
+    -----
+    Writes ``var["mean"]`` and ``var["std"]`` (float64; not for ``obsm``); with a mask ``"mean of {mask_obs}"`` and
+    ``"std of {mask_obs}"``, or ``"mean with mask"`` and ``"std with mask"`` for an array. Genes without
+    variance become 0. Integers become float64. Same bits for any number of threads (tier A).
+    """
+    if not is_anndata(data):
+        if layer is not None or obsm is not None:
+            raise ValueError(f"{_OP}: layer and obsm need an AnnData (got {type(data).__name__})")
+        mask = boolean_mask(mask_obs, {}, data.shape[0], _OP, "mask_obs") if mask_obs is not None else None
+        return _transform(data, zero_center, max_value, mask, device, fresh=copy or not inplace)[0]
+    check_copy_inplace(_OP, copy, inplace)
+    adata = data.copy() if copy else data
+    mask = boolean_mask(mask_obs, adata.obs, adata.n_obs, _OP, "mask_obs")
+    if not inplace:
+        source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
+        return _transform(source, zero_center, max_value, mask, device, fresh=True)[0]
+    get_matrix(adata, _OP, layer=layer, obsm=obsm)  # KeyError before a view becomes a copy
+    make_actual(adata, _OP)
+    source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
+    result, mean, std = _transform(source, zero_center, max_value, mask, device, fresh=False)
+    set_matrix(adata, result, layer=layer, obsm=obsm)
+    if obsm is None:
+        if mask_obs is None:
+            names = ("mean", "std")
+        elif isinstance(mask_obs, str):
+            names = (f"mean of {mask_obs}", f"std of {mask_obs}")
+        else:
+            names = ("mean with mask", "std with mask")
+        for name, column in zip(names, (mean, std), strict=True):
+            adata.var[name] = column.get() if is_cupy(column) else column
+    return adata if copy else None
+
+
+def _transform(
+    x: Any, zero_center: bool, max_value: float | None, mask: Any, device: str | None, *, fresh: bool
+) -> tuple[Any, Any, Any]:
+    ctx = make_context(x, op=_OP, device=device)
+    if mask is not None:
+        mask = np.ascontiguousarray(mask).view(np.uint8)
+        if is_cupy(x):
+            import cupy
+
+            mask = cupy.asarray(mask)
+    max_value = None if max_value is None else float(max_value)
+    if is_sparse(x) and zero_center:
+        logger.info("%s: centring makes the sparse matrix dense", _OP)
+        packed = pack(x, _OP, int_dtype="float64")
+        result, mean, std = _core.pp.scale_to_dense(ctx, packed.arg, True, max_value, mask)
+        return result, mean, std
+    packed = pack(x.copy() if fresh else x, _OP, mutable=True, int_dtype="float64")
+    mean, std = _core.pp.scale(ctx, packed.arg, zero_center, max_value, mask)
+    return packed.result(), mean, std
