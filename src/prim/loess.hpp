@@ -21,7 +21,7 @@ struct LoessOptions {
 /// Fitted values at x, in the order of x. InvalidArgument for the span; DataError (op in the text) if a value is not
 /// finite, or if a local fit has fewer than three distinct abscissae inside its radius: then no quadratic is
 /// determined.
-Array<double> loess_fit(const Context& ctx, Span<const double> x, Span<const double> y, const LoessOptions& options,
-                        const char* op);
+SCW_API Array<double> loess_fit(const Context& ctx, Span<const double> x, Span<const double> y,
+                                const LoessOptions& options, const char* op);
 
 }  // namespace scw::prim

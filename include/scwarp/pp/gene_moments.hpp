@@ -19,7 +19,7 @@ struct GeneMomentsOptions {
   double expm1_scale = 1.0;
   /// Group of each row, [n_rows] on ctx.device: codes in [0, n_groups), any other = row left out. Empty: one group of
   /// all rows. A row mask is a code of 0 or -1.
-  Span<const std::int32_t> groups;
+  Span<const std::int32_t> groups = {};
   /// Number of groups; 1 without `groups`.
   std::int32_t n_groups = 1;
   /// Adds, as the last group, the moments over the rows of all groups together.

@@ -17,7 +17,7 @@ enum class HvgFlavor : std::uint8_t { seurat, cell_ranger, seurat_v3, seurat_v3_
 struct HighlyVariableGenesOptions {
   HvgFlavor flavor = HvgFlavor::seurat;
   /// Genes to select, > 0. Unset: the four cutoffs decide (seurat, cell_ranger), or 2000 (seurat_v3, seurat_v3_paper).
-  std::optional<std::int64_t> n_top_genes;
+  std::optional<std::int64_t> n_top_genes = {};
   /// Strict bounds on the mean (seurat: of ln(1 + mean)) and the normalised dispersion; ignored with n_top_genes.
   double min_mean = 0.0125, max_mean = 3;
   double min_disp = 0.5, max_disp = std::numeric_limits<double>::infinity();
@@ -26,17 +26,17 @@ struct HighlyVariableGenesOptions {
   /// seurat_v3: share of the genes in a local fit of variance on mean, in (0, 1].
   double span = 0.3;
   /// seurat: base of the logarithm that the data were transformed with; unset: e.
-  std::optional<double> log_base;
+  std::optional<double> log_base = {};
   /// Batch of each cell, [n_cells] on ctx.device, codes in [0, n_batches), any other: cell left out. Empty: no batches.
   /// Genes are selected in each batch, then the selections are merged.
-  Span<const std::int32_t> batches;
+  Span<const std::int32_t> batches = {};
   std::int32_t n_batches = 0;
   /// seurat, cell_ranger without batches: leave genes without counts out of the bins (with batches always done). They
   /// get zeros.
   bool filter_unexpressed_genes = false;
   /// [n_genes] on the host: place of each gene in the order that settles ties between batches' selections; empty: by
   /// index. scanpy settles them by name.
-  Span<const std::int32_t> tie_order;
+  Span<const std::int32_t> tie_order = {};
 };
 
 /// Arrays of one entry a gene, on the host; those that a flavour does not have are empty.

@@ -15,10 +15,10 @@ struct ScaleOptions {
   /// Subtract the mean of each gene.
   bool zero_center = true;
   /// Clip afterwards: to [-max_value, max_value] with zero_center, else only above; > 0. Unset: no clipping.
-  std::optional<double> max_value;
+  std::optional<double> max_value = {};
   /// [n_cells] on ctx.device, 1 = take part: the others are left out of mean and standard deviation, and are not
   /// changed. Empty: all cells.
-  Span<const std::uint8_t> mask;
+  Span<const std::uint8_t> mask = {};
 };
 
 /// Both [n_genes], on ctx.device.
