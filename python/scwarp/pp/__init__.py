@@ -6,6 +6,7 @@ from ._highly_variable_genes import highly_variable_genes
 from ._log1p import log1p
 from ._neighbors import neighbors
 from ._normalize_total import normalize_total
+from ._pca import pca
 from ._scale import scale
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "log1p",
     "neighbors",
     "normalize_total",
+    "pca",
     "scale",
 ]

@@ -83,5 +83,22 @@ def normalize_total(
     Scales the rows of x in place; returns (counts, target_sum, n_empty, gene_excluded).
     """
 
+def pca(
+    ctx: _core.Context,
+    x: object,
+    in_blocks: bool,
+    n_comps: int,
+    zero_center: bool,
+    gene_mask: object | None,
+    scale: bool,
+    max_value: float | None,
+    whole: bool,
+    double_scores: bool,
+) -> dict[str, Any]:
+    """
+    x is a packed matrix, or with in_blocks (n_rows, n_cols, is_sparse, callable that yields packed blocks).
+    Scores [n x k], components [genes in use x k], variance, variance_ratio.
+    """
+
 def subset(ctx: _core.Context, x: object, cells: object | None, genes: object | None) -> Any:
     """Rows and columns by mask: (indptr, indices, data) or a dense array."""
