@@ -9,8 +9,9 @@ Every function takes and changes ordinary AnnData objects and writes the slots t
 
 from __future__ import annotations
 
-from . import get, pp, tl
+from . import get, io, pp, tl
 from ._core import DataError, __version__
 from ._settings import settings
+from .io import read_h5ad, write_h5ad
 
-__all__ = ["DataError", "__version__", "get", "pp", "settings", "tl"]
+__all__ = ["DataError", "__version__", "get", "io", "pp", "read_h5ad", "settings", "tl", "write_h5ad"]

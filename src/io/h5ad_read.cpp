@@ -29,6 +29,8 @@ class Reader {
 
   AnnData read();
   MatrixElement matrix(const Node& node);
+  /// The values of X, if options ask for it.
+  void check_matrix(const Node& node, const MatrixElement& m);
 
  private:
   static std::string encoding(const Node& node) { return h5::text_attribute(node, "encoding-type").value_or(""); }
@@ -703,6 +705,24 @@ Value Reader::value(Node node, int depth) {
 
 // ------------------------------------------------------------------------------------------------------------- AnnData
 
+void Reader::check_matrix(const Node& node, const MatrixElement& m) {
+  if (!options_.check_counts) return;
+  const std::int64_t n_cols = m.n_cols();
+  std::visit(
+      [&]<class M>(const M& v) {
+        if constexpr (std::is_same_v<M, Csr<float>> || std::is_same_v<M, Csr<double>>) {
+          check_counts(node, v.values.data(), v.values.size(), [&](std::int64_t p) {
+            const auto row = std::upper_bound(v.indptr.begin(), v.indptr.end(), p) - v.indptr.begin() - 1;
+            return fmt::format("cell {}, gene {}", row, v.indices[p]);
+          });
+        } else {
+          check_counts(node, v.data.data(), v.data.size(),
+                       [&](std::int64_t p) { return fmt::format("cell {}, gene {}", p / n_cols, p % n_cols); });
+        }
+      },
+      m.data);
+}
+
 AnnData Reader::read() {
   const Node root = h5::root(*source_);
   const auto type = encoding(root);
@@ -731,20 +751,7 @@ AnnData Reader::read() {
   if (auto x = h5::find(root, "X"); x && !is_null(*x)) {
     a.X = matrix(*x);
     check_shape(*x, *a.X, n, m);
-    if (options_.check_counts)
-      std::visit(
-          [&]<class M>(const M& v) {
-            if constexpr (std::is_same_v<M, Csr<float>> || std::is_same_v<M, Csr<double>>) {
-              check_counts(*x, v.values.data(), v.values.size(), [&](std::int64_t p) {
-                const auto row = std::upper_bound(v.indptr.begin(), v.indptr.end(), p) - v.indptr.begin() - 1;
-                return fmt::format("cell {}, gene {}", row, v.indices[p]);
-              });
-            } else {
-              check_counts(*x, v.data.data(), v.data.size(),
-                           [&](std::int64_t p) { return fmt::format("cell {}, gene {}", p / m, p % m); });
-            }
-          },
-          a.X->data);
+    check_matrix(*x, *a.X);
   }
   a.layers = axis(root, "layers", n, m);
   a.obsm = axis(root, "obsm", n, -1);
@@ -803,7 +810,10 @@ MatrixElement read_h5ad_matrix(const Context& ctx, const std::string& path, cons
   const auto source = Source::open(kOp, path);
   const auto node = h5::find(h5::root(*source), element);
   SCW_EXPECT(node.has_value(), kOp, "'{}' has no '{}'", path, element);
-  return Reader(ctx, source, options).matrix(*node);
+  Reader reader(ctx, source, options);
+  MatrixElement m = reader.matrix(*node);
+  reader.check_matrix(*node, m);
+  return m;
 }
 
 }  // namespace scw::io

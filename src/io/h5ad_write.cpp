@@ -89,7 +89,7 @@ bool exactly(V v, T& out) {
   }
 }
 
-/// f.operator()<T>() for a stored type other than float32 and float64.
+/// f.operator()<T>() for a stored type; float64 needs no going back.
 template <class F>
 bool with_stored_type(std::string_view name, F&& f) {
   if (name == "bool" || name == "int8") return f(std::int8_t{});
@@ -100,6 +100,7 @@ bool with_stored_type(std::string_view name, F&& f) {
   if (name == "uint32") return f(std::uint32_t{});
   if (name == "int64") return f(std::int64_t{});
   if (name == "uint64") return f(std::uint64_t{});
+  if (name == "float32") return f(float{});
   if (name == "float16") return f(Half{});
   return false;
 }

@@ -1,3 +1,4 @@
+from . import io as io
 from . import pp as pp
 from . import tl as tl
 
@@ -18,6 +19,7 @@ def memory_peak() -> int: ...
 def reset_memory_peak() -> None: ...
 def supports(op: str, device: str) -> bool: ...
 
+from . import io as io
 from . import pp as pp
 from . import tl as tl
 
