@@ -20,7 +20,10 @@ struct LeidenOptions {
   bool use_weights = true;
   /// Temperature of the refinement, in units of edge weight, > 0: a vertex joins one of the communities that do not
   /// lower the quality with probability proportional to exp(gain / theta). Small values are greedy.
-  double theta = 0.01;
+  double theta = 0.05;
+  /// Independent runs, of which the one of highest quality is kept; 0: as many (1 to 4) as together have 2^18 stored
+  /// entries, so that the outcome on small graphs depends less on luck.
+  int n_starts = 0;
 };
 
 struct Leiden {

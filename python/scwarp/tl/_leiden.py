@@ -25,7 +25,8 @@ def leiden(
     restrict_to: tuple[str, Sequence[str]] | None = None,
     random_state: Any = 0,
     rng: Any = _UNSET,
-    theta: float = 0.01,
+    theta: float = 0.05,
+    n_starts: int = 0,
     key_added: str = "leiden",
     adjacency: Any = None,
     directed: bool | None = None,
@@ -59,6 +60,8 @@ def leiden(
         Seed of the refinement. A sequence of resolutions uses one seed for all.
     theta
         Temperature of the refinement in units of edge weight (igraph calls it ``beta``, which is accepted too).
+    n_starts
+        Independent runs of which the best is kept; 0: 1 to 4, more on small graphs.
     use_weights
         ``False``: every edge counts 1.
     n_iterations
@@ -115,7 +118,13 @@ def leiden(
     packed = pack(graph, _OP, name="the graph")
     n_iterations = int(n_iterations)
     results = _core.tl.leiden(
-        ctx, packed.arg, [float(r) for r in asked], -1 if n_iterations < 0 else n_iterations, use_weights, float(theta)
+        ctx,
+        packed.arg,
+        [float(r) for r in asked],
+        -1 if n_iterations < 0 else n_iterations,
+        use_weights,
+        float(theta),
+        int(n_starts),
     )
 
     one = len(asked) == 1

@@ -22,12 +22,13 @@ SCW_PYTHON(tl, leiden) {
   m.def(
       "leiden",
       [](PyContext& py, nb::handle graph, const std::vector<double>& resolutions, int n_iterations, bool use_weights,
-         double theta) {
+         double theta, int n_starts) {
         const AnyCsrView view = graph_arg(py, graph);
         tl::LeidenOptions options;
         options.n_iterations = n_iterations;
         options.use_weights = use_weights;
         options.theta = theta;
+        options.n_starts = n_starts;
         auto results = run(
             py, [&](const Context& ctx) { return tl::leiden(ctx, view, Span<const double>(resolutions), options); });
         nb::list out;
@@ -37,7 +38,8 @@ SCW_PYTHON(tl, leiden) {
         return out;
       },
       nb::arg("ctx"), nb::arg("graph"), nb::arg("resolutions"), nb::arg("n_iterations"), nb::arg("use_weights"),
-      nb::arg("theta"), "One (labels, modularity, cluster_sizes, n_iterations, converged) per resolution.");
+      nb::arg("theta"), nb::arg("n_starts"),
+      "One (labels, modularity, cluster_sizes, n_iterations, converged) per resolution.");
   m.def(
       "modularity",
       [](PyContext& py, nb::handle graph, nb::handle labels, double resolution, bool use_weights) {

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <deque>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "core/check.hpp"
@@ -16,10 +18,17 @@ namespace {
 
 using Wide = __int128;
 
+constexpr std::int64_t kSequentialVertices = 8192;  // up to here vertices are moved one by one in random order
+constexpr std::int64_t kStartEntries = 1 << 18;     // stored entries over all starts, when their number is free
+constexpr std::int64_t kMaxStarts = 4;
+constexpr std::uint64_t kOrderTag = 1;
 constexpr std::uint64_t kRngTag = 0x4C656964656Eull;  // "Leiden"
 constexpr std::int64_t kEvaluateGrain = 256;          // vertices of one colour evaluated by one call
-constexpr std::int64_t kParallelActive = 768;         // fewer active vertices of a colour are moved one by one
+constexpr std::int64_t kParallelEdges = 1 << 17;      // smaller levels are refined and aggregated by one thread
+constexpr std::int64_t kWakeGrain = 1024;
+constexpr std::int64_t kParallelActive = 4096;  // fewer active vertices of a colour are moved one by one
 constexpr std::int64_t kRowGrain = 4096;
+constexpr int kGainShift = 42;  // gains are below 2^105: shifted, they are 63-bit numbers
 
 /// The quality in integers. With a = 2W 2^s and g = round(resolution 2^s), the quality of a clustering is
 /// sum over clusters of (a e_c - g K_c^2) up to a constant factor: e_c = weight inside, K_c = strength. Factors stay
@@ -47,14 +56,23 @@ struct GraphView {
   const std::int64_t* end;
   const Edge* edges;
   const std::int64_t* strength;
-  Span<const std::int64_t> classes;  // offsets of sets of vertices without edges among them; empty: not known
+  const IntegerGraph* classes;  // sets of vertices without edges among them; null: not known
 };
 
 struct Scratch {
   Array<std::int64_t> sum;  // [n] weight to each cluster, 0 between uses
-  std::vector<std::int32_t> touched;
+  std::vector<std::int32_t> touched, choice;
   std::vector<double> chance;
-  std::vector<std::int32_t> choice;
+
+  /// Room for the clusters that `degree` edges lead to, and one more for appending without a branch.
+  std::int32_t* room(std::int64_t degree) {
+    if (static_cast<std::int64_t>(touched.size()) <= degree) {
+      touched.resize(static_cast<std::size_t>(degree) + 1);
+      choice.resize(touched.size() + 1);
+      chance.resize(touched.size() + 1);
+    }
+    return touched.data();
+  }
 };
 
 struct Proposal {
@@ -67,9 +85,9 @@ struct Level {
   std::int64_t n = 0;
   Array<std::int64_t> begin, end, strength;
   Array<SumEdge> edges;
-  Array<std::int32_t> label;
+  Array<std::int32_t> label, parent;  // parent: the vertex of the next level
 
-  GraphView<SumEdge> view() const { return {n, begin.data(), end.data(), edges.data(), strength.data(), {}}; }
+  GraphView<SumEdge> view() const { return {n, begin.data(), end.data(), edges.data(), strength.data(), nullptr}; }
 };
 
 template <class T>
@@ -81,12 +99,14 @@ void reserve(const Context& ctx, Array<T>& array, std::int64_t n, const char* ta
 
 class Run {
  public:
-  Run(const Context& ctx, const IntegerGraph& graph, double resolution, const LeidenOptions& options)
+  Run(const Context& ctx, const IntegerGraph& graph, double resolution, const LeidenOptions& options, int start)
       : ctx_(ctx),
-        base_(graph),
+        one_thread_(ctx),
+        base_(&graph),
         quality_(resolution, graph.total, graph.scale),
         theta_(options.theta),
-        key_(ctx.rng.fold(kRngTag)),
+        key_(ctx.rng.fold(kRngTag).fold(static_cast<std::uint64_t>(start))),
+        by_class_(graph.n > kSequentialVertices),
         active_(ctx.workspace, graph.n, "leiden active vertices"),
         cluster_strength_(ctx.workspace, graph.n, "leiden cluster strengths"),
         refined_(ctx.workspace, graph.n, "leiden refinement"),
@@ -96,7 +116,7 @@ class Run {
         members_(ctx.workspace, graph.n, "leiden members"),
         member_begin_(ctx.workspace, graph.n + 1, "leiden member offsets"),
         map_(ctx.workspace, graph.n, "leiden map"),
-        node_(ctx.workspace, graph.n, "leiden hierarchy"),
+        parent_(ctx.workspace, graph.n, "leiden hierarchy"),
         label_(ctx.workspace, graph.n, "leiden labels"),
         scratch_(static_cast<std::size_t>(std::max(1, ctx.n_threads))) {
     for (Scratch& s : scratch_) {
@@ -104,34 +124,79 @@ class Run {
       std::fill(s.sum.begin(), s.sum.end(), std::int64_t{0});
     }
     std::iota(label_.begin(), label_.end(), 0);
+    one_thread_.n_threads = 1;
+    if (!by_class_ || start > 0) {  // in random order
+      std::vector<std::pair<std::uint64_t, std::int32_t>> keys(static_cast<std::size_t>(graph.n));
+      const RngKey order_key = key_.fold(kOrderTag);
+      for (std::size_t v = 0; v < keys.size(); ++v)
+        keys[v] = {math::random_u64(order_key, v), static_cast<std::int32_t>(v)};
+      std::sort(keys.begin(), keys.end());
+      for (std::size_t v = 0; v < keys.size(); ++v) members_[static_cast<std::int64_t>(v)] = keys[v].second;
+      sorted_.emplace(ctx_, graph, std::as_const(members_).view());
+      base_ = &*sorted_;
+    }
   }
 
   /// One pass over all levels; the number of moves.
   std::int64_t pass() {
-    ++pass_;
-    const GraphView<BaseEdge> base{base_.n,
-                                   base_.offsets.data(),
-                                   base_.offsets.data() + 1,
-                                   base_.edges.data(),
-                                   base_.strength.data(),
-                                   base_.colour_begin.view()};
+    const GraphView<BaseEdge> base{base_->n,
+                                   base_->offsets.data(),
+                                   base_->offsets.data() + 1,
+                                   base_->edges.data(),
+                                   base_->strength.data(),
+                                   by_class_ ? base_ : nullptr};
     std::int64_t moves = move(base, label_.data());
-    std::int64_t clusters = number(label_.data(), base_.n);
-    if (clusters == base_.n) return moves;
-    std::iota(node_.begin(), node_.end(), 0);
-    std::size_t depth = 0;
-    std::int64_t n = coarsen(base, label_.data(), clusters, depth);
-    while (true) {
-      Level& level = levels_[depth];
-      if (n < 0) break;
-      for (std::int64_t v = 0; v < base_.n; ++v) node_[v] = map_[refined_[node_[v]]];
+    clusters_ = number(label_.data(), base.n);
+    depth_ = 0;
+    bool coarser = clusters_ < base.n && coarsen(base, label_.data(), parent_);
+    while (coarser) {
+      Level& level = levels_[depth_++];
       moves += move(level.view(), level.label.data());
-      clusters = number(level.label.data(), level.n);
-      for (std::int64_t v = 0; v < base_.n; ++v) label_[v] = level.label[node_[v]];
-      if (clusters == level.n) break;
-      n = coarsen(level.view(), level.label.data(), clusters, ++depth);
+      clusters_ = number(level.label.data(), level.n);
+      coarser = clusters_ < level.n && coarsen(level.view(), level.label.data(), level.parent);
     }
+    for (std::size_t d = depth_; d-- > 1;) {
+      Level& fine = levels_[d - 1];
+      for (std::int64_t v = 0; v < fine.n; ++v) fine.label[v] = levels_[d].label[fine.parent[v]];
+    }
+    if (depth_ > 0)
+      for (std::int64_t v = 0; v < base.n; ++v) label_[v] = levels_[0].label[parent_[v]];
+    ++pass_;
     return moves;
+  }
+
+  /// Renumbers the vertices by the hierarchy of the last pass: those that later passes look up together lie together.
+  void sort_vertices() {
+    if (depth_ == 0 || !by_class_) return;  // small graphs lie in the cache, and keep their random order
+    Level& top = levels_[depth_ - 1];
+    group(top.n, clusters_, [&](std::int64_t v) { return top.label[v]; });
+    const auto rank = [&](std::int64_t n, Array<std::int32_t>& out) {
+      for (std::int64_t i = 0; i < n; ++i) out[members_[i]] = static_cast<std::int32_t>(i);
+    };
+    for (std::size_t d = depth_ - 1; d-- > 0;) {
+      rank(levels_[d + 1].n, map_);
+      group(levels_[d].n, levels_[d + 1].n, [&](std::int64_t v) { return map_[levels_[d].parent[v]]; });
+    }
+    rank(levels_[0].n, map_);
+    group(base_->n, levels_[0].n, [&](std::int64_t v) { return map_[parent_[v]]; });
+    sorted_.emplace(ctx_, *base_, std::as_const(members_).view());
+    for (std::int64_t v = 0; v < base_->n; ++v) map_[v] = label_[members_[v]];
+    label_.swap(map_);
+    base_ = &*sorted_;
+  }
+
+  /// The quality of the clustering, in integers: runs of the same graph and resolution are compared by it.
+  Wide quality() {
+    std::fill_n(cluster_strength_.data(), base_->n, std::int64_t{0});
+    std::int64_t inside = 0;
+    for (std::int64_t v = 0; v < base_->n; ++v) {
+      cluster_strength_[label_[v]] += base_->strength[v];
+      for (std::int64_t e = base_->offsets[v]; e < base_->offsets[v + 1]; ++e)
+        inside += label_[base_->edges[e].to] == label_[v] ? std::int64_t{base_->edges[e].weight} : 0;
+    }
+    Wide sum = quality_.score(inside, 0, 0);
+    for (std::int64_t c = 0; c < base_->n; ++c) sum += quality_.score(0, cluster_strength_[c], cluster_strength_[c]);
+    return sum;
   }
 
   /// Makes every connected part of a cluster a cluster; the quality does not fall.
@@ -139,7 +204,7 @@ class Run {
     // refined_ = part of each vertex; members_ = the queue of a breadth-first search.
     std::fill(refined_.begin(), refined_.end(), -1);
     std::int32_t parts = 0;
-    for (std::int64_t start = 0; start < base_.n; ++start) {
+    for (std::int64_t start = 0; start < base_->n; ++start) {
       if (start % kRowGrain == 0) ctx_.check_cancelled("tl.leiden");
       if (refined_[start] >= 0) continue;
       std::int64_t head = 0, tail = 0;
@@ -147,8 +212,8 @@ class Run {
       refined_[start] = parts;
       while (head < tail) {
         const std::int32_t v = members_[head++];
-        for (std::int64_t e = base_.offsets[v]; e < base_.offsets[v + 1]; ++e) {
-          const std::int32_t u = base_.edges[e].to;
+        for (std::int64_t e = base_->offsets[v]; e < base_->offsets[v + 1]; ++e) {
+          const std::int32_t u = base_->edges[e].to;
           if (refined_[u] >= 0 || label_[u] != label_[v]) continue;
           refined_[u] = parts;
           members_[tail++] = u;
@@ -167,8 +232,8 @@ class Run {
       std::int32_t first = 0, label = 0;
     };
     std::vector<Cluster> clusters;
-    for (std::int64_t v = 0; v < base_.n; ++v) out[base_.original[v]] = label_[v];
-    for (std::int64_t i = 0; i < base_.n; ++i) {
+    for (std::int64_t v = 0; v < base_->n; ++v) out[base_->original[v]] = label_[v];
+    for (std::int64_t i = 0; i < base_->n; ++i) {
       const auto c = static_cast<std::size_t>(out[i]);
       if (c >= clusters.size()) clusters.resize(c + 1);
       if (clusters[c].size++ == 0) clusters[c].first = static_cast<std::int32_t>(i);
@@ -192,11 +257,12 @@ class Run {
   Proposal evaluate(const GraphView<Edge>& graph, const std::int32_t* label, std::int64_t v, Scratch& scratch) const {
     const std::int32_t here = label[v];
     std::int64_t* const sum = scratch.sum.data();
-    auto& touched = scratch.touched;
-    touched.clear();
+    std::int32_t* const touched_begin = scratch.room(graph.end[v] - graph.begin[v]);
+    std::int32_t* touched_end = touched_begin;
     for (std::int64_t e = graph.begin[v]; e < graph.end[v]; ++e) {
       const std::int32_t c = label[graph.edges[e].to];
-      if (sum[c] == 0) touched.push_back(c);
+      *touched_end = c;  // without a branch: whether a cluster is new is not predictable
+      touched_end += sum[c] == 0 ? 1 : 0;
       sum[c] += static_cast<std::int64_t>(graph.edges[e].weight);
     }
     const std::int64_t k = graph.strength[v];
@@ -208,7 +274,8 @@ class Run {
       best.weight_there = 0;
       best_score = 0;
     }
-    for (const std::int32_t c : touched) {
+    for (const std::int32_t* t = touched_begin; t < touched_end; ++t) {
+      const std::int32_t c = *t;
       const std::int64_t w = sum[c];
       sum[c] = 0;
       if (c == here) continue;
@@ -262,28 +329,45 @@ class Run {
     for (std::int64_t c = n - 1; c >= 0; --c)
       if (cluster_size_[static_cast<std::size_t>(c)] == 0) empty_.push_back(static_cast<std::int32_t>(c));
 
-    const std::int64_t classes = graph.classes.empty() ? 1 : graph.classes.size - 1;
     std::int64_t moves = 0;
     bool any = true;
     while (any) {
       any = false;
-      for (std::int64_t c = 0; c < classes; ++c) {
+      if (graph.classes == nullptr) {
         ctx_.check_cancelled("tl.leiden");
-        const std::int64_t first = graph.classes.empty() ? 0 : graph.classes[c];
-        const std::int64_t last = graph.classes.empty() ? n : graph.classes[c + 1];
-        const std::int64_t moved = graph.classes.empty() ? move_in_order(graph, label, first, last, any)
-                                                         : move_class(graph, label, first, last, any);
-        moves += moved;
+        moves += move_in_order(graph, label, nullptr, n, any);
+        continue;
+      }
+      const auto& begin = graph.classes->class_begin;
+      for (std::size_t c = 0; c + 1 < begin.size(); ++c) {
+        ctx_.check_cancelled("tl.leiden");
+        moves += move_class(graph, label, graph.classes->class_members.data() + begin[c], begin[c + 1] - begin[c], any);
       }
     }
     return moves;
   }
 
+  // The vertices of a class lie far apart: without these, half of the time goes into waiting for their rows.
+  static constexpr std::int64_t kAhead = 4;
   template <class Edge>
-  std::int64_t move_in_order(const GraphView<Edge>& graph, std::int32_t* label, std::int64_t first, std::int64_t last,
-                             bool& any) {
+  static void prefetch_offsets(const GraphView<Edge>& graph, std::int64_t v) {
+    __builtin_prefetch(graph.begin + v);
+  }
+  template <class Edge>
+  static void prefetch_row(const GraphView<Edge>& graph, std::int64_t v) {
+    const auto* const row = reinterpret_cast<const char*>(graph.edges + graph.begin[v]);
+    for (int line = 0; line < 3; ++line) __builtin_prefetch(row + 64 * line);
+  }
+
+  /// members: n vertices; null: all.
+  template <class Edge>
+  std::int64_t move_in_order(const GraphView<Edge>& graph, std::int32_t* label, const std::int32_t* members,
+                             std::int64_t n, bool& any) {
     std::int64_t moves = 0;
-    for (std::int64_t v = first; v < last; ++v) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t v = members == nullptr ? i : members[i];
+      if (members != nullptr && i + kAhead < n && active_[members[i + kAhead]] != 0)
+        prefetch_row(graph, members[i + kAhead]);
       if (active_[v] == 0) continue;
       active_[v] = 0;
       Proposal p = evaluate(graph, label, v, scratch_[0]);
@@ -296,23 +380,26 @@ class Run {
   }
 
   template <class Edge>
-  std::int64_t move_class(const GraphView<Edge>& graph, std::int32_t* label, std::int64_t first, std::int64_t last,
-                          bool& any) {
+  std::int64_t move_class(const GraphView<Edge>& graph, std::int32_t* label, const std::int32_t* members,
+                          std::int64_t n, bool& any) {
     std::int64_t count = 0;
-    for (std::int64_t v = first; v < last; ++v) count += active_[v];
+    for (std::int64_t i = 0; i < n; ++i) count += active_[members[i]];
     if (count == 0) return 0;
-    if (count < kParallelActive) return move_in_order(graph, label, first, last, any);
+    if (count < kParallelActive) return move_in_order(graph, label, members, n, any);
     proposals_.resize(static_cast<std::size_t>(count));
     Proposal* const proposals = proposals_.data();
     count = 0;
-    for (std::int64_t v = first; v < last; ++v)
-      if (active_[v] != 0) {
-        active_[v] = 0;
-        proposals[count++].vertex = static_cast<std::int32_t>(v);
+    for (std::int64_t i = 0; i < n; ++i)
+      if (active_[members[i]] != 0) {
+        active_[members[i]] = 0;
+        proposals[count++].vertex = members[i];
       }
     parallel_chunks(ctx_, count, kEvaluateGrain, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
-      for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t i = begin; i < end; ++i) {
+        if (i + 2 * kAhead < end) prefetch_offsets(graph, proposals[i + 2 * kAhead].vertex);
+        if (i + kAhead < end) prefetch_row(graph, proposals[i + kAhead].vertex);
         proposals[i] = evaluate(graph, label, proposals[i].vertex, scratch_[static_cast<std::size_t>(worker)]);
+      }
     });
     std::int64_t moves = 0;
     for (std::int64_t i = 0; i < count; ++i) {
@@ -324,7 +411,7 @@ class Run {
       else
         active_[p.vertex] = 1;
     }
-    parallel_for(ctx_, moves, kEvaluateGrain, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(ctx_, moves, kWakeGrain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) wake(graph, label, proposals[i].vertex);
     });
     return moves;
@@ -351,20 +438,27 @@ class Run {
     return next;
   }
 
-  /// Refines the clusters and aggregates the result into levels_[depth]; its size, or -1 if nothing could be merged.
-  /// refined_ and map_ then lead from a vertex to its aggregate.
+  /// Refines the clusters and aggregates the result into levels_[depth_]; false if nothing could be merged. parent
+  /// leads from a vertex to its aggregate.
   template <class Edge>
-  std::int64_t coarsen(const GraphView<Edge>& graph, const std::int32_t* label, std::int64_t clusters,
-                       std::size_t depth) {
-    if (levels_.size() <= depth) levels_.resize(depth + 1);
-    refine(graph, label, clusters, depth);
+  bool coarsen(const GraphView<Edge>& graph, const std::int32_t* label, Array<std::int32_t>& parent) {
+    if (levels_.size() <= depth_ + 1) levels_.resize(depth_ + 2);
+    refine(graph, label);
     const std::int64_t n = graph.n;
     std::int32_t next = 0;
     for (std::int64_t v = 0; v < n; ++v)
       if (refined_[v] == v) map_[v] = next++;
-    if (next == n) return -1;
-    aggregate(graph, label, next, levels_[depth]);
-    return next;
+    if (next == n) return false;
+    reserve(ctx_, parent, n, "leiden hierarchy");
+    for (std::int64_t v = 0; v < n; ++v) parent[v] = map_[refined_[v]];
+    aggregate(graph, label, parent.data(), next, levels_[depth_]);
+    return true;
+  }
+
+  /// The context for work on a whole level: waiting for a second thread costs more than small levels take.
+  template <class Edge>
+  const Context& context_for(const GraphView<Edge>& graph) const {
+    return graph.n > 0 && graph.end[graph.n - 1] >= kParallelEdges ? ctx_ : one_thread_;
   }
 
   /// members_ in groups, by counting: vertices of group c, ascending, at member_begin_[c] to member_begin_[c + 1].
@@ -382,7 +476,8 @@ class Run {
 
   /// Refinement (algorithm A.2, MergeNodesSubset): clusters are independent of each other, so they go in parallel.
   template <class Edge>
-  void refine(const GraphView<Edge>& graph, const std::int32_t* label, std::int64_t clusters, std::size_t depth) {
+  void refine(const GraphView<Edge>& graph, const std::int32_t* label) {
+    const std::int64_t clusters = clusters_;
     group(graph.n, clusters, [&](std::int64_t v) { return label[v]; });
     // Large clusters first, one at a time; small ones in batches.
     by_size_.resize(static_cast<std::size_t>(clusters));
@@ -393,15 +488,16 @@ class Run {
     const auto large = static_cast<std::int64_t>(
         std::partition_point(by_size_.begin(), by_size_.end(), [&](std::int32_t c) { return size(c) >= 512; }) -
         by_size_.begin());
-    const RngKey key = key_.fold(static_cast<std::uint64_t>(pass_)).fold(depth);
+    const RngKey key = key_.fold(static_cast<std::uint64_t>(pass_)).fold(depth_);
     const auto run = [&](std::int64_t begin, std::int64_t end, int worker) {
       for (std::int64_t i = begin; i < end; ++i)
         refine_cluster(graph, label, by_size_[static_cast<std::size_t>(i)], key,
                        scratch_[static_cast<std::size_t>(worker)]);
     };
-    parallel_chunks(ctx_, large, 1,
+    const Context& ctx = context_for(graph);
+    parallel_chunks(ctx, large, 1,
                     [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) { run(begin, end, worker); });
-    parallel_chunks(ctx_, clusters - large, 64, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
+    parallel_chunks(ctx, clusters - large, 64, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
       run(large + begin, large + end, worker);
     });
   }
@@ -426,45 +522,38 @@ class Run {
     const auto well_connected = [&](std::int32_t r) {
       return quality_.score(refined_outside_[r], refined_strength_[r], total - refined_strength_[r]) >= 0;
     };
+    const double per_theta = std::ldexp(quality_.unit, kGainShift) / theta_;
     std::int64_t* const sum = scratch.sum.data();
-    auto& touched = scratch.touched;
     for (const std::int32_t* m = first; m < last; ++m) {
       const std::int32_t v = *m;
       if (refined_[v] != v || refined_size_[v] != 1 || !well_connected(v)) continue;
-      touched.clear();
+      std::int32_t* const touched_begin = scratch.room(graph.end[v] - graph.begin[v]);
+      std::int32_t* touched_end = touched_begin;
       for (std::int64_t e = graph.begin[v]; e < graph.end[v]; ++e) {
         const std::int32_t u = graph.edges[e].to;
         if (label[u] != cluster) continue;
         const std::int32_t r = refined_[u];
-        if (sum[r] == 0) touched.push_back(r);
+        *touched_end = r;
+        touched_end += sum[r] == 0 ? 1 : 0;
         sum[r] += static_cast<std::int64_t>(graph.edges[e].weight);
       }
       const std::int64_t k = graph.strength[v];
       // Staying alone has gain 0.
-      scratch.choice.assign(1, v);
-      scratch.chance.assign(1, 0.0);
+      std::int32_t* const choice = scratch.choice.data();
+      double* const chance = scratch.chance.data();
+      std::size_t choices = 1;
+      choice[0] = v;
+      chance[0] = 0;
       double most = 0;
-      for (const std::int32_t r : touched) {
-        const Wide gain = quality_.score(sum[r], k, refined_strength_[r]);
-        if (gain < 0 || !well_connected(r)) continue;
-        const double x = static_cast<double>(gain) * quality_.unit / theta_;
-        scratch.choice.push_back(r);
-        scratch.chance.push_back(x);
+      for (const std::int32_t* t = touched_begin; t < touched_end; ++t) {
+        const Wide gain = quality_.score(sum[*t], k, refined_strength_[*t]);
+        if (gain < 0 || !well_connected(*t)) continue;
+        const double x = static_cast<double>(static_cast<std::int64_t>(gain >> kGainShift)) * per_theta;
+        choice[choices] = *t;
+        chance[choices++] = x;
         most = std::max(most, x);
       }
-      std::int32_t target = v;
-      if (scratch.choice.size() > 1) {
-        double all = 0;
-        for (double& x : scratch.chance) {
-          x = x - most < -700 ? 0 : math::exp(x - most);
-          all += x;
-        }
-        double left = math::random_uniform(key, static_cast<std::uint64_t>(v)) * all;
-        std::size_t pick = 0;
-        while (pick + 1 < scratch.choice.size() && left >= scratch.chance[pick]) left -= scratch.chance[pick++];
-        while (scratch.chance[pick] == 0) --pick;  // left over by rounding
-        target = scratch.choice[pick];
-      }
+      const std::int32_t target = choices == 1 ? v : choice[pick(chance, choices, most, key, v)];
       if (target != v) {
         refined_[v] = target;
         refined_size_[v] = 0;
@@ -472,14 +561,37 @@ class Run {
         refined_strength_[target] += k;
         refined_outside_[target] += refined_outside_[v] - 2 * sum[target];
       }
-      for (const std::int32_t r : touched) sum[r] = 0;
+      for (const std::int32_t* t = touched_begin; t < touched_end; ++t) sum[*t] = 0;
     }
   }
 
-  /// The graph of the refined clusters map_[refined_[v]], each labelled with its cluster.
+  /// i with probability proportional to exp(x[i]); most is the largest x. Overwrites x.
+  static std::size_t pick(double* x, std::size_t n, double most, RngKey key, std::int32_t v) {
+    std::size_t likely = 0, last = 0;
+    for (std::size_t i = 0; i < n; ++i)
+      if (x[i] - most > -40) {  // e^-40 is less than the random number resolves
+        ++likely;
+        last = i;
+      }
+    if (likely == 1) return last;
+    double all = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      x[i] = x[i] - most > -40 ? math::exp(x[i] - most) : 0;
+      all += x[i];
+    }
+    double left = math::random_uniform(key, static_cast<std::uint64_t>(v)) * all;
+    for (std::size_t i = 0; i < last; ++i) {
+      if (left < x[i]) return i;
+      left -= x[i];
+    }
+    return last;
+  }
+
+  /// The graph of the refined clusters, each labelled with its cluster.
   template <class Edge>
-  void aggregate(const GraphView<Edge>& graph, const std::int32_t* label, std::int64_t nodes, Level& level) {
-    group(graph.n, nodes, [&](std::int64_t v) { return map_[refined_[v]]; });
+  void aggregate(const GraphView<Edge>& graph, const std::int32_t* label, const std::int32_t* parent,
+                 std::int64_t nodes, Level& level) {
+    group(graph.n, nodes, [&](std::int64_t v) { return parent[v]; });
     level.n = nodes;
     reserve(ctx_, level.begin, nodes, "leiden level offsets");
     reserve(ctx_, level.end, nodes, "leiden level offsets");
@@ -492,40 +604,50 @@ class Run {
         room += graph.end[members_[m]] - graph.begin[members_[m]];
     }
     reserve(ctx_, level.edges, room, "leiden level edges");
-    parallel_chunks(ctx_, nodes, 512, [&](std::int64_t, std::int64_t first, std::int64_t last, int worker) {
-      Scratch& scratch = scratch_[static_cast<std::size_t>(worker)];
-      std::int64_t* const sum = scratch.sum.data();
-      for (std::int64_t a = first; a < last; ++a) {
-        std::int64_t k = 0;
-        scratch.touched.clear();
-        for (std::int64_t m = member_begin_[a]; m < member_begin_[a + 1]; ++m) {
-          const std::int32_t v = members_[m];
-          k += graph.strength[v];
-          for (std::int64_t e = graph.begin[v]; e < graph.end[v]; ++e) {
-            const std::int32_t b = map_[refined_[graph.edges[e].to]];
-            if (b == a) continue;
-            if (sum[b] == 0) scratch.touched.push_back(b);
-            sum[b] += static_cast<std::int64_t>(graph.edges[e].weight);
-          }
-        }
-        std::int64_t at = level.begin[a];
-        for (const std::int32_t b : scratch.touched) {
-          level.edges[at++] = {b, sum[b]};
-          sum[b] = 0;
-        }
-        level.end[a] = at;
-        level.strength[a] = k;
-        level.label[a] = label[members_[member_begin_[a]]];
-      }
-    });
+    parallel_chunks(context_for(graph), nodes, 512,
+                    [&](std::int64_t, std::int64_t first, std::int64_t last, int worker) {
+                      Scratch& scratch = scratch_[static_cast<std::size_t>(worker)];
+                      std::int64_t* const sum = scratch.sum.data();
+                      for (std::int64_t a = first; a < last; ++a) {
+                        std::int64_t k = 0;
+                        std::int64_t degree = 0;
+                        for (std::int64_t m = member_begin_[a]; m < member_begin_[a + 1]; ++m)
+                          degree += graph.end[members_[m]] - graph.begin[members_[m]];
+                        std::int32_t* const touched_begin = scratch.room(std::min(degree, nodes));
+                        std::int32_t* touched_end = touched_begin;
+                        for (std::int64_t m = member_begin_[a]; m < member_begin_[a + 1]; ++m) {
+                          const std::int32_t v = members_[m];
+                          k += graph.strength[v];
+                          for (std::int64_t e = graph.begin[v]; e < graph.end[v]; ++e) {
+                            const std::int32_t b = parent[graph.edges[e].to];
+                            *touched_end = b;
+                            touched_end += sum[b] == 0 ? 1 : 0;
+                            sum[b] += static_cast<std::int64_t>(graph.edges[e].weight);
+                          }
+                        }
+                        std::int64_t at = level.begin[a];
+                        for (const std::int32_t* t = touched_begin; t < touched_end; ++t) {
+                          if (*t != a) level.edges[at++] = {*t, sum[*t]};
+                          sum[*t] = 0;
+                        }
+                        level.end[a] = at;
+                        level.strength[a] = k;
+                        level.label[a] = label[members_[member_begin_[a]]];
+                      }
+                    });
   }
 
   const Context& ctx_;
-  const IntegerGraph& base_;
+  Context one_thread_;
+  const IntegerGraph* base_;
+  std::optional<IntegerGraph> sorted_;
   const Quality quality_;
   const double theta_;
   const RngKey key_;
+  const bool by_class_;
   int pass_ = 0;
+  std::size_t depth_ = 0;  // levels of the last pass above the input
+  std::int64_t clusters_ = 0;
   Array<std::uint8_t> active_;
   Array<std::int64_t> cluster_strength_;
   Array<std::int32_t> refined_;
@@ -533,18 +655,24 @@ class Run {
   Array<std::int32_t> refined_size_;
   Array<std::int32_t> members_;
   Array<std::int64_t> member_begin_;
-  Array<std::int32_t> map_, node_, label_;
+  Array<std::int32_t> map_, parent_, label_;
   std::vector<Scratch> scratch_;
   std::vector<std::int32_t> cluster_size_, empty_, by_size_;
   std::vector<Proposal> proposals_;
-  std::vector<Level> levels_;
+  std::deque<Level> levels_;  // growing keeps references
 };
 
-Leiden cluster(const Context& ctx, const UndirectedGraph& graph, const IntegerGraph& integers, double resolution,
-               const LeidenOptions& options, bool report) {
-  Leiden out;
+struct Outcome {
+  Leiden result;
+  Wide quality = 0;
+};
+
+Outcome cluster(const Context& ctx, const UndirectedGraph& graph, const IntegerGraph& integers, double resolution,
+                const LeidenOptions& options, int start, bool report) {
+  Outcome outcome;
+  Leiden& out = outcome.result;
   out.labels = Array<std::int32_t>(ctx.memory, integers.n, "leiden labels");
-  Run run(ctx, integers, resolution, options);
+  Run run(ctx, integers, resolution, options, start);
   while (options.n_iterations < 0 || out.n_iterations < options.n_iterations) {
     if (report) ctx.report("leiden", out.n_iterations, std::max(0, options.n_iterations));
     ++out.n_iterations;
@@ -552,13 +680,15 @@ Leiden cluster(const Context& ctx, const UndirectedGraph& graph, const IntegerGr
       out.converged = true;
       break;
     }
+    if (out.n_iterations == 1 && options.n_iterations != 1) run.sort_vertices();
   }
   const std::vector<std::int64_t> sizes = run.finish(out.labels.view());
+  outcome.quality = run.quality();
   out.n_clusters = static_cast<std::int32_t>(sizes.size());
   out.cluster_sizes = Array<std::int64_t>(host_memory(), out.n_clusters, "leiden cluster sizes");
   std::copy(sizes.begin(), sizes.end(), out.cluster_sizes.begin());
   out.modularity = graph.modularity(ctx, std::as_const(out.labels).view(), out.n_clusters, resolution);
-  return out;
+  return outcome;
 }
 
 }  // namespace
@@ -567,18 +697,32 @@ void leiden(const Context& ctx, const AnyCsrView& graph, Span<const double> reso
             Span<Leiden> results) {
   const UndirectedGraph undirected(ctx, "tl.leiden", graph, options.use_weights);
   const IntegerGraph integers(ctx, undirected);
-  if (resolutions.size > 1 && resolutions.size >= ctx.n_threads) {
+  const std::int64_t starts =
+      options.n_starts > 0
+          ? options.n_starts
+          : std::clamp<std::int64_t>(kStartEntries / std::max<std::int64_t>(1, integers.edges.size()), 1, kMaxStarts);
+  std::vector<Outcome> outcomes(static_cast<std::size_t>(checked_mul(starts, resolutions.size)));
+  const auto n_runs = static_cast<std::int64_t>(outcomes.size());
+  const auto run = [&](const Context& c, std::int64_t i, bool report) {
+    outcomes[static_cast<std::size_t>(i)] =
+        cluster(c, undirected, integers, resolutions[i / starts], options, static_cast<int>(i % starts), report);
+  };
+  if (n_runs > 1 && n_runs >= ctx.n_threads) {
     // Calls inside a parallel loop run on their own thread: each run needs the scratch of one.
     Context one = ctx;
     one.n_threads = 1;
-    parallel_for(ctx, resolutions.size, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r)
-        results[r] = cluster(one, undirected, integers, resolutions[r], options, false);
+    parallel_for(ctx, n_runs, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) run(one, i, false);
     });
-    return;
+  } else {
+    for (std::int64_t i = 0; i < n_runs; ++i) run(ctx, i, true);
   }
-  for (std::int64_t r = 0; r < resolutions.size; ++r)
-    results[r] = cluster(ctx, undirected, integers, resolutions[r], options, true);
+  for (std::int64_t r = 0; r < resolutions.size; ++r) {
+    const auto first = outcomes.begin() + r * starts;
+    results[r] = std::move(std::max_element(first, first + starts, [](const Outcome& x, const Outcome& y) {
+                             return x.quality < y.quality;
+                           })->result);  // the first of equals
+  }
 }
 
 SCW_REGISTER(leiden_kernel, cpu, &leiden);

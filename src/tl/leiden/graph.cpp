@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "core/check.hpp"
@@ -165,48 +166,20 @@ double UndirectedGraph::modularity(const Context& ctx, Span<const std::int32_t> 
 IntegerGraph::IntegerGraph(const Context& ctx, const UndirectedGraph& graph)
     : n(graph.n()),
       original(ctx.workspace, n, "leiden vertex order"),
+      colour(ctx.workspace, n, "leiden colours"),
+      class_members(ctx.workspace, n, "leiden classes"),
       offsets(ctx.workspace, n + 1, "leiden offsets"),
       strength(ctx.workspace, n, "leiden strengths") {
   if (graph.total() > 0) {
     const double room = std::min(std::ldexp(1.0, kTotalBits) / graph.total(), std::ldexp(1.0, 31) / graph.max_weight());
     scale = std::ldexp(1.0, std::ilogb(room));
   }
-  // Greedy colouring: the smallest colour that no coloured neighbour has.
-  Array<std::int32_t> colour(ctx.workspace, n, "leiden colours"), rank(ctx.workspace, n, "leiden ranks");
-  std::fill(colour.begin(), colour.end(), -1);
-  std::vector<std::int64_t> taken, sizes;  // taken[c] = last vertex that had a neighbour of colour c
-  for (std::int64_t i = 0; i < n; ++i) {
-    if (i % kRowGrain == 0) ctx.check_cancelled("tl.leiden");
-    graph.for_each(i, [&](std::int32_t j, double) {
-      if (colour[j] >= 0) taken[static_cast<std::size_t>(colour[j])] = i;
-    });
-    std::size_t c = 0;
-    while (c < taken.size() && taken[c] == i) ++c;
-    if (c == taken.size()) {
-      taken.push_back(-1);
-      sizes.push_back(0);
-    }
-    colour[i] = static_cast<std::int32_t>(c);
-    ++sizes[c];
-  }
-  colour_begin =
-      Array<std::int64_t>(ctx.workspace, static_cast<std::int64_t>(sizes.size()) + 1, "leiden colour offsets");
-  colour_begin[0] = 0;
-  for (std::size_t c = 0; c < sizes.size(); ++c) {
-    const auto at = static_cast<std::int64_t>(c);
-    colour_begin[at + 1] = colour_begin[at] + sizes[c];
-    sizes[c] = colour_begin[at];
-  }
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t at = sizes[static_cast<std::size_t>(colour[i])]++;
-    rank[i] = static_cast<std::int32_t>(at);
-    original[at] = static_cast<std::int32_t>(i);
-  }
+  std::iota(original.begin(), original.end(), 0);
   offsets[0] = 0;
   parallel_for(ctx, n, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t v = begin; v < end; ++v) {
       std::int64_t degree = 0;
-      graph.for_each(original[v], [&](std::int32_t j, double) { degree += j != original[v] ? 1 : 0; });
+      graph.for_each(v, [&](std::int32_t u, double) { degree += u != v ? 1 : 0; });
       offsets[v + 1] = degree;
     }
   });
@@ -215,15 +188,67 @@ IntegerGraph::IntegerGraph(const Context& ctx, const UndirectedGraph& graph)
   parallel_for(ctx, n, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t v = begin; v < end; ++v) {
       std::int64_t at = offsets[v], k = 0;
-      graph.for_each(original[v], [&](std::int32_t j, double w) {
+      graph.for_each(v, [&](std::int32_t u, double w) {
         const std::int64_t weight = std::max<std::int64_t>(1, static_cast<std::int64_t>(w * scale + 0.5));
         k += weight;
-        if (j != original[v]) edges[at++] = {rank[j], static_cast<std::uint32_t>(weight)};
+        if (u != v) edges[at++] = {u, static_cast<std::uint32_t>(weight)};
       });
       strength[v] = k;
     }
   });
   for (const std::int64_t k : strength) total += k;
+  // Greedy colouring: the smallest colour that no coloured neighbour has.
+  std::vector<std::int64_t> taken;  // taken[c] = last vertex that had a neighbour of colour c
+  for (std::int64_t v = 0; v < n; ++v) {
+    if (v % kRowGrain == 0) ctx.check_cancelled("tl.leiden");
+    for (std::int64_t e = offsets[v]; e < offsets[v + 1]; ++e)
+      if (edges[e].to < v) taken[static_cast<std::size_t>(colour[edges[e].to])] = v;
+    std::size_t c = 0;
+    while (c < taken.size() && taken[c] == v) ++c;
+    if (c == taken.size()) taken.push_back(-1);
+    colour[v] = static_cast<std::int32_t>(c);
+  }
+  class_begin.assign(taken.size() + 1, 0);
+  make_classes();
+}
+
+IntegerGraph::IntegerGraph(const Context& ctx, const IntegerGraph& graph, Span<const std::int32_t> order)
+    : n(graph.n),
+      scale(graph.scale),
+      total(graph.total),
+      original(ctx.workspace, n, "leiden vertex order"),
+      colour(ctx.workspace, n, "leiden colours"),
+      class_begin(graph.class_begin.size(), 0),
+      class_members(ctx.workspace, n, "leiden classes"),
+      offsets(ctx.workspace, n + 1, "leiden offsets"),
+      edges(ctx.workspace, graph.edges.size(), "leiden edges"),
+      strength(ctx.workspace, n, "leiden strengths") {
+  Array<std::int32_t> rank(ctx.workspace, n, "leiden ranks");
+  offsets[0] = 0;
+  for (std::int64_t v = 0; v < n; ++v) {
+    const std::int32_t u = order[v];
+    rank[u] = static_cast<std::int32_t>(v);
+    original[v] = graph.original[u];
+    colour[v] = graph.colour[u];
+    strength[v] = graph.strength[u];
+    offsets[v + 1] = offsets[v] + graph.offsets[u + 1] - graph.offsets[u];
+  }
+  parallel_for(ctx, n, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t v = begin; v < end; ++v) {
+      std::int64_t at = offsets[v];
+      for (std::int64_t e = graph.offsets[order[v]]; e < graph.offsets[order[v] + 1]; ++e)
+        edges[at++] = {rank[graph.edges[e].to], graph.edges[e].weight};
+    }
+  });
+  make_classes();
+}
+
+void IntegerGraph::make_classes() {
+  for (const std::int32_t c : colour) ++class_begin[static_cast<std::size_t>(c)];
+  std::int64_t end = 0;
+  for (std::int64_t& at : class_begin) at = end += at;
+  for (std::int64_t v = n - 1; v >= 0; --v)
+    class_members[--class_begin[static_cast<std::size_t>(colour[v])]] = static_cast<std::int32_t>(v);
 }
 
 }  // namespace scw::tl

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
@@ -66,19 +67,27 @@ struct SumEdge {
 /// The integer form: weight = round(w * scale), at least 1, with scale a power of two so that all weights sum to at
 /// most 2^41 and each is at most 2^31. No loops: they are in `strength` only.
 ///
-/// Vertices are renumbered by the colour of a greedy colouring (no edge inside a colour), so that all vertices of a
-/// colour may be evaluated at the same time, and their rows are read in memory order.
+/// Vertices are sorted into classes (the colours of a greedy colouring) without edges inside, whose members may be
+/// evaluated at the same time.
 struct IntegerGraph {
+  /// Numbered as in the input.
   IntegerGraph(const Context& ctx, const UndirectedGraph& graph);
+  /// The same graph, its vertex order[i] renumbered i.
+  IntegerGraph(const Context& ctx, const IntegerGraph& graph, Span<const std::int32_t> order);
 
   std::int64_t n;
   double scale = 1;
-  std::int64_t total = 0;            // sum of strength, 2W
-  Array<std::int32_t> original;      // [n] vertex of the input
-  Array<std::int64_t> colour_begin;  // [colours + 1]
-  Array<std::int64_t> offsets;       // [n + 1]
+  std::int64_t total = 0;                 // sum of strength, 2W
+  Array<std::int32_t> original;           // [n] vertex of the input
+  Array<std::int32_t> colour;             // [n]
+  std::vector<std::int64_t> class_begin;  // [colours + 1]
+  Array<std::int32_t> class_members;      // [n] ascending in each class
+  Array<std::int64_t> offsets;            // [n + 1]
   Array<BaseEdge> edges;
   Array<std::int64_t> strength;  // [n] k_i, the loop included
+
+ private:
+  void make_classes();
 };
 
 inline constexpr int kTotalBits = 40;  // of the sum of the rounded weights, plus one for the rounding itself

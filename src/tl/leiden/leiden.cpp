@@ -38,6 +38,7 @@ std::vector<Leiden> leiden(const Context& ctx, const AnyCsrView& graph, Span<con
              "n_iterations must be positive or -1 (got {})", options.n_iterations);
   SCW_EXPECT(options.theta > 0 && std::isfinite(options.theta), kOp, "theta must be positive and finite (got {})",
              options.theta);
+  SCW_EXPECT(options.n_starts >= 0, kOp, "n_starts must not be negative (got {})", options.n_starts);
   std::vector<Leiden> out(static_cast<std::size_t>(resolutions.size));
   leiden_kernel(ctx, graph, resolutions, options, Span<Leiden>(out));
   return out;

@@ -190,20 +190,26 @@ TEST(Leiden, ModularityIsItsDefinition) {
 }
 
 TEST(Leiden, SameBitsForAnyNumberOfThreads) {
-  const auto g = graph_of(12000, random_edges(12000, 6, 0.2, 1));
-  const std::vector<double> resolutions{0.1, 1, 5};
-  const auto want = leiden(context(1), g.view(), Span<const double>(resolutions));
-  for (const int threads : {1, 2, 3, 8}) {
-    const auto got = leiden(context(threads), g.view(), Span<const double>(resolutions));
-    for (std::size_t r = 0; r < resolutions.size(); ++r) {
-      ASSERT_EQ(labels_of(got[r]), labels_of(want[r])) << threads << " threads, resolution " << resolutions[r];
-      EXPECT_EQ(got[r].modularity, want[r].modularity);
-      EXPECT_EQ(got[r].n_iterations, want[r].n_iterations);
-      const Leiden alone = leiden(context(threads), g.view(), {.resolution = resolutions[r]});
-      ASSERT_EQ(labels_of(alone), labels_of(want[r]));
+  // Small: one vertex after the other, several starts. Large: classes and levels are worked on by several threads.
+  for (const std::int32_t n : {3000, 40000}) {
+    const auto g = graph_of(n, random_edges(n, 4, 0.1, 1));
+    const std::vector<double> resolutions{0.5, 5};
+    const auto run = [&](int threads) {
+      return leiden(context(threads), g.view(), Span<const double>(resolutions), {.n_iterations = 2});
+    };
+    const auto want = run(1);
+    for (const int threads : {1, 2, 3}) {
+      const auto got = run(threads);
+      for (std::size_t r = 0; r < resolutions.size(); ++r) {
+        ASSERT_EQ(labels_of(got[r]), labels_of(want[r])) << threads << " threads, resolution " << resolutions[r];
+        EXPECT_EQ(got[r].modularity, want[r].modularity);
+        EXPECT_EQ(got[r].n_iterations, want[r].n_iterations);
+      }
+      const Leiden alone = leiden(context(threads), g.view(), {.resolution = 5, .n_iterations = 2});
+      ASSERT_EQ(labels_of(alone), labels_of(want[1])) << threads << " threads";
     }
+    EXPECT_NE(labels_of(leiden(context(2, 99), g.view(), {.resolution = 5, .n_iterations = 2})), labels_of(want[1]));
   }
-  EXPECT_NE(labels_of(leiden(context(2, 99), g.view(), {.resolution = 5})), labels_of(want[2]));  // the seed matters
 }
 
 TEST(Leiden, ClustersAreConnectedAndLabelsOrdered) {
@@ -235,9 +241,20 @@ TEST(Leiden, MorePassesAreNotWorse) {
   const auto g = graph_of(4000, random_edges(4000, 4, 0.25, 11));
   double previous = -1;
   for (const int passes : {1, 2, 4, -1}) {
-    const double q = leiden(context(), g.view(), {.resolution = 2, .n_iterations = passes}).modularity;
+    const double q = leiden(context(), g.view(), {.resolution = 2, .n_iterations = passes, .n_starts = 1}).modularity;
     EXPECT_GE(q, previous - 1e-9);
     previous = q;
+  }
+}
+
+TEST(Leiden, MoreStartsAreNotWorse) {
+  const auto g = graph_of(1500, random_edges(1500, 3, 0.3, 29));
+  double previous = -1;
+  for (const int starts : {1, 3, 10}) {
+    const Leiden r = leiden(context(2), g.view(), {.resolution = 2, .n_starts = starts});
+    EXPECT_GE(r.modularity, previous - 1e-9);
+    EXPECT_EQ(labels_of(r), labels_of(leiden(context(1), g.view(), {.resolution = 2, .n_starts = starts})));
+    previous = r.modularity;
   }
 }
 
@@ -339,6 +356,7 @@ TEST(Leiden, Errors) {
   EXPECT_THROW(leiden(context(), good.view(), {.resolution = std::nan("")}), InvalidArgument);
   EXPECT_THROW(leiden(context(), good.view(), {.n_iterations = 0}), InvalidArgument);
   EXPECT_THROW(leiden(context(), good.view(), {.theta = 0}), InvalidArgument);
+  EXPECT_THROW(leiden(context(), good.view(), {.n_starts = -1}), InvalidArgument);
   auto view = good.view();
   view.n_cols = 5;
   EXPECT_THROW(leiden(context(), view), ShapeMismatch);
