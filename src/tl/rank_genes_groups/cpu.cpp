@@ -2,13 +2,9 @@
 // columns from CSR, strips of 16 columns from dense rows), sorted by radix, and walked in runs of equal values; zeros
 // are one run that is never stored. Everything is integer arithmetic, so nothing depends on the order of the work.
 #include <algorithm>
-#include <bit>
-#include <limits>
 #include <vector>
 
-#include "core/parallel.hpp"
-#include "prim/csr_to_csc.hpp"
-#include "prim/radix_sort.hpp"
+#include "prim/gene_entries.hpp"
 #include "tl/rank_genes_groups/kernel.hpp"
 
 namespace scw::tl::cpu {
@@ -16,40 +12,19 @@ namespace {
 
 using prim::Int128;
 
-/// A value and its group: 8 bytes for float.
-template <class V>
-struct Entry;
-template <>
-struct Entry<float> {
-  std::uint64_t packed;  // sortable bits, then the group
-  using Key = std::uint32_t;
-  static Entry make(Key key, std::int32_t group) {
-    return {(std::uint64_t{key} << 32) | static_cast<std::uint32_t>(group)};
-  }
-  Key key() const { return static_cast<Key>(packed >> 32); }
-  std::int32_t group() const { return static_cast<std::int32_t>(packed & 0xFFFFFFFFu); }
-};
-template <>
-struct Entry<double> {
-  std::uint64_t bits;
-  std::int32_t code;
-  using Key = std::uint64_t;
-  static Entry make(Key key, std::int32_t group) { return {key, group}; }
-  Key key() const { return bits; }
-  std::int32_t group() const { return code; }
-};
-
 Int128 cube_minus(std::int64_t t) { return static_cast<Int128>(t) * t * t - t; }
 
 /// Per thread.
-template <class V>
 struct Scratch {
-  Array<Entry<V>> entries, sorted;
-  std::vector<std::int64_t> end;
   std::vector<std::uint32_t> histogram;
   std::vector<Int128> sum, ties;
   std::vector<std::int64_t> stored, twice, less, equal;
   std::vector<std::int32_t> in_run;
+
+  explicit Scratch(std::size_t codes)
+      : sum(codes), ties(codes), stored(codes), twice(codes), less(codes), equal(codes) {
+    in_run.reserve(codes);
+  }
 };
 
 /// Calls run(first, last) for the runs of equal keys in order, and zeros(first, last) once, in its place, with the
@@ -80,7 +55,7 @@ void walk(const E* e, std::int64_t n, Key zero, const Run& run, const Zeros& zer
 
 template <class V>
 struct Ranker {
-  using E = Entry<V>;
+  using E = prim::GeneEntry<V>;
   using Key = typename E::Key;
 
   const RankSpec& spec;
@@ -99,38 +74,32 @@ struct Ranker {
   }
 
   /// The non-zero values of one gene: entries[0, n), in any order. tmp has room for n.
-  void gene(std::int64_t j, E* entries, E* tmp, std::int64_t n, Scratch<V>& s) const {
+  void gene(std::int64_t j, E* entries, E* tmp, std::int64_t n, Scratch& s) const {
     sums(j, entries, n, s);
     Key zero = prim::sortable_bits(V{0});
     if (spec.n_bins > 0) {
       const Key above_zero = spec.zeros_apart ? 1 : 0;
       zero = spec.zeros_apart ? Key{0} : bin_of(0.0);
       for (std::int64_t i = 0; i < n; ++i) {
-        const Key bin = bin_of(static_cast<double>(prim::from_sortable_bits(entries[i].key())));
+        const Key bin = bin_of(static_cast<double>(entries[i].value()));
         entries[i] = E::make(static_cast<Key>(bin + above_zero), entries[i].group());
       }
     }
-    Key low = std::numeric_limits<Key>::max(), high = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-      low = std::min(low, entries[i].key());
-      high = std::max(high, entries[i].key());
-    }
-    const E* const sorted =
-        prim::radix_sort(entries, tmp, n, [](const E& e) { return e.key(); }, low, high, s.histogram);
+    const E* const sorted = prim::sort_entries<V>(entries, tmp, n, s.histogram);
     if (spec.reference < 0)
       rank_all(j, sorted, n, zero, s);
     else
       rank_with_reference(j, sorted, n, zero, s);
   }
 
-  void sums(std::int64_t j, const E* entries, std::int64_t n, Scratch<V>& s) const {
+  void sums(std::int64_t j, const E* entries, std::int64_t n, Scratch& s) const {
     const prim::FixedScale scale = moments.scale[j];
     std::fill(s.sum.begin(), s.sum.end(), Int128{0});
     std::fill(s.stored.begin(), s.stored.end(), std::int64_t{0});
     const auto add = [&](const auto& value_of) {
       for (std::int64_t i = 0; i < n; ++i) {
         const auto g = static_cast<std::size_t>(entries[i].group());
-        s.sum[g] += scale.quantise(value_of(static_cast<double>(prim::from_sortable_bits(entries[i].key()))));
+        s.sum[g] += scale.quantise(value_of(static_cast<double>(entries[i].value())));
         ++s.stored[g];
       }
     };
@@ -144,7 +113,7 @@ struct Ranker {
     }
   }
 
-  void rank_all(std::int64_t j, const E* e, std::int64_t n, Key zero, Scratch<V>& s) const {
+  void rank_all(std::int64_t j, const E* e, std::int64_t n, Key zero, Scratch& s) const {
     const std::int64_t n_zero = n_ranked - n;
     std::int64_t* const twice = s.twice.data();
     std::fill(s.twice.begin(), s.twice.end(), std::int64_t{0});
@@ -171,7 +140,7 @@ struct Ranker {
 
   /// Each group ranked together with the reference, all groups in one walk: a cell of group g has
   /// (less in g) + (less in the reference) cells below it.
-  void rank_with_reference(std::int64_t j, const E* e, std::int64_t n, Key zero, Scratch<V>& s) const {
+  void rank_with_reference(std::int64_t j, const E* e, std::int64_t n, Key zero, Scratch& s) const {
     std::fill(s.twice.begin(), s.twice.end(), std::int64_t{0});
     std::fill(s.less.begin(), s.less.end(), std::int64_t{0});
     std::fill(s.equal.begin(), s.equal.end(), std::int64_t{0});
@@ -223,65 +192,14 @@ struct Ranker {
     }
   }
 
-  void prepare(const Context& ctx, Scratch<V>& s, std::int64_t n_entries, std::int64_t n_longest) const {
-    if (!s.sum.empty()) return;
-    const auto codes = static_cast<std::size_t>(n_codes());
-    s.entries = Array<E>(ctx.workspace, n_entries, "genes to rank");
-    s.sorted = Array<E>(ctx.workspace, n_longest, "ranked gene");
-    s.sum.resize(codes);
-    s.ties.resize(codes);
-    s.stored.resize(codes);
-    s.twice.resize(codes);
-    s.less.resize(codes);
-    s.equal.resize(codes);
-    s.in_run.reserve(codes);
-  }
-
-  /// Cells outside of all groups take part in ranks against the rest only.
-  bool takes_part(std::int32_t code) const { return spec.reference < 0 || code < spec.n_groups; }
-
-  void run(const Context& ctx, const CsrView<const V>& x, Span<const std::int32_t> codes) const {
-    const prim::ColumnPlan plan = prim::plan_columns(ctx, x.n_rows, x.n_cols, x.indptr, x.indices);
-    std::int64_t longest = 0;
-    for (std::int64_t j = 0; j < x.n_cols; ++j)
-      longest = std::max(longest, plan.column_start[j + 1] - plan.column_start[j]);
-    std::vector<Scratch<V>> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
-    parallel_chunks(ctx, plan.n_blocks(), 1, [&](std::int64_t b, std::int64_t, std::int64_t, int worker) {
-      Scratch<V>& s = scratch[static_cast<std::size_t>(worker)];
-      prepare(ctx, s, plan.max_block_entries, longest);
-      const std::int32_t first = plan.first[static_cast<std::size_t>(b)];
-      const std::int32_t last = plan.first[static_cast<std::size_t>(b) + 1];
-      s.end.resize(static_cast<std::size_t>(last - first));
-      prim::gather_block(x, plan, b, s.entries.data(), s.end.data(), [&](E& e, V value, std::int64_t row) {
-        const std::int32_t code = codes[row];
-        e = E::make(prim::sortable_bits(value), code);
-        return value != 0 && takes_part(code);
-      });
-      for (std::int32_t j = first; j < last; ++j) {
-        const std::int64_t begin = plan.column_start[j] - plan.column_start[first];
-        gene(j, s.entries.data() + begin, s.sorted.data(), s.end[static_cast<std::size_t>(j - first)] - begin, s);
-      }
-    });
-  }
-
-  void run(const Context& ctx, const MatrixView<const V>& x, Span<const std::int32_t> codes) const {
-    constexpr std::int64_t kStrip = 16;  // a cache line of floats
-    std::vector<Scratch<V>> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
-    parallel_chunks(ctx, x.n_cols, kStrip, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
-      Scratch<V>& s = scratch[static_cast<std::size_t>(worker)];
-      prepare(ctx, s, checked_mul(kStrip, x.n_rows), x.n_rows);
-      std::int64_t used[kStrip] = {};
-      for (std::int64_t i = 0; i < x.n_rows; ++i) {
-        const std::int32_t code = codes[i];
-        if (!takes_part(code)) continue;
-        const V* const row = x.row(i);
-        for (std::int64_t j = begin; j < end; ++j) {
-          if (row[j] == 0) continue;
-          s.entries[(j - begin) * x.n_rows + used[j - begin]++] = E::make(prim::sortable_bits(row[j]), code);
-        }
-      }
-      for (std::int64_t j = begin; j < end; ++j)
-        gene(j, s.entries.data() + (j - begin) * x.n_rows, s.sorted.data(), used[j - begin], s);
+  template <class X>
+  void run(const Context& ctx, const X& x, Span<const std::int32_t> codes) const {
+    std::vector<Scratch> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)),
+                                 Scratch(static_cast<std::size_t>(n_codes())));
+    // Cells outside of all groups take part in ranks against the rest only.
+    const auto takes_part = [this](std::int32_t code) { return spec.reference < 0 || code < spec.n_groups; };
+    prim::for_each_gene(ctx, x, codes, takes_part, [&](int worker, std::int64_t j, E* entries, E* tmp, std::int64_t n) {
+      gene(j, entries, tmp, n, scratch[static_cast<std::size_t>(worker)]);
     });
   }
 };
