@@ -7,7 +7,9 @@ from ._log1p import log1p
 from ._neighbors import neighbors
 from ._normalize_total import normalize_total
 from ._pca import pca
+from ._regress_out import regress_out
 from ._scale import scale
+from ._sqrt import sqrt
 
 __all__ = [
     "calculate_qc_metrics",
@@ -20,5 +22,7 @@ __all__ = [
     "neighbors",
     "normalize_total",
     "pca",
+    "regress_out",
     "scale",
+    "sqrt",
 ]

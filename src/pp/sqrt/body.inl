@@ -1,0 +1,14 @@
+// Shared by cpu.cpp and cuda.cu.
+
+#include <cmath>
+#include <cstdint>
+
+namespace scw::pp {
+
+/// The square root of IEEE 754 is correctly rounded everywhere.
+struct SqrtValue {
+  SCW_HD float operator()(float v, std::int64_t, std::int32_t) const { return ::sqrtf(v); }
+  SCW_HD double operator()(double v, std::int64_t, std::int32_t) const { return ::sqrt(v); }
+};
+
+}  // namespace scw::pp
