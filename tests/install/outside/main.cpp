@@ -15,7 +15,9 @@ int main() {
   const scw::CsrView<float> x(2, 3, indptr, indices, values);
   scw::pp::normalize_total(ctx, x, {.target_sum = 8});
   scw::pp::log1p(ctx, x);
-  const bool ok = values[0] == std::log1p(2.0f) && values[1] == std::log1p(6.0f) && values[2] == std::log1p(8.0f);
+  const double want[] = {std::log(3.0), std::log(7.0), std::log(9.0)};
+  bool ok = true;
+  for (int i = 0; i < 3; ++i) ok = ok && std::abs(values[static_cast<std::size_t>(i)] - want[i]) < 1e-6;
   try {
     scw::pp::log1p(ctx, x, {.base = -1});
     return 1;
