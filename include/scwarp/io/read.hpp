@@ -1,0 +1,21 @@
+// Kind: reader. Determinism tier A.
+#pragma once
+
+#include <string>
+
+#include "scwarp/anndata.hpp"
+#include "scwarp/core/context.hpp"
+#include "scwarp/io/text.hpp"
+
+namespace scw::io {
+
+struct ReadOptions {
+  std::string genome;    ///< 10x files: this genome only
+  bool gex_only = true;  ///< 10x files: features of type "Gene Expression" only
+  Orientation orientation = Orientation::automatic;  ///< tables
+};
+
+/// Reads h5ad, 10x HDF5, a 10x folder, or a CSV/TSV table, told apart by content, not by name.
+SCW_API AnnData read(const Context& ctx, const std::string& path, const ReadOptions& options = {});
+
+}  // namespace scw::io

@@ -1,0 +1,49 @@
+// Kind: readers. Determinism tier A.
+//
+// Output of 10x Genomics' Cell Ranger: HDF5 of version 2 (one group per genome) and 3 (one group "matrix" with features
+// of several types), and folders with a Matrix Market file, barcodes and features, plain or gzip.
+// Format: Cell Ranger's documentation, "HDF5 feature-barcode matrix" and "feature-barcode matrices (MEX)".
+#pragma once
+
+#include <string>
+
+#include "scwarp/anndata.hpp"
+#include "scwarp/core/context.hpp"
+
+namespace scw::io {
+
+struct Read10xH5Options {
+  /// Keep the features of this genome only. Needed for a version 2 file of several genomes.
+  std::string genome;
+  /// Keep features of type "Gene Expression" only (version 3).
+  bool gex_only = true;
+};
+
+/// Cells x features, float (double if a count is over 2^24). obs: barcodes. var: named by symbol, not made unique;
+/// columns gene_ids, and in version 3 feature_types, genome and the other text columns of the file.
+/// Errors name file, object and position: IoError, FormatError, DataError (indices), InvalidArgument (genome).
+SCW_API AnnData read_10x_h5(const Context& ctx, const std::string& path, const Read10xH5Options& options = {});
+
+/// The same for the bytes of a file; `name` is for messages.
+SCW_API AnnData read_10x_h5(const Context& ctx, Span<const std::byte> image, const std::string& name,
+                            const Read10xH5Options& options = {});
+
+struct Read10xMtxOptions {
+  /// Name genes by symbol, made unique by "-1", "-2"; else by id, with a column gene_symbols.
+  bool gene_symbols = true;
+  bool gex_only = true;
+  /// Text before "matrix.mtx", "barcodes.tsv" and "features.tsv" in the file names.
+  std::string prefix;
+};
+
+/// A folder with matrix.mtx, barcodes.tsv and genes.tsv (version 2) or features.tsv (version 3), each plain or .gz.
+SCW_API AnnData read_10x_mtx(const Context& ctx, const std::string& folder, const Read10xMtxOptions& options = {});
+
+/// The same for the texts of the three files, uncompressed.
+SCW_API AnnData read_10x_mtx(const Context& ctx, std::string_view matrix, std::string_view barcodes,
+                             std::string_view features, const Read10xMtxOptions& options = {});
+
+/// Makes names unique as anndata does: the second "x" becomes "x-1", or the next number that is free.
+SCW_API void make_names_unique(std::vector<std::string>& names);
+
+}  // namespace scw::io

@@ -1,0 +1,403 @@
+#include "scwarp/io/tenx.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/parallel.hpp"
+#include "io/hdf5.hpp"
+#include "io/lines.hpp"
+
+namespace scw::io {
+namespace {
+
+constexpr const char* kH5 = "read_10x_h5";
+constexpr const char* kMtx = "read_10x_mtx";
+constexpr std::int64_t kGrain = 256;
+constexpr const char* kGeneExpression = "Gene Expression";
+
+/// Features as columns of text by name, in file order.
+struct Features {
+  std::vector<std::string> names;
+  std::vector<std::pair<std::string, std::vector<std::string>>> columns;
+
+  const std::vector<std::string>* find(std::string_view name) const {
+    for (const auto& [key, values] : columns)
+      if (key == name) return &values;
+    return nullptr;
+  }
+};
+
+AnnData assemble(AnyMatrix x, std::vector<std::string> barcodes, Features features) {
+  AnnData a;
+  a.obs = DataFrame(std::move(barcodes));
+  a.var = DataFrame(std::move(features.names));
+  for (auto& [name, values] : features.columns) {
+    // Few distinct texts: categories, as anndata would store them.
+    const std::set<std::string_view> distinct(values.begin(), values.end());
+    const bool repeats = distinct.size() < values.size() / 2;
+    a.var.set(name, repeats ? Column(Categorical::from_labels(values)) : Column(std::move(values)));
+  }
+  a.set_X(std::visit([](auto& m) { return MatrixElement(std::move(m)); }, x));
+  return a;
+}
+
+/// Drops the features whose column differs from `wanted`; nothing to do if all match.
+void keep_features(const Context& ctx, AnnData& a, const char* column, const std::string& wanted) {
+  const Column* c = a.var.find(column);
+  if (c == nullptr) return;
+  const auto values = c->to_strings();
+  std::vector<std::uint8_t> keep(values.size());
+  for (std::size_t j = 0; j < values.size(); ++j) keep[j] = values[j] == wanted ? 1 : 0;
+  if (std::find(keep.begin(), keep.end(), 0) != keep.end()) a.subset_var(ctx, keep);
+}
+
+// ---------------------------------------------------------------------------------------------------------------- HDF5
+
+std::vector<std::int64_t> read_shape(const Context& ctx, const h5::Node& group) {
+  const auto d = h5::dataset(h5::child(group, "shape"));
+  if (d.dims.size() != 1 || d.count != 2) d.fail("has {} entries (expected 2: features, cells)", d.count);
+  std::vector<std::int64_t> shape(2);
+  if (!h5::read_numbers(ctx, d, shape.data()) || shape[0] < 0 || shape[1] < 0 || shape[0] > INT32_MAX ||
+      shape[1] > INT32_MAX)
+    d.fail("is {} x {} (expected sizes from 0 to 2^31 - 1)", shape[0], shape[1]);
+  return shape;
+}
+
+h5::Dataset vector_of(const h5::Node& group, const char* name, std::int64_t expected) {
+  auto d = h5::dataset(h5::child(group, name));
+  if (d.dims.size() != 1) d.fail("has {} dimensions (expected 1)", d.dims.size());
+  if (d.count != expected) d.fail("has {} entries (expected {})", d.count, expected);
+  return d;
+}
+
+std::vector<std::string> texts(const Context& ctx, const h5::Node& group, const char* name, std::int64_t expected) {
+  return h5::read_strings(ctx, vector_of(group, name, expected));
+}
+
+/// Checks every index, and sorts the features of a cell where the file has not.
+template <class V>
+void sort_rows(const Context& ctx, const h5::Dataset& indices, Csr<V>& x) {
+  parallel_for(ctx, x.n_rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<std::pair<std::int32_t, V>> row;
+    for (std::int64_t i = begin; i < end; ++i) {
+      bool sorted = true;
+      for (std::int64_t p = x.indptr[i]; p < x.indptr[i + 1]; ++p) {
+        if (x.indices[p] < 0 || x.indices[p] >= x.n_cols)
+          indices.fail<DataError>("index {} at position {} (cell {}) is out of range (expected 0 to {})", x.indices[p], p,
+                                  i, x.n_cols - 1);
+        sorted = sorted && (p == x.indptr[i] || x.indices[p - 1] < x.indices[p]);
+      }
+      if (sorted) continue;
+      row.clear();
+      for (std::int64_t p = x.indptr[i]; p < x.indptr[i + 1]; ++p) row.emplace_back(x.indices[p], x.values[p]);
+      std::sort(row.begin(), row.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+      for (std::size_t k = 0; k < row.size(); ++k) {
+        if (k > 0 && row[k].first == row[k - 1].first)
+          indices.fail<DataError>("duplicate index {} in cell {}", row[k].first, i);
+        std::tie(x.indices[x.indptr[i] + static_cast<std::int64_t>(k)],
+                 x.values[x.indptr[i] + static_cast<std::int64_t>(k)]) = row[k];
+      }
+    }
+  });
+}
+
+/// The file's matrix is features x cells by column, which is cells x features by row.
+AnyMatrix read_matrix(const Context& ctx, const h5::Node& group, const std::vector<std::int64_t>& shape) {
+  const auto offsets = vector_of(group, "indptr", shape[1] + 1);
+  Array<std::int64_t> indptr(ctx.memory, offsets.count, "indptr");
+  if (!h5::read_numbers(ctx, offsets, indptr.data())) offsets.fail("holds values out of range");
+  if (indptr[0] != 0) offsets.fail("starts at {} (expected 0)", indptr[0]);
+  for (std::int64_t i = 0; i < shape[1]; ++i)
+    if (indptr[i] > indptr[i + 1])
+      offsets.fail("falls from {} to {} at position {} (expected rising)", indptr[i], indptr[i + 1], i + 1);
+  const std::int64_t nnz = indptr[shape[1]];
+  const auto index_set = vector_of(group, "indices", nnz);
+  const auto value_set = vector_of(group, "data", nnz);
+  if (value_set.type.kind != h5::Kind::integer && value_set.type.kind != h5::Kind::floating)
+    value_set.fail("is of type {} (expected numbers)", value_set.type.name);
+  Array<std::int32_t> indices(ctx.memory, nnz, "indices");
+  if (!h5::read_numbers(ctx, index_set, indices.data())) index_set.fail("holds values out of range for 32 bits");
+  const auto finish = [&]<class V>(Array<V> values) -> AnyMatrix {
+    Csr<V> x;
+    x.n_rows = shape[1];
+    x.n_cols = static_cast<std::int32_t>(shape[0]);
+    x.indptr = std::move(indptr);
+    x.indices = std::move(indices);
+    x.values = std::move(values);
+    sort_rows(ctx, index_set, x);
+    return x;
+  };
+  Array<float> narrow(ctx.memory, nnz, "values");
+  if (h5::read_numbers(ctx, value_set, narrow.data())) return finish(std::move(narrow));
+  ctx.info(fmt::format("{}: '{}': counts over 2^24: read as double", kH5, value_set.source->name()));
+  Array<double> wide(ctx.memory, nnz, "values");
+  if (!h5::read_numbers(ctx, value_set, wide.data())) value_set.fail("holds values that a double cannot");
+  return finish(std::move(wide));
+}
+
+AnnData read_v3(const Context& ctx, const h5::Node& matrix, const Read10xH5Options& options) {
+  const auto shape = read_shape(ctx, matrix);
+  const auto group = h5::child(matrix, "features");
+  Features features;
+  features.names = texts(ctx, group, "name", shape[0]);
+  features.columns.emplace_back("gene_ids", texts(ctx, group, "id", shape[0]));
+  features.columns.emplace_back("feature_types", texts(ctx, group, "feature_type", shape[0]));
+  for (const auto& link : h5::links(group)) {
+    static const std::set<std::string> taken{"name", "id", "feature_type", "_all_tag_keys"};
+    if (!link.hard || taken.contains(link.name)) continue;
+    auto node = h5::child(group, link.name);
+    if (node.is_group) continue;
+    const auto d = h5::dataset(std::move(node));
+    if (d.dims.size() == 1 && d.count == shape[0] && d.type.kind == h5::Kind::string)
+      features.columns.emplace_back(link.name, h5::read_strings(ctx, d));
+  }
+  if (!options.genome.empty()) {
+    const auto* genomes = features.find("genome");
+    const std::set<std::string> known =
+        genomes == nullptr ? std::set<std::string>() : std::set<std::string>(genomes->begin(), genomes->end());
+    SCW_EXPECT(known.contains(options.genome), kH5, "'{}' has no genome '{}' (it has: {})", matrix.source->name(),
+               options.genome, fmt::join(known, ", "));
+  }
+  auto barcodes = texts(ctx, matrix, "barcodes", shape[1]);
+  AnnData a = assemble(read_matrix(ctx, matrix, shape), std::move(barcodes), std::move(features));
+  if (!options.genome.empty()) keep_features(ctx, a, "genome", options.genome);
+  if (options.gex_only) keep_features(ctx, a, "feature_types", kGeneExpression);
+  return a;
+}
+
+AnnData read_v2(const Context& ctx, const h5::Node& root, const Read10xH5Options& options) {
+  std::vector<std::string> genomes;
+  for (const auto& link : h5::links(root))
+    if (link.hard && h5::child(root, link.name).is_group) genomes.push_back(link.name);
+  if (genomes.empty()) root.fail("has neither '/matrix' nor a group per genome (not 10x Genomics HDF5)");
+  std::string genome = options.genome;
+  if (genome.empty()) {
+    SCW_EXPECT(genomes.size() == 1, kH5, "'{}' holds several genomes: choose one with the option genome (it has: {})",
+               root.source->name(), fmt::join(genomes, ", "));
+    genome = genomes[0];
+  }
+  SCW_EXPECT(std::find(genomes.begin(), genomes.end(), genome) != genomes.end(), kH5,
+             "'{}' has no genome '{}' (it has: {})", root.source->name(), genome, fmt::join(genomes, ", "));
+  const auto group = h5::child(root, genome);
+  const auto shape = read_shape(ctx, group);
+  Features features;
+  features.names = texts(ctx, group, "gene_names", shape[0]);
+  features.columns.emplace_back("gene_ids", texts(ctx, group, "genes", shape[0]));
+  auto barcodes = texts(ctx, group, "barcodes", shape[1]);
+  return assemble(read_matrix(ctx, group, shape), std::move(barcodes), std::move(features));
+}
+
+AnnData read_10x(const Context& ctx, const std::shared_ptr<const Source>& source, const Read10xH5Options& options) {
+  const auto root = h5::root(*source);
+  if (auto matrix = h5::find(root, "matrix"); matrix && matrix->is_group) return read_v3(ctx, *matrix, options);
+  return read_v2(ctx, root, options);
+}
+
+// --------------------------------------------------------------------------------------------------------------- folder
+
+std::vector<std::string_view> split_tabs(std::string_view line) {
+  std::vector<std::string_view> fields;
+  for (;;) {
+    const std::size_t tab = line.find('\t');
+    fields.push_back(line.substr(0, tab));
+    if (tab == std::string_view::npos) return fields;
+    line.remove_prefix(tab + 1);
+  }
+}
+
+std::vector<std::string> read_barcodes(Lines lines) {
+  std::vector<std::string> names;
+  while (const auto line = lines.next()) names.emplace_back(split_tabs(*line)[0]);
+  return names;
+}
+
+Features read_features(Lines lines, const Read10xMtxOptions& options) {
+  std::vector<std::string> ids, symbols, types;
+  while (const auto line = lines.next()) {
+    const auto fields = split_tabs(*line);
+    if (fields.size() < 2) lines.fail("has {} fields (expected id, symbol and, in version 3, type)", fields.size());
+    ids.emplace_back(fields[0]);
+    symbols.emplace_back(fields[1]);
+    if (fields.size() > 2) types.emplace_back(fields[2]);
+  }
+  if (!types.empty() && types.size() != ids.size()) lines.fail("some lines have a feature type and some have none");
+  Features features;
+  if (options.gene_symbols) {
+    features.names = std::move(symbols);
+    make_names_unique(features.names);
+    features.columns.emplace_back("gene_ids", std::move(ids));
+  } else {
+    features.names = std::move(ids);
+    features.columns.emplace_back("gene_symbols", std::move(symbols));
+  }
+  if (!types.empty()) features.columns.emplace_back("feature_types", std::move(types));
+  return features;
+}
+
+struct Entry {
+  std::int32_t cell, gene;
+  double value;
+};
+
+/// The next number of a line; fails the line if there is none.
+template <class T>
+T number(const Lines& lines, std::string_view& line, const char* what) {
+  const std::size_t start = line.find_first_not_of(" \t");
+  line.remove_prefix(start == std::string_view::npos ? line.size() : start);
+  T value{};
+  const auto [end, ec] = std::from_chars(line.data(), line.data() + line.size(), value);
+  if (ec != std::errc{}) lines.fail("expected {} (got '{}')", what, line.substr(0, 40));
+  line.remove_prefix(static_cast<std::size_t>(end - line.data()));
+  return value;
+}
+
+template <class V>
+Csr<V> to_csr(const Context& ctx, const Lines& lines, const std::vector<Entry>& entries, std::int64_t cells,
+              std::int32_t genes) {
+  Csr<V> x;
+  x.n_rows = cells;
+  x.n_cols = genes;
+  x.indptr = Array<std::int64_t>(ctx.memory, cells + 1, "indptr");
+  std::fill(x.indptr.begin(), x.indptr.end(), 0);
+  for (const Entry& e : entries) ++x.indptr[e.cell + 1];
+  for (std::int64_t i = 0; i < cells; ++i) x.indptr[i + 1] += x.indptr[i];
+  x.indices = Array<std::int32_t>(ctx.memory, static_cast<std::int64_t>(entries.size()), "indices");
+  x.values = Array<V>(ctx.memory, static_cast<std::int64_t>(entries.size()), "values");
+  std::vector<std::int64_t> next(x.indptr.begin(), x.indptr.end() - 1);
+  for (const Entry& e : entries) {
+    const std::int64_t p = next[static_cast<std::size_t>(e.cell)]++;
+    x.indices[p] = e.gene;
+    x.values[p] = static_cast<V>(e.value);
+  }
+  std::vector<std::pair<std::int32_t, V>> row;
+  for (std::int64_t i = 0; i < cells; ++i) {
+    const std::int64_t first = x.indptr[i], last = x.indptr[i + 1];
+    if (std::is_sorted(x.indices.data() + first, x.indices.data() + last, std::less_equal<>())) continue;
+    row.clear();
+    for (std::int64_t p = first; p < last; ++p) row.emplace_back(x.indices[p], x.values[p]);
+    std::sort(row.begin(), row.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (std::int64_t p = first; p < last; ++p) {
+      const auto& e = row[static_cast<std::size_t>(p - first)];
+      if (p > first && e.first == x.indices[p - 1])
+        lines.fail<DataError>("gene {} occurs twice in cell {}", e.first + 1, i + 1);
+      x.indices[p] = e.first;
+      x.values[p] = e.second;
+    }
+  }
+  return x;
+}
+
+AnyMatrix read_mtx(const Context& ctx, Lines lines, std::int64_t genes, std::int64_t cells) {
+  auto line = lines.next();
+  if (!line || !line->starts_with("%%MatrixMarket")) lines.fail("is not a Matrix Market header");
+  const bool pattern = line->find("pattern") != std::string_view::npos;
+  if (line->find("coordinate") == std::string_view::npos || line->find("general") == std::string_view::npos ||
+      line->find("complex") != std::string_view::npos)
+    lines.fail("is '{}' (expected: matrix coordinate integer, real or pattern, general)", line->substr(0, 80));
+  do {
+    line = lines.next();
+  } while (line && (line->empty() || line->starts_with('%')));
+  if (!line) lines.fail("the sizes are missing");
+  auto rest = *line;
+  const auto n_genes = number<std::int64_t>(lines, rest, "the number of rows");
+  const auto n_cells = number<std::int64_t>(lines, rest, "the number of columns");
+  const auto nnz = number<std::int64_t>(lines, rest, "the number of entries");
+  if (n_genes != genes || n_cells != cells)
+    lines.fail<ShapeMismatch>("the matrix is {} x {} (expected {} features x {} barcodes)", n_genes, n_cells, genes, cells);
+  if (genes > INT32_MAX || cells > INT32_MAX || nnz < 0) lines.fail("sizes out of range");
+  std::vector<Entry> entries;  // grows with what is there, not with what the header says
+  bool exact = true;
+  while (const auto next = lines.next()) {
+    rest = *next;
+    if (rest.find_first_not_of(" \t") == std::string_view::npos) continue;
+    const auto gene = number<std::int64_t>(lines, rest, "a row number");
+    const auto cell = number<std::int64_t>(lines, rest, "a column number");
+    const double value = pattern ? 1.0 : number<double>(lines, rest, "a value");
+    if (gene < 1 || gene > genes || cell < 1 || cell > cells)
+      lines.fail<DataError>("entry ({}, {}) is out of range (expected up to ({}, {}))", gene, cell, genes, cells);
+    exact = exact && !(std::abs(value) > 0x1p24 && static_cast<double>(static_cast<float>(value)) != value);
+    entries.push_back({static_cast<std::int32_t>(cell - 1), static_cast<std::int32_t>(gene - 1), value});
+  }
+  if (static_cast<std::int64_t>(entries.size()) != nnz)
+    lines.fail("the file has {} entries (expected {}, by its header)", entries.size(), nnz);
+  if (exact) return to_csr<float>(ctx, lines, entries, cells, static_cast<std::int32_t>(genes));
+  ctx.info(fmt::format("{}: values over 2^24: read as double", kMtx));
+  return to_csr<double>(ctx, lines, entries, cells, static_cast<std::int32_t>(genes));
+}
+
+/// folder/prefix+name, or the same with .gz.
+std::optional<std::string> find_file(const std::string& folder, const std::string& name) {
+  for (const char* suffix : {"", ".gz"}) {
+    const auto path = std::filesystem::path(folder) / (name + suffix);
+    std::error_code ec;
+    if (std::filesystem::is_regular_file(path, ec)) return path.string();
+  }
+  return std::nullopt;
+}
+
+std::string require_file(const std::string& folder, const std::string& name) {
+  const auto path = find_file(folder, name);
+  SCW_EXPECT_AS(IoError, path.has_value(), kMtx, "'{}' has no {} or {}.gz", folder, name, name);
+  return *path;
+}
+
+AnnData assemble_mtx(const Context& ctx, Lines matrix, Lines barcodes, Lines features_lines,
+                     const Read10xMtxOptions& options) {
+  auto names = read_barcodes(std::move(barcodes));
+  auto features = read_features(std::move(features_lines), options);
+  auto x = read_mtx(ctx, std::move(matrix), static_cast<std::int64_t>(features.names.size()),
+                    static_cast<std::int64_t>(names.size()));
+  AnnData a = assemble(std::move(x), std::move(names), std::move(features));
+  if (options.gex_only) keep_features(ctx, a, "feature_types", kGeneExpression);
+  return a;
+}
+
+}  // namespace
+
+void make_names_unique(std::vector<std::string>& names) {
+  std::unordered_map<std::string, int> used;
+  std::unordered_set<std::string> taken(names.begin(), names.end());
+  std::unordered_set<std::string> seen;
+  for (auto& name : names) {
+    if (seen.insert(name).second) continue;
+    std::string candidate;
+    do {
+      candidate = name + "-" + std::to_string(++used[name]);
+    } while (taken.contains(candidate));
+    taken.insert(candidate);
+    name = std::move(candidate);
+  }
+}
+
+AnnData read_10x_h5(const Context& ctx, const std::string& path, const Read10xH5Options& options) {
+  const h5::Session session;
+  return read_10x(ctx, Source::open(kH5, path), options);
+}
+
+AnnData read_10x_h5(const Context& ctx, Span<const std::byte> image, const std::string& name,
+                    const Read10xH5Options& options) {
+  const h5::Session session;
+  return read_10x(ctx, Source::open_image(kH5, image, name), options);
+}
+
+AnnData read_10x_mtx(const Context& ctx, const std::string& folder, const Read10xMtxOptions& options) {
+  const auto matrix = require_file(folder, options.prefix + "matrix.mtx");
+  const auto barcodes = require_file(folder, options.prefix + "barcodes.tsv");
+  const auto v2 = find_file(folder, options.prefix + "genes.tsv");
+  const auto features = v2 ? *v2 : require_file(folder, options.prefix + "features.tsv");
+  return assemble_mtx(ctx, Lines(ctx, kMtx, matrix), Lines(ctx, kMtx, barcodes), Lines(ctx, kMtx, features), options);
+}
+
+AnnData read_10x_mtx(const Context& ctx, std::string_view matrix, std::string_view barcodes, std::string_view features,
+                     const Read10xMtxOptions& options) {
+  return assemble_mtx(ctx, Lines(ctx, kMtx, matrix, "matrix.mtx"), Lines(ctx, kMtx, barcodes, "barcodes.tsv"),
+                      Lines(ctx, kMtx, features, "features.tsv"), options);
+}
+
+}  // namespace scw::io
