@@ -12,6 +12,19 @@ from __future__ import annotations
 from . import get, io, pp, tl
 from ._core import DataError, __version__
 from ._settings import settings
-from .io import read_h5ad, write_h5ad
+from .io import read_10x_h5, read_10x_mtx, read_csv, read_h5ad, write_h5ad
 
-__all__ = ["DataError", "__version__", "get", "io", "pp", "read_h5ad", "settings", "tl", "write_h5ad"]
+__all__ = [
+    "DataError",
+    "__version__",
+    "get",
+    "io",
+    "pp",
+    "read_10x_h5",
+    "read_10x_mtx",
+    "read_csv",
+    "read_h5ad",
+    "settings",
+    "tl",
+    "write_h5ad",
+]

@@ -89,8 +89,8 @@ void sort_rows(const Context& ctx, const h5::Dataset& indices, Csr<V>& x) {
       bool sorted = true;
       for (std::int64_t p = x.indptr[i]; p < x.indptr[i + 1]; ++p) {
         if (x.indices[p] < 0 || x.indices[p] >= x.n_cols)
-          indices.fail<DataError>("index {} at position {} (cell {}) is out of range (expected 0 to {})", x.indices[p], p,
-                                  i, x.n_cols - 1);
+          indices.fail<DataError>("index {} at position {} (cell {}) is out of range (expected 0 to {})", x.indices[p],
+                                  p, i, x.n_cols - 1);
         sorted = sorted && (p == x.indptr[i] || x.indices[p - 1] < x.indices[p]);
       }
       if (sorted) continue;
@@ -199,7 +199,8 @@ AnnData read_10x(const Context& ctx, const std::shared_ptr<const Source>& source
   return read_v2(ctx, root, options);
 }
 
-// --------------------------------------------------------------------------------------------------------------- folder
+// ---------------------------------------------------------------------------------------------------------------
+// folder
 
 std::vector<std::string_view> split_tabs(std::string_view line) {
   std::vector<std::string_view> fields;
@@ -309,7 +310,8 @@ AnyMatrix read_mtx(const Context& ctx, Lines lines, std::int64_t genes, std::int
   const auto n_cells = number<std::int64_t>(lines, rest, "the number of columns");
   const auto nnz = number<std::int64_t>(lines, rest, "the number of entries");
   if (n_genes != genes || n_cells != cells)
-    lines.fail<ShapeMismatch>("the matrix is {} x {} (expected {} features x {} barcodes)", n_genes, n_cells, genes, cells);
+    lines.fail<ShapeMismatch>("the matrix is {} x {} (expected {} features x {} barcodes)", n_genes, n_cells, genes,
+                              cells);
   if (genes > INT32_MAX || cells > INT32_MAX || nnz < 0) lines.fail("sizes out of range");
   std::vector<Entry> entries;  // grows with what is there, not with what the header says
   bool exact = true;

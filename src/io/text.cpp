@@ -137,7 +137,8 @@ void transpose(Table& t) {
 
 template <class V>
 MatrixElement to_matrix(const Context& ctx, const Table& t) {
-  const auto rows = static_cast<std::int64_t>(t.row_names.size()), cols = static_cast<std::int64_t>(t.column_names.size());
+  const auto rows = static_cast<std::int64_t>(t.row_names.size()),
+             cols = static_cast<std::int64_t>(t.column_names.size());
   const auto nnz = static_cast<std::int64_t>(t.values.size());
   if (2 * nnz > rows * cols) {
     Matrix<V> x(ctx.memory, rows, cols, "table");
@@ -163,7 +164,7 @@ MatrixElement to_matrix(const Context& ctx, const Table& t) {
 AnnData finish(const Context& ctx, Table t, const std::string& name, Orientation orientation) {
   if (orientation == Orientation::automatic) {
     orientation = count_gene_names(t.row_names) > count_gene_names(t.column_names) ? Orientation::rows_are_genes
-                                                                                    : Orientation::rows_are_cells;
+                                                                                   : Orientation::rows_are_cells;
     ctx.info(fmt::format("{}: '{}': rows are taken for {}", kOp, name,
                          orientation == Orientation::rows_are_genes ? "genes" : "cells"));
   }

@@ -79,5 +79,6 @@ def test_the_result_survives_a_file(analysed, tmp_path):
     b = ad.read_h5ad(tmp_path / "a.h5ad")
     np.testing.assert_array_equal(b.obsm["X_umap"], analysed.obsm["X_umap"])
     np.testing.assert_array_equal(
-        b.uns["rank_genes_groups"]["names"]["0"].astype(str), analysed.uns["rank_genes_groups"]["names"]["0"].astype(str)
+        b.uns["rank_genes_groups"]["names"]["0"].astype(str),
+        analysed.uns["rank_genes_groups"]["names"]["0"].astype(str),
     )

@@ -10,8 +10,8 @@
 namespace scw::io {
 
 struct ReadOptions {
-  std::string genome;    ///< 10x files: this genome only
-  bool gex_only = true;  ///< 10x files: features of type "Gene Expression" only
+  std::string genome;                                ///< 10x files: this genome only
+  bool gex_only = true;                              ///< 10x files: features of type "Gene Expression" only
   Orientation orientation = Orientation::automatic;  ///< tables
 };
 

@@ -20,9 +20,9 @@ struct ReadTextOptions {
   Orientation orientation = Orientation::automatic;
 };
 
-/// A table of numbers with names in the first row and the first column (the corner may be missing), plain or gzip, LF or
-/// CRLF. Sparse if at least half of it is zero. Errors name file, line and column: IoError, FormatError (not a number,
-/// wrong number of fields, no data). Memory: the values once more while reading.
+/// A table of numbers with names in the first row and the first column (the corner may be missing), plain or gzip, LF
+/// or CRLF. Sparse if at least half of it is zero. Errors name file, line and column: IoError, FormatError (not a
+/// number, wrong number of fields, no data). Memory: the values once more while reading.
 SCW_API AnnData read_text(const Context& ctx, const std::string& path, const ReadTextOptions& options = {});
 
 /// The same for text in memory; `name` is for messages.

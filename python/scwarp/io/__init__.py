@@ -1,5 +1,6 @@
-"""Reading and writing h5ad files."""
+"""Reading and writing files."""
 
 from ._h5ad import read_h5ad, write_h5ad
+from ._tables import read_10x_h5, read_10x_mtx, read_csv
 
-__all__ = ["read_h5ad", "write_h5ad"]
+__all__ = ["read_10x_h5", "read_10x_mtx", "read_csv", "read_h5ad", "write_h5ad"]

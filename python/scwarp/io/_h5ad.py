@@ -68,9 +68,9 @@ def read_h5ad(filename: str | os.PathLike[str], *, check_counts: bool = False) -
 
 
 def _matrix(read: tuple[Any, tuple[int, int], str, str]) -> Any:
-    data, shape, layout, dtype = read
-    if layout == "dense":
-        return data.astype(dtype, copy=False)
+    data, shape, _, stored_dtype = read
+    if not isinstance(data, tuple):
+        return data.astype(stored_dtype or data.dtype, copy=False)
     import scipy.sparse as sp
 
     indptr, indices, values = data
@@ -78,7 +78,9 @@ def _matrix(read: tuple[Any, tuple[int, int], str, str]) -> Any:
         indptr = indptr.astype(np.int32)
     else:
         indices = indices.astype(np.int64)
-    x = sp.csr_matrix((values.astype(dtype, copy=False), indices, indptr), shape=shape, copy=False)
+    x = sp.csr_matrix(
+        (values.astype(stored_dtype or values.dtype, copy=False), indices, indptr), shape=shape, copy=False
+    )
     x.has_sorted_indices = True
     x.has_canonical_format = True
     return x

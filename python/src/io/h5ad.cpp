@@ -1,26 +1,10 @@
 #include "scwarp/io/h5ad.hpp"
 
 #include "bind.hpp"
+#include "io/to_python.hpp"
 
 namespace scw::python {
 namespace {
-
-nb::object to_python(MatrixElement&& m) {
-  const auto shape = nb::make_tuple(m.n_rows(), m.n_cols());
-  nb::object data = std::visit(
-      []<class M>(M& x) -> nb::object {
-        if constexpr (std::is_same_v<M, Csr<float>> || std::is_same_v<M, Csr<double>>)
-          return to_csr_parts(std::move(x));
-        else
-          return to_array(std::move(x));
-      },
-      m.data);
-  const char* layout = !m.stored_layout                        ? ""
-                       : *m.stored_layout == StoredLayout::csr ? "csr"
-                       : *m.stored_layout == StoredLayout::csc ? "csc"
-                                                               : "dense";
-  return nb::make_tuple(data, shape, std::string(layout), m.stored_dtype);
-}
 
 /// "Allocates" what Python owns, so that an AnnData can hold it without a copy.
 class Borrowed final : public MemoryResource {

@@ -91,7 +91,16 @@ def test_curve_equals_umap_learn():
 
     g = sp.csr_matrix((3, 3), dtype=np.float32)
     a = ad.AnnData(np.zeros((3, 1), np.float32), obsp={"connectivities": g}, uns={"neighbors": {"params": {}}})
-    for min_dist, spread in [(0.5, 1.0), (0.1, 1.0), (0.3, 1.0), (0.0, 1.0), (0.5, 2.0), (0.01, 0.5), (0.8, 1.0), (0.5, 5.0)]:
+    for min_dist, spread in [
+        (0.5, 1.0),
+        (0.1, 1.0),
+        (0.3, 1.0),
+        (0.0, 1.0),
+        (0.5, 2.0),
+        (0.01, 0.5),
+        (0.8, 1.0),
+        (0.5, 5.0),
+    ]:
         scw.tl.umap(a, min_dist=min_dist, spread=spread)
         theirs = find_ab_params(spread, min_dist)
         params = a.uns["umap"]["params"]
@@ -183,7 +192,9 @@ def test_paga_start(data):
 
     expected = get_init_pos_from_paga(a, random_state=0)
     expected = 10 * (expected - expected.min(0)) / np.ptp(expected, 0)
-    np.testing.assert_allclose(scw.tl.umap(a, init_pos="paga", maxiter=0, copy=True).obsm["X_umap"], expected, atol=2e-3)
+    np.testing.assert_allclose(
+        scw.tl.umap(a, init_pos="paga", maxiter=0, copy=True).obsm["X_umap"], expected, atol=2e-3
+    )
     del a.uns["paga"]["pos"]
     with pytest.raises(ValueError, match="plot PAGA first"):
         scw.tl.umap(a, init_pos="paga")

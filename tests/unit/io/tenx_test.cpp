@@ -15,7 +15,8 @@ const char* const kMatrix =
     "%%MatrixMarket matrix coordinate integer general\n%metadata\n\n4 3 5\n3 1 7\n1 1 2\n4 3 1\n2 3 9\n1 2 5\n";
 const char* const kBarcodes = "AAA-1\r\nCCC-1\r\nGGG-1\r\n";
 const char* const kFeatures =
-    "ENSG1\tACTB\tGene Expression\nENSG2\tCD3\tGene Expression\nAB1\tCD3\tAntibody Capture\nENSG4\tCD3\tGene Expression\n";
+    "ENSG1\tACTB\tGene Expression\nENSG2\tCD3\tGene Expression\nAB1\tCD3\tAntibody Capture\nENSG4\tCD3\tGene "
+    "Expression\n";
 
 AnnData read(std::string_view matrix, std::string_view barcodes = kBarcodes, std::string_view features = kFeatures,
              const Read10xMtxOptions& options = {}) {
@@ -73,25 +74,24 @@ TEST_P(TenxMtxBad, IsAnErrorWithItsPlace) {
 #define SCW_HEADER "%%MatrixMarket matrix coordinate integer general\n"
 INSTANTIATE_TEST_SUITE_P(
     Files, TenxMtxBad,
-    testing::Values(Bad{"hello\n", kBarcodes, kFeatures, "line 1: is not a Matrix Market header"},
-                    Bad{"", kBarcodes, kFeatures, "is not a Matrix Market header"},
-                    Bad{"%%MatrixMarket matrix array real general\n", kBarcodes, kFeatures, "expected: matrix coordinate"},
-                    Bad{SCW_HEADER, kBarcodes, kFeatures, "the sizes are missing"},
-                    Bad{SCW_HEADER "4 3 x\n", kBarcodes, kFeatures, "expected the number of entries (got 'x')"},
-                    Bad{SCW_HEADER "5 3 0\n", kBarcodes, kFeatures, "5 x 3 (expected 4 features x 3 barcodes)"},
-                    Bad{SCW_HEADER "4 3 2\n1 1 1\n", kBarcodes, kFeatures, "has 1 entries (expected 2"},
-                    Bad{SCW_HEADER "4 3 1\n5 1 1\n", kBarcodes, kFeatures, "line 3: entry (5, 1) is out of range"},
-                    Bad{SCW_HEADER "4 3 1\n0 1 1\n", kBarcodes, kFeatures, "entry (0, 1) is out of range"},
-                    Bad{SCW_HEADER "4 3 1\n1 1 1e\n", "A\nB\n", kFeatures, "4 features x 2 barcodes"},
-                    Bad{SCW_HEADER "4 3 1\n1 1\n", kBarcodes, kFeatures, "expected a value"},
-                    Bad{SCW_HEADER "4 3 2\n1 1 1\n1 1 2\n", kBarcodes, kFeatures, "gene 1 occurs twice in cell 1"},
-                    Bad{SCW_HEADER "4 3 99999999999999999999\n", kBarcodes, kFeatures, "expected the number of entries"},
-                    Bad{kMatrix, kBarcodes, "ENSG1\n", "has 1 fields"},
-                    Bad{kMatrix, kBarcodes, "a\tb\tc\nd\te\n", "some lines have a feature type"}));
+    testing::Values(
+        Bad{"hello\n", kBarcodes, kFeatures, "line 1: is not a Matrix Market header"},
+        Bad{"", kBarcodes, kFeatures, "is not a Matrix Market header"},
+        Bad{"%%MatrixMarket matrix array real general\n", kBarcodes, kFeatures, "expected: matrix coordinate"},
+        Bad{SCW_HEADER, kBarcodes, kFeatures, "the sizes are missing"},
+        Bad{SCW_HEADER "4 3 x\n", kBarcodes, kFeatures, "expected the number of entries (got 'x')"},
+        Bad{SCW_HEADER "5 3 0\n", kBarcodes, kFeatures, "5 x 3 (expected 4 features x 3 barcodes)"},
+        Bad{SCW_HEADER "4 3 2\n1 1 1\n", kBarcodes, kFeatures, "has 1 entries (expected 2"},
+        Bad{SCW_HEADER "4 3 1\n5 1 1\n", kBarcodes, kFeatures, "line 3: entry (5, 1) is out of range"},
+        Bad{SCW_HEADER "4 3 1\n0 1 1\n", kBarcodes, kFeatures, "entry (0, 1) is out of range"},
+        Bad{SCW_HEADER "4 3 1\n1 1 1e\n", "A\nB\n", kFeatures, "4 features x 2 barcodes"},
+        Bad{SCW_HEADER "4 3 1\n1 1\n", kBarcodes, kFeatures, "expected a value"},
+        Bad{SCW_HEADER "4 3 2\n1 1 1\n1 1 2\n", kBarcodes, kFeatures, "gene 1 occurs twice in cell 1"},
+        Bad{SCW_HEADER "4 3 99999999999999999999\n", kBarcodes, kFeatures, "expected the number of entries"},
+        Bad{kMatrix, kBarcodes, "ENSG1\n", "has 1 fields"},
+        Bad{kMatrix, kBarcodes, "a\tb\tc\nd\te\n", "some lines have a feature type"}));
 
-TEST(TenxMtx, MissingFolderOrFile) {
-  EXPECT_THROW(read_10x_mtx(Context::cpu(1), "/does/not/exist"), IoError);
-}
+TEST(TenxMtx, MissingFolderOrFile) { EXPECT_THROW(read_10x_mtx(Context::cpu(1), "/does/not/exist"), IoError); }
 
 TEST(MakeNamesUnique, AsAnndataDoes) {
   std::vector<std::string> names{"a", "a", "b", "a-1", "a", "b"};

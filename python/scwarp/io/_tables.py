@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import _core
+from .._context import make_context
+from ._h5ad import _matrix
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def _anndata(parts: Any) -> AnnData:
+    import pandas as pd
+    from anndata import AnnData
+
+    matrix, obs_names, var_names, columns = parts
+    var = pd.DataFrame(dict(columns), index=pd.Index(var_names, dtype=object))
+    return AnnData(_matrix(matrix), obs=pd.DataFrame(index=pd.Index(obs_names, dtype=object)), var=var)
+
+
+def read_10x_h5(filename: str | os.PathLike[str], *, genome: str | None = None, gex_only: bool = True) -> AnnData:
+    """Read 10x Genomics HDF5, version 2 or 3.
+
+    Parameters
+    ----------
+    filename
+        The file.
+    genome
+        Keep the features of this genome; needed for a version 2 file with several.
+    gex_only
+        Keep features of type "Gene Expression" (version 3).
+
+    Returns
+    -------
+    Cells x features, float32 CSR; ``var``: symbols as names (not made unique, as in scanpy), ``gene_ids``,
+    ``feature_types``, ``genome`` and the other text columns of the file.
+    """
+    ctx = make_context(op="read_10x_h5")
+    return _anndata(_core.io.read_10x_h5(ctx, os.fspath(filename), genome or "", gex_only))
+
+
+def read_10x_mtx(
+    path: str | os.PathLike[str],
+    *,
+    var_names: Literal["gene_symbols", "gene_ids"] = "gene_symbols",
+    gex_only: bool = True,
+    prefix: str | None = None,
+) -> AnnData:
+    """Read a 10x Genomics folder: ``matrix.mtx``, ``barcodes.tsv``, ``genes.tsv`` or ``features.tsv``, plain or gzip.
+
+    Symbols are made unique with "-1", "-2".
+    """
+    op = "read_10x_mtx"
+    if var_names not in ("gene_symbols", "gene_ids"):
+        raise ValueError(f"{op}: var_names must be 'gene_symbols' or 'gene_ids' (got {var_names!r})")
+    ctx = make_context(op=op)
+    return _anndata(_core.io.read_10x_mtx(ctx, os.fspath(path), var_names == "gene_symbols", gex_only, prefix or ""))
+
+
+def read_csv(
+    filename: str | os.PathLike[str],
+    *,
+    delimiter: str | None = None,
+    rows: Literal["auto", "cells", "genes"] = "auto",
+) -> AnnData:
+    """Read a table of numbers with names in the first row and column, plain or gzip.
+
+    Parameters
+    ----------
+    filename
+        The file.
+    delimiter
+        One character; ``None``: tab, comma or semicolon, whichever the first line has.
+    rows
+        What the rows are; ``"auto"``: the axis with more names like MT-ND1 or ENSG00000198888 is the genes, else rows
+        are cells.
+    """
+    op = "read_csv"
+    if rows not in ("auto", "cells", "genes"):
+        raise ValueError(f"{op}: rows must be 'auto', 'cells' or 'genes' (got {rows!r})")
+    if delimiter is not None and len(delimiter) != 1:
+        raise ValueError(f"{op}: delimiter must be one character (got {delimiter!r})")
+    return _anndata(_core.io.read_text(make_context(op=op), os.fspath(filename), delimiter or "", rows))

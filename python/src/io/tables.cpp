@@ -1,0 +1,45 @@
+#include "scwarp/io/tenx.hpp"
+#include "scwarp/io/text.hpp"
+
+#include "bind.hpp"
+#include "io/to_python.hpp"
+
+namespace scw::python {
+namespace {
+
+/// (matrix, obs names, var names, [(var column, texts)])
+nb::tuple parts(AnnData&& a) {
+  nb::list columns;
+  for (const auto& [name, column] : a.var.columns()) columns.append(nb::make_tuple(name, column.to_strings()));
+  return nb::make_tuple(to_python(std::move(*a.X)), a.obs.index(), a.var.index(), columns);
+}
+
+}  // namespace
+
+SCW_PYTHON(io, tables) {
+  m.def(
+      "read_10x_h5",
+      [](PyContext& py, const std::string& path, const std::string& genome, bool gex_only) {
+        return parts(run(py, [&](const Context& ctx) { return io::read_10x_h5(ctx, path, {genome, gex_only}); }));
+      },
+      nb::arg("ctx"), nb::arg("path"), nb::arg("genome"), nb::arg("gex_only"));
+  m.def(
+      "read_10x_mtx",
+      [](PyContext& py, const std::string& folder, bool gene_symbols, bool gex_only, const std::string& prefix) {
+        return parts(run(
+            py, [&](const Context& ctx) { return io::read_10x_mtx(ctx, folder, {gene_symbols, gex_only, prefix}); }));
+      },
+      nb::arg("ctx"), nb::arg("folder"), nb::arg("gene_symbols"), nb::arg("gex_only"), nb::arg("prefix"));
+  m.def(
+      "read_text",
+      [](PyContext& py, const std::string& path, const std::string& delimiter, const std::string& rows) {
+        io::ReadTextOptions options;
+        if (!delimiter.empty()) options.delimiter = delimiter[0];
+        if (rows == "cells") options.orientation = io::Orientation::rows_are_cells;
+        if (rows == "genes") options.orientation = io::Orientation::rows_are_genes;
+        return parts(run(py, [&](const Context& ctx) { return io::read_text(ctx, path, options); }));
+      },
+      nb::arg("ctx"), nb::arg("path"), nb::arg("delimiter"), nb::arg("rows"));
+}
+
+}  // namespace scw::python

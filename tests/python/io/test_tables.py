@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import gzip
+import shutil
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scipy.io
+from conftest import dense, simulated_counts
+
+import scwarp as scw
+
+
+@pytest.fixture
+def tenx(shared_data):
+    return shared_data / "reference_tables" / "scanpy" / "tests" / "_data" / "10x_data"
+
+
+def same(a: ad.AnnData, b: ad.AnnData) -> None:
+    assert list(a.obs_names) == list(b.obs_names)
+    assert list(a.var_names) == list(b.var_names)
+    assert a.X.dtype == b.X.dtype == np.float32
+    np.testing.assert_array_equal(dense(a.X), dense(b.X))
+    for column in b.var.columns:
+        assert list(a.var[column]) == list(b.var[column].astype(str)), (
+            column
+        )  # scanpy keeps whole-number ids as numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("1.2.0/filtered_gene_bc_matrices_h5.h5", {}),
+        ("1.2.0/multiple_genomes.h5", {"genome": "hg19_chr21"}),
+        ("3.0.0/filtered_feature_bc_matrix.h5", {}),
+        ("3.0.0/filtered_feature_bc_matrix.h5", {"genome": "GRCh38_chr21", "gex_only": False}),
+    ],
+)
+def test_h5_equals_scanpy(tenx, name, kwargs):
+    same(scw.read_10x_h5(tenx / name, **kwargs), sc.read_10x_h5(tenx / name, **kwargs))
+
+
+@pytest.mark.parametrize("gex_only", [True, False])
+def test_citeseq_equals_scanpy(shared_data, gex_only):
+    path = shared_data / "pbmc_citeseq_1k_10x_h5" / "1K_pbmc_citeseq.h5"
+    same(scw.read_10x_h5(path, gex_only=gex_only), sc.read_10x_h5(path, gex_only=gex_only))
+
+
+@pytest.mark.parametrize(
+    "name", ["1.2.0/filtered_gene_bc_matrices/hg19_chr21", "3.0.0/filtered_feature_bc_matrix", "int-ids"]
+)
+@pytest.mark.parametrize("var_names", ["gene_symbols", "gene_ids"])
+def test_mtx_equals_scanpy(tenx, tmp_path, name, var_names):
+    folder = tenx / name
+    if name == "int-ids":  # scanpy wants version 3 files compressed
+        for file in folder.iterdir():
+            with open(file, "rb") as f, gzip.open(tmp_path / (file.name + ".gz"), "wb") as g:
+                shutil.copyfileobj(f, g)
+        same(scw.read_10x_mtx(folder, var_names=var_names), sc.read_10x_mtx(tmp_path, var_names=var_names, cache=False))
+        folder = tmp_path
+    same(scw.read_10x_mtx(folder, var_names=var_names), sc.read_10x_mtx(folder, var_names=var_names, cache=False))
+
+
+def test_several_genomes_must_be_chosen(tenx):
+    with pytest.raises(ValueError, match=r"several genomes.*another_genome, hg19_chr21"):
+        scw.read_10x_h5(tenx / "1.2.0" / "multiple_genomes.h5")
+    with pytest.raises(ValueError, match="no genome 'mm10'"):
+        scw.read_10x_h5(tenx / "3.0.0" / "filtered_feature_bc_matrix.h5", genome="mm10")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz"])
+@pytest.mark.parametrize("rows", ["cells", "genes"])
+def test_tables(tmp_path, suffix, rows):
+    x = simulated_counts(30, 20)
+    frame = pd.DataFrame(dense(x), index=[f"c{i}" for i in range(30)], columns=[f"g{j}" for j in range(20)])
+    path = tmp_path / f"t{suffix}"
+    (frame if rows == "cells" else frame.T).to_csv(path, sep="\t" if "tsv" in suffix else ",")
+    a = scw.read_csv(path, rows=rows)
+    assert list(a.obs_names) == list(frame.index)
+    assert list(a.var_names) == list(frame.columns)
+    np.testing.assert_array_equal(dense(a.X), dense(x))
+
+
+def test_written_mtx_comes_back(tmp_path):
+    x = simulated_counts(25, 15)
+    scipy.io.mmwrite(tmp_path / "matrix.mtx", x.T.astype(np.int64))
+    (tmp_path / "barcodes.tsv").write_text("".join(f"c{i}\n" for i in range(25)))
+    (tmp_path / "genes.tsv").write_text("".join(f"id{j}\tg{j}\n" for j in range(15)))
+    a = scw.read_10x_mtx(tmp_path)
+    np.testing.assert_array_equal(dense(a.X), dense(x))
+    assert list(a.var["gene_ids"]) == [f"id{j}" for j in range(15)]
+
+
+def test_errors(tmp_path):
+    with pytest.raises(OSError, match=r"no matrix.mtx or matrix.mtx.gz"):
+        scw.read_10x_mtx(tmp_path)
+    with pytest.raises(OSError, match="cannot be opened"):
+        scw.read_csv(tmp_path / "absent.csv")
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b",a\n" + b"c,1\n" * 100000)[:200])
+    with pytest.raises(OSError, match=r"cut\.csv\.gz.*ends too early"):
+        scw.read_csv(tmp_path / "cut.csv.gz")
+    (tmp_path / "not.h5").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"not\.h5"):
+        scw.read_10x_h5(tmp_path / "not.h5")
