@@ -1,3 +1,4 @@
+from . import get as get
 from . import io as io
 from . import pp as pp
 from . import tl as tl
@@ -19,6 +20,7 @@ def memory_peak() -> int: ...
 def reset_memory_peak() -> None: ...
 def supports(op: str, device: str) -> bool: ...
 
+from . import get as get
 from . import io as io
 from . import pp as pp
 from . import tl as tl

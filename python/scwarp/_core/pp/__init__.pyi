@@ -94,11 +94,36 @@ def pca(
     max_value: float | None,
     whole: bool,
     double_scores: bool,
-) -> dict[str, Any]:
+) -> dict:
     """
     x is a packed matrix, or with in_blocks (n_rows, n_cols, is_sparse, callable that yields packed blocks).
     Scores [n x k], components [genes in use x k], variance, variance_ratio.
     """
+
+def regress_out(ctx: _core.Context, x: object, keys: object) -> int:
+    """Residuals of dense x, in place; returns the keys that counted."""
+
+def regress_out_to_dense(ctx: _core.Context, x: object, keys: object) -> tuple[Any, ...]:
+    """(residuals of sparse x as a dense matrix, keys that counted)."""
+
+def regress_out_categories(ctx: _core.Context, x: object, codes: object, n_categories: int) -> None:
+    """Subtracts category means of dense x, in place."""
+
+def regress_out_categories_to_dense(ctx: _core.Context, x: object, codes: object, n_categories: int) -> Any:
+    """Sparse x minus category means, as a dense matrix."""
+
+def scale(
+    ctx: _core.Context, x: object, zero_center: bool, max_value: float | None, mask: object | None
+) -> tuple[Any, ...]:
+    """Scales x in place; returns (mean, std)."""
+
+def scale_to_dense(
+    ctx: _core.Context, x: object, zero_center: bool, max_value: float | None, mask: object | None
+) -> tuple[Any, ...]:
+    """(matrix, mean, std): scaled x as a new dense matrix."""
+
+def sqrt(ctx: _core.Context, x: object) -> None:
+    """Square root of the stored values, in place."""
 
 def subset(ctx: _core.Context, x: object, cells: object | None, genes: object | None) -> Any:
     """Rows and columns by mask: (indptr, indices, data) or a dense array."""

@@ -4,7 +4,13 @@ from typing import Any
 import scwarp._core as _core
 
 def leiden(
-    ctx: _core.Context, graph: object, resolutions: Sequence[float], n_iterations: int, use_weights: bool, theta: float
+    ctx: _core.Context,
+    graph: object,
+    resolutions: Sequence[float],
+    n_iterations: int,
+    use_weights: bool,
+    theta: float,
+    n_starts: int,
 ) -> list[Any]:
     """
     One (labels, modularity, cluster_sizes, n_iterations, converged) per resolution.
@@ -33,6 +39,14 @@ def rank_genes_groups(
     bin_range: tuple[float, float] | None,
 ) -> dict:
     """Returns arrays of tested groups x genes."""
+
+def nan_mean_of_genes(ctx: _core.Context, x: object) -> Any:
+    """Mean of each column over the rows where it is not NaN."""
+
+def score_genes(ctx: _core.Context, x: object, genes: Sequence[int], control: Sequence[int]) -> Any:
+    """
+    Mean over the columns `genes` minus mean over the columns `control`, per row.
+    """
 
 def umap(
     ctx: _core.Context,
