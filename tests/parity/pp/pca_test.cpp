@@ -1,0 +1,154 @@
+#include "scwarp/pp/pca.hpp"
+
+#include <cmath>
+#include <memory>
+
+#include "parity/parity.hpp"
+
+namespace scw::pp {
+namespace {
+
+using parity::DeviceMatrix;
+using parity::HostCsr;
+
+struct Case {
+  std::int64_t rows;
+  std::int32_t cols;
+  bool sparse;
+  std::int64_t n_comps;
+  bool zero_center;
+  int scale;  // 0 no, 1 yes, 2 with clipping
+  bool masked;
+  PcaSolver solver;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.rows << " x " << c.cols << (c.sparse ? " sparse" : " dense") << " k " << c.n_comps << " centre "
+             << c.zero_center << " scale " << c.scale << " masked " << c.masked << " solver "
+             << static_cast<int>(c.solver);
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const bool sparse : {true, false}) {
+    for (const bool centre : {true, false})
+      for (const int scale : {0, 1, 2})
+        for (const bool masked : {false, true})
+          all.push_back({300, 40, sparse, 6, centre, scale, masked, PcaSolver::covariance});
+    all.push_back({2, 3, sparse, 1, true, 0, false, PcaSolver::covariance});
+    all.push_back({9000, 130, sparse, 8, true, 2, false, PcaSolver::covariance});   // three tiles of rows
+    all.push_back({500, 1300, sparse, 10, true, 0, false, PcaSolver::covariance});  // two panels of genes, iteration
+    for (const int scale : {0, 2}) all.push_back({4500, 540, sparse, 5, true, scale, true, PcaSolver::krylov});
+    all.push_back({600, 540, sparse, 5, false, 0, false, PcaSolver::krylov});
+  }
+  return all;
+}
+
+/// Fractions in planted groups of cells, so that the leading components are well apart.
+template <class V>
+HostCsr<V> grouped(std::int64_t rows, std::int32_t cols) {
+  auto x = HostCsr<V>::random(rows, cols, 0.3, 11, false);
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (auto e = x.indptr[static_cast<std::size_t>(i)]; e < x.indptr[static_cast<std::size_t>(i) + 1]; ++e) {
+      auto& v = x.values[static_cast<std::size_t>(e)];
+      const auto gene = x.indices[static_cast<std::size_t>(e)];
+      v = static_cast<V>(static_cast<double>(v) *
+                         (1 + std::pow(0.6, gene % 9) * std::sin(static_cast<double>((i % 9) * (gene % 9 + 1)))));
+    }
+  return x;
+}
+
+struct Result {
+  std::vector<float> scores;
+  std::vector<double> components, variance, ratio;
+  bool converged = false;
+};
+
+template <class V>
+Result run(const Context& ctx, const Case& c, const HostCsr<V>& host, std::int64_t block_rows = 0) {
+  DeviceMatrix<V> x(ctx, host);
+  std::vector<std::uint8_t> mask(static_cast<std::size_t>(c.cols));
+  for (std::size_t j = 0; j < mask.size(); ++j) mask[j] = j % 50 != 7;
+  PcaOptions o;
+  o.n_comps = c.n_comps;
+  o.zero_center = c.zero_center;
+  o.scale = c.scale > 0;
+  if (c.scale == 2) o.max_value = 1.5;
+  if (c.masked) o.gene_mask = mask;
+  o.solver = c.solver;
+  const Pca p = pca(ctx, ResidentBlocks(scw::as_const(x.view(c.sparse)), block_rows), o);
+  const auto& scores = std::get<Matrix<float>>(p.scores);
+  const auto host_scores = to_host<float>(ctx, scores.data.view());
+  x.result(c.sparse);  // checks the guards
+  return {{host_scores.begin(), host_scores.end()},
+          {p.components.data.begin(), p.components.data.end()},
+          {p.variance.begin(), p.variance.end()},
+          {p.variance_ratio.begin(), p.variance_ratio.end()},
+          p.converged};
+}
+
+void expect_same_bits(const Result& a, const Result& b) {
+  parity::expect_same_bits(a.scores, b.scores);
+  parity::expect_same_bits(a.components, b.components);
+  parity::expect_same_bits(a.variance, b.variance);
+  parity::expect_same_bits(a.ratio, b.ratio);
+}
+
+/// Variances within 1e-5, scores and components within 1e-4 where the variance is 2 % or more from its neighbours'.
+void expect_close(const Result& a, const Result& b, std::int64_t rows) {
+  EXPECT_TRUE(a.converged && b.converged);
+  const std::size_t k = a.variance.size(), m = a.components.size() / k;
+  ASSERT_EQ(b.variance.size(), k);
+  ASSERT_EQ(b.scores.size(), a.scores.size());
+  const double spread = std::sqrt(a.variance[0]);
+  EXPECT_GT(spread, 0.01);
+  for (std::size_t c = 0; c < k; ++c) {
+    EXPECT_NEAR(a.variance[c], b.variance[c], 1e-5 * a.variance[c] + 1e-7 * a.variance[0]) << c;
+    EXPECT_NEAR(a.ratio[c], b.ratio[c], 1e-5) << c;
+    if (c + 1 == k || a.variance[c] < 1.02 * a.variance[c + 1] || (c > 0 && a.variance[c - 1] < 1.02 * a.variance[c]))
+      continue;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i)
+      ASSERT_NEAR(a.scores[i * k + c], b.scores[i * k + c], 1e-4 * spread) << "cell " << i << " component " << c;
+    for (std::size_t p = 0; p < m; ++p)
+      ASSERT_NEAR(a.components[p * k + c], b.components[p * k + c], 1e-4) << "gene " << p << " component " << c;
+  }
+}
+
+template <class V>
+void check_on_cuda(const Context& cuda) {
+  const Context cpu = Context::cpu(2);
+  for (const Case& c : cases()) {
+    SCOPED_TRACE(testing::Message() << c);
+    const auto x = grouped<V>(c.rows, c.cols);
+    const Result got = run(cuda, c, x);
+    expect_close(run(cpu, c, x), got, c.rows);
+    for (int repeat = 0; repeat < 2; ++repeat) expect_same_bits(got, run(cuda, c, x));
+    for (const std::int64_t rows : {100, 1000, 4096}) expect_same_bits(got, run(cuda, c, x, rows));
+  }
+}
+
+TEST(PcaParity, CudaAgreesWithTheCpuFloat) {
+  SCW_CUDA_CONTEXT(cuda);
+  check_on_cuda<float>(cuda);
+}
+TEST(PcaParity, CudaAgreesWithTheCpuDouble) {
+  SCW_CUDA_CONTEXT(cuda);
+  check_on_cuda<double>(cuda);
+}
+
+/// The same list on the CPU: sparse rows against dense ones, which take other kernels.
+TEST(PcaParity, SparseAgreesWithDenseOnTheCpu) {
+  for (const Case& c : cases()) {
+    if (!c.sparse) continue;
+    SCOPED_TRACE(testing::Message() << c);
+    const auto x = grouped<float>(c.rows, c.cols);
+    Case dense = c;
+    dense.sparse = false;
+    const Result want = run(Context::cpu(1), c, x);
+    expect_close(want, run(Context::cpu(2), dense, x), c.rows);
+    expect_same_bits(want, run(Context::cpu(2), c, x, 1000));
+  }
+}
+
+}  // namespace
+}  // namespace scw::pp
