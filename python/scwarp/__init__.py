@@ -9,7 +9,7 @@ Every function takes and changes ordinary AnnData objects and writes the slots t
 
 from __future__ import annotations
 
-from . import get, io, pp, tl
+from . import datasets, get, io, pp, tl
 from ._core import DataError, __version__
 from ._settings import settings
 from .io import read_10x_h5, read_10x_mtx, read_csv, read_h5ad, write_h5ad
@@ -17,6 +17,7 @@ from .io import read_10x_h5, read_10x_mtx, read_csv, read_h5ad, write_h5ad
 __all__ = [
     "DataError",
     "__version__",
+    "datasets",
     "get",
     "io",
     "pp",
