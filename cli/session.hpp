@@ -1,0 +1,53 @@
+// What the commands share: the context that the arguments ask for, timed steps, input of any kind.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "app.hpp"
+#include "console.hpp"
+#include "scwarp/anndata.hpp"
+#include "scwarp/core/context.hpp"
+#include "scwarp/pipeline/report.hpp"
+
+namespace scw::cli {
+
+/// Sets the memory limit, finds the device (throws BackendUnavailable), connects cancellation, progress and log.
+Context make_context(const Arguments& arguments, Console& console, std::uint64_t seed);
+
+/// Reads any supported file, or simulates if `input` is empty; `name` is a title for people.
+AnnData read_input(const Context& ctx, const Arguments& arguments, std::string& name);
+
+/// Throws IoError unless a file can be made there; marks it for removal of leftovers on interruption.
+void check_output(const std::string& path);
+
+/// Runs body(), which returns a line on what it did, as a step.
+template <class Body>
+pipeline::ReportStep timed_step(Console& console, const std::string& name, Body&& body);
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+template <class Body>
+pipeline::ReportStep timed_step(Console& console, const std::string& name, Body&& body) {
+  console.start_step(name);
+  host_memory()->reset_peak();
+  const Stopwatch watch;
+  pipeline::ReportStep step;
+  step.name = name;
+  step.summary = body();
+  step.seconds = watch.seconds();
+  step.peak_bytes = static_cast<std::int64_t>(host_memory()->peak_bytes());
+  console.end_step(step.name, step.seconds, step.peak_bytes, step.summary);
+  return step;
+}
+
+/// Step, seconds, peak memory, what it did.
+void print_table(Console& console, const std::vector<pipeline::ReportStep>& steps, double total_seconds);
+
+}  // namespace scw::cli

@@ -1,0 +1,88 @@
+#include "scwarp/pipeline/pipeline.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "core/check.hpp"
+#include "pipeline/format.hpp"
+
+namespace scw::pipeline {
+
+std::string format_count(std::int64_t n) {
+  const std::string digits = std::to_string(n < 0 ? -n : n);
+  std::string out = n < 0 ? "-" : "";
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) out += ' ';
+    out += digits[i];
+  }
+  return out;
+}
+
+std::string format_number(double v) {
+  if (std::abs(v) < 1e15 && v == std::floor(v)) return format_count(static_cast<std::int64_t>(v));
+  if (std::abs(v) >= 1000 && std::abs(v) < 1e15) return format_count(std::llround(v));
+  return fmt::format("{:.4g}", v);
+}
+
+std::string python_float(double v) {
+  std::string out = fmt::format("{}", v);
+  if (out.find_first_of(".en") == std::string::npos) out += ".0";
+  return out;
+}
+
+std::int64_t Shape::matrix_bytes() const {
+  if (!sparse) return checked_mul(checked_mul(n_obs, n_vars), value_bytes);
+  return checked_add(checked_mul(nnz, 4 + value_bytes), checked_mul(n_obs + 1, 8));
+}
+
+Shape shape_of(const AnnData& data) {
+  Shape s;
+  s.n_obs = data.n_obs();
+  s.n_vars = data.n_vars();
+  if (!data.X) return s;
+  s.sparse = data.X->is_sparse();
+  s.value_bytes = data.X->data.index() % 2 == 0 ? 4 : 8;
+  std::visit(
+      [&](const auto& m) {
+        if constexpr (requires { m.indices; })
+          s.nnz = m.indices.size();
+        else
+          s.nnz = m.n_rows * m.n_cols;
+      },
+      data.X->data);
+  return s;
+}
+
+std::vector<ReportStep> run_steps(const Context& ctx, AnnData& data, const Steps& steps, StepObserver* observer) {
+  std::vector<ReportStep> out;
+  for (const auto& step : steps) {
+    ctx.check_cancelled(step->name().c_str());
+    if (observer != nullptr) observer->started(step->name());
+    host_memory()->reset_peak();
+    const auto start = std::chrono::steady_clock::now();
+    ReportStep record;
+    record.name = step->name();
+    record.summary = step->run(ctx, data);
+    record.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    record.peak_bytes = static_cast<std::int64_t>(host_memory()->peak_bytes());
+    if (observer != nullptr) observer->finished(record);
+    out.push_back(std::move(record));
+  }
+  return out;
+}
+
+std::vector<PlannedStep> plan(const RunOptions& options, const Shape& shape, int n_threads) {
+  std::vector<PlannedStep> out;
+  std::int64_t held = 0;
+  // Reading: the matrix, one chunk per thread, and integers or CSC that are converted.
+  out.push_back({"read", held, shape.matrix_bytes() + shape.matrix_bytes() / 8 + n_threads * (std::int64_t{4} << 20)});
+  held = shape.matrix_bytes();
+  for (const auto& step : main_job(options)) {
+    out.push_back({step->name(), held, held + step->peak_bytes(shape, n_threads)});
+    held += step->kept_bytes(shape);
+  }
+  return out;
+}
+
+}  // namespace scw::pipeline

@@ -1,0 +1,913 @@
+// The steps of the main job. Slots, dtypes and the order of columns are those of the Python functions in
+// python/scwarp/.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <type_traits>
+
+#include "core/check.hpp"
+#include "math/elementary.hpp"
+#include "pipeline/format.hpp"
+#include "scwarp/pipeline/pipeline.hpp"
+#include "scwarp/pp/calculate_qc_metrics.hpp"
+#include "scwarp/pp/highly_variable_genes.hpp"
+#include "scwarp/pp/log1p.hpp"
+#include "scwarp/pp/neighbors.hpp"
+#include "scwarp/pp/normalize_total.hpp"
+#include "scwarp/pp/pca.hpp"
+#include "scwarp/pp/regress_out.hpp"
+#include "scwarp/pp/scale.hpp"
+#include "scwarp/tl/leiden.hpp"
+#include "scwarp/tl/rank_genes_groups.hpp"
+#include "scwarp/tl/umap.hpp"
+
+namespace scw::pipeline {
+
+namespace {
+
+constexpr std::int64_t kGroupsGuess = 30;  // clusters, for memory estimates
+
+template <class T>
+std::vector<T> to_vector(const Array<T>& a) {
+  return {a.begin(), a.end()};
+}
+template <class To, class From>
+std::vector<To> cast(const From& values) {
+  std::vector<To> out;
+  out.reserve(static_cast<std::size_t>(values.size()));
+  for (const auto v : values) out.push_back(static_cast<To>(v));
+  return out;
+}
+
+/// Sums of counts have the type of X, or int64 if the file holds whole numbers.
+enum class SumType { f32, f64, i64 };
+SumType sum_type(const MatrixElement& x) {
+  const auto& stored = x.stored_dtype;
+  if (stored.starts_with("int") || stored.starts_with("uint") || stored == "bool") return SumType::i64;
+  return x.data.index() % 2 == 0 ? SumType::f32 : SumType::f64;
+}
+
+template <class T>
+std::vector<std::conditional_t<std::is_same_v<T, float>, float, double>> log1p_of(const std::vector<T>& values) {
+  using Out = std::conditional_t<std::is_same_v<T, float>, float, double>;
+  std::vector<Out> out;
+  out.reserve(values.size());
+  for (const T v : values) out.push_back(math::log1p(static_cast<Out>(v)));
+  return out;
+}
+
+template <class Visit>
+void with_sum_type(SumType type, Visit&& visit) {
+  if (type == SumType::f32)
+    visit(float{});
+  else if (type == SumType::f64)
+    visit(double{});
+  else
+    visit(std::int64_t{});
+}
+
+const MatrixElement& require_X(const AnnData& data, const char* op) {
+  SCW_EXPECT(data.X.has_value(), op, "there is no X");
+  return *data.X;
+}
+
+// ---------------------------------------------------------------------------------------------------------- QC
+
+ReportHistogram histogram(const std::string& name, const std::vector<double>& values,
+                          std::vector<ReportThreshold> thresholds) {
+  ReportHistogram h;
+  h.name = name;
+  h.thresholds = std::move(thresholds);
+  std::vector<double> finite;
+  for (const double v : values)
+    if (std::isfinite(v)) finite.push_back(v);
+  if (finite.empty()) return h;
+  // The last thousandth may be far out: it is counted in the last bin.
+  auto at = finite.begin() + static_cast<std::ptrdiff_t>(0.999 * static_cast<double>(finite.size() - 1));
+  std::nth_element(finite.begin(), at, finite.end());
+  h.high = *at * 1.02;
+  for (const auto& t : h.thresholds)
+    if (t.value < 4 * h.high) h.high = std::max(h.high, t.value * 1.05);
+  if (!(h.high > 0)) h.high = 1;
+  h.counts.assign(80, 0);
+  const double per_bin = h.high / static_cast<double>(h.counts.size());
+  for (const double v : finite) {
+    const auto bin = static_cast<std::size_t>(std::clamp(v / per_bin, 0.0, static_cast<double>(h.counts.size()) - 1));
+    ++h.counts[bin];
+  }
+  std::int64_t outside = 0;
+  for (const double v : values) {
+    bool out = false;
+    for (const auto& t : h.thresholds) out = out || !(t.minimum ? v >= t.value : v <= t.value);
+    outside += out ? 1 : 0;
+  }
+  h.note = h.thresholds.empty() ? "no threshold"
+                                : fmt::format("{} of {} cells are outside", format_count(outside),
+                                              format_count(static_cast<std::int64_t>(values.size())));
+  return h;
+}
+
+class QcStep final : public Step {
+ public:
+  QcStep(const RunOptions& o, ReportData* report) : o_(o), report_(report) {}
+  std::string name() const override { return "QC"; }
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    return kept_bytes(s) + 16 * s.n_vars * n_threads;
+  }
+  std::int64_t kept_bytes(const Shape& s) const override { return 8 * 12 * (s.n_obs + s.n_vars); }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    const MatrixElement& x = require_X(data, "QC");
+    Bools mt{std::vector<std::uint8_t>(static_cast<std::size_t>(data.n_vars()), 0)};
+    for (std::size_t j = 0; j < mt.values.size(); ++j)
+      for (const auto& prefix : o_.mt_prefix)
+        if (data.var.index()[j].starts_with(prefix)) mt.values[j] = 1;
+    const auto n_mt = std::accumulate(mt.values.begin(), mt.values.end(), std::int64_t{0});
+    pp::QcOptions options;
+    options.families = {Span<const std::uint8_t>(mt.values)};
+    for (const auto n : o_.percent_top)
+      if (n > 0 && n <= data.n_vars()) options.percent_top.push_back(n);
+    std::sort(options.percent_top.begin(), options.percent_top.end());
+    const pp::QcMetrics m = pp::calculate_qc_metrics(ctx, x.view(), options);
+
+    std::vector<std::pair<std::string, Column>> obs, var;
+    const auto add = [](auto& list, std::string name, auto values) {
+      list.emplace_back(std::move(name), Column(std::move(values)));
+    };
+    const auto n_genes = to_vector(m.n_genes);
+    std::vector<double> pct_mt;
+    add(obs, "n_genes_by_counts", n_genes);
+    add(obs, "log1p_n_genes_by_counts", log1p_of(n_genes));
+    with_sum_type(sum_type(x), [&](auto zero) {
+      using T = decltype(zero);
+      const auto total = cast<T>(m.total), total_mt = cast<T>(m.family_total[0]);
+      add(obs, "total_counts", total);
+      add(obs, "log1p_total_counts", log1p_of(total));
+      for (std::size_t k = 0; k < options.percent_top.size(); ++k)
+        add(obs, fmt::format("pct_counts_in_top_{}_genes", options.percent_top[k]), to_vector(m.pct_top[k]));
+      add(obs, "total_counts_mt", total_mt);
+      add(obs, "log1p_total_counts_mt", log1p_of(total_mt));
+      using P = std::conditional_t<std::is_same_v<T, float>, float, double>;
+      std::vector<P> pct(total.size());
+      for (std::size_t i = 0; i < pct.size(); ++i)
+        pct[i] = static_cast<P>(total_mt[i]) / static_cast<P>(total[i]) * static_cast<P>(100);
+      pct_mt = cast<double>(pct);
+      add(obs, "pct_counts_mt", std::move(pct));
+
+      const auto n_cells = to_vector(m.n_cells);
+      const auto n = static_cast<double>(data.n_obs());
+      add(var, "n_cells_by_counts", n_cells);
+      using M = std::conditional_t<std::is_same_v<T, float>, float, double>;
+      std::vector<M> mean;
+      std::vector<double> dropout;
+      for (std::size_t j = 0; j < n_cells.size(); ++j) {
+        mean.push_back(static_cast<M>(m.gene_total[static_cast<std::int64_t>(j)] / n));
+        dropout.push_back((1 - n_cells[j] / n) * 100);
+      }
+      add(var, "mean_counts", mean);
+      add(var, "log1p_mean_counts", log1p_of(mean));
+      add(var, "pct_dropout_by_counts", std::move(dropout));
+      const auto gene_total = cast<T>(m.gene_total);
+      add(var, "total_counts", gene_total);
+      add(var, "log1p_total_counts", log1p_of(gene_total));
+    });
+
+    std::vector<double> total = cast<double>(m.total);
+    if (report_ != nullptr) {
+      const auto limits = [](const auto& low, const auto& high) {
+        std::vector<ReportThreshold> t;
+        if (low) t.push_back({static_cast<double>(*low), true});
+        if (high) t.push_back({static_cast<double>(*high), false});
+        return t;
+      };
+      report_->qc = {histogram("genes per cell", cast<double>(n_genes), limits(o_.min_genes, o_.max_genes)),
+                     histogram("counts per cell", total, limits(o_.min_counts, o_.max_counts))};
+      if (n_mt > 0)
+        report_->qc.push_back(
+            histogram("% mitochondrial counts", pct_mt, limits(std::optional<double>(), o_.max_pct_mt)));
+    }
+    const auto median = [](std::vector<double> v) {
+      if (v.empty()) return 0.0;
+      std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
+      return v[v.size() / 2];
+    };
+    const std::string summary = fmt::format("median {} genes and {} counts per cell, {} mitochondrial genes",
+                                            format_count(std::llround(median(cast<double>(n_genes)))),
+                                            format_count(std::llround(median(std::move(total)))), n_mt);
+    data.var.set("mt", Column(std::move(mt)));
+    for (auto& [key, column] : obs) data.obs.set(key, std::move(column));
+    for (auto& [key, column] : var) data.var.set(key, std::move(column));
+    return summary;
+  }
+
+ private:
+  RunOptions o_;
+  ReportData* report_;
+};
+
+// ------------------------------------------------------------------------------------------------------- filters
+
+class FilterCellsStep final : public Step {
+ public:
+  explicit FilterCellsStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "filter cells"; }
+  std::int64_t peak_bytes(const Shape& s, int) const override { return s.matrix_bytes() + 24 * s.n_obs; }
+  std::int64_t kept_bytes(const Shape& s) const override { return 16 * s.n_obs; }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    const MatrixElement& x = require_X(data, "filter cells");
+    const auto n = static_cast<std::size_t>(data.n_obs());
+    const pp::AxisCounts counts = pp::cell_counts(ctx, x.view());
+    std::vector<std::uint8_t> keep(n, 1);
+    std::string reasons;
+    const auto drop = [&](const char* what, auto&& fails) {
+      std::int64_t dropped = 0;
+      for (std::size_t i = 0; i < n; ++i)
+        if (keep[i] != 0 && fails(static_cast<std::int64_t>(i))) {
+          keep[i] = 0;
+          ++dropped;
+        }
+      if (dropped > 0) reasons += fmt::format("{}{} by {}", reasons.empty() ? "" : ", ", format_count(dropped), what);
+    };
+    if (o_.min_genes) drop("few genes", [&](std::int64_t i) { return counts.n_positive[i] < *o_.min_genes; });
+    if (o_.max_genes) drop("many genes", [&](std::int64_t i) { return counts.n_positive[i] > *o_.max_genes; });
+    if (o_.min_counts) drop("few counts", [&](std::int64_t i) { return counts.total[i] < *o_.min_counts; });
+    if (o_.max_counts) drop("many counts", [&](std::int64_t i) { return counts.total[i] > *o_.max_counts; });
+    if (o_.max_pct_mt) {
+      const auto pct = data.obs.at("pct_counts_mt").to_double();
+      drop("mitochondrial share",
+           [&](std::int64_t i) { return !(pct[static_cast<std::size_t>(i)] <= *o_.max_pct_mt); });
+    }
+    const auto kept = std::accumulate(keep.begin(), keep.end(), std::int64_t{0});
+    SCW_EXPECT_AS(DataError, kept > 0, "filter cells", "no cell is left (dropped {}); loosen the thresholds", reasons);
+    if (o_.min_genes || o_.max_genes) data.obs.set("n_genes", Column(cast<std::int64_t>(counts.n_positive)));
+    if (o_.min_counts || o_.max_counts)
+      with_sum_type(sum_type(x),
+                    [&](auto zero) { data.obs.set("n_counts", Column(cast<decltype(zero)>(counts.total))); });
+    data.subset_obs(ctx, Span<const std::uint8_t>(keep));
+    const auto dropped = static_cast<std::int64_t>(n) - kept;
+    return fmt::format("{} cells dropped{}, {} left", format_count(dropped),
+                       reasons.empty() ? "" : " (" + reasons + ")", format_count(kept));
+  }
+
+ private:
+  RunOptions o_;
+};
+
+class FilterGenesStep final : public Step {
+ public:
+  explicit FilterGenesStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "filter genes"; }
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    return s.matrix_bytes() + 8 * s.n_obs + (24 + 12 * n_threads) * s.n_vars;
+  }
+  std::int64_t kept_bytes(const Shape& s) const override { return 8 * s.n_vars; }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    const pp::AxisCounts counts = pp::gene_counts(ctx, require_X(data, "filter genes").view());
+    std::vector<std::uint8_t> keep(static_cast<std::size_t>(data.n_vars()));
+    for (std::size_t j = 0; j < keep.size(); ++j)
+      keep[j] = counts.n_positive[static_cast<std::int64_t>(j)] >= *o_.min_cells ? 1 : 0;
+    const auto kept = std::accumulate(keep.begin(), keep.end(), std::int64_t{0});
+    SCW_EXPECT_AS(DataError, kept > 0, "filter genes", "no gene is found in {} cells; lower min_cells", *o_.min_cells);
+    const std::int64_t dropped = data.n_vars() - kept;
+    data.var.set("n_cells", Column(cast<std::int64_t>(counts.n_positive)));
+    data.subset_var(ctx, Span<const std::uint8_t>(keep));
+    return fmt::format("{} genes dropped, {} left", format_count(dropped), format_count(kept));
+  }
+
+ private:
+  RunOptions o_;
+};
+
+// ------------------------------------------------------------------------------------------- normalise, log1p, HVG
+
+class NormalizeStep final : public Step {
+ public:
+  explicit NormalizeStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "normalise"; }
+  std::int64_t peak_bytes(const Shape& s, int) const override { return kept_bytes(s) + 16 * s.n_obs; }
+  std::int64_t kept_bytes(const Shape& s) const override { return o_.keep_counts ? s.matrix_bytes() : 0; }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    require_X(data, "normalise");
+    if (o_.keep_counts) data.set_layer("counts", data.X->clone(ctx));
+    pp::NormalizeTotalOptions options;
+    options.target_sum = o_.target_sum;
+    const auto r = pp::normalize_total(ctx, data.X->mutable_view(), options);
+    data.X->stored_dtype.clear();  // no longer whole numbers
+    return fmt::format("{} counts per cell{}", format_number(r.target_sum),
+                       r.n_empty > 0 ? fmt::format(", {} cells are empty", format_count(r.n_empty)) : "");
+  }
+
+ private:
+  RunOptions o_;
+};
+
+class Log1pStep final : public Step {
+ public:
+  std::string name() const override { return "log1p"; }
+  std::int64_t peak_bytes(const Shape&, int) const override { return 0; }
+  std::int64_t kept_bytes(const Shape&) const override { return 0; }
+  std::string run(const Context& ctx, AnnData& data) override {
+    pp::log1p(ctx, data.X->mutable_view());
+    data.uns["log1p"] = Dict{{"base", Value()}};
+    return "X = ln(1 + X)";
+  }
+};
+
+bool on_counts(const std::string& flavor) { return flavor.starts_with("seurat_v3"); }
+
+class VariableGenesStep final : public Step {
+ public:
+  explicit VariableGenesStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "variable genes"; }
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    return (200 + 64 * n_threads) * s.n_vars + 4 * s.n_obs;
+  }
+  std::int64_t kept_bytes(const Shape& s) const override { return 32 * s.n_vars; }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    constexpr const char* op = "variable genes";
+    pp::HighlyVariableGenesOptions options;
+    options.flavor = o_.flavor == "seurat"        ? pp::HvgFlavor::seurat
+                     : o_.flavor == "cell_ranger" ? pp::HvgFlavor::cell_ranger
+                     : o_.flavor == "seurat_v3"   ? pp::HvgFlavor::seurat_v3
+                                                  : pp::HvgFlavor::seurat_v3_paper;
+    if (o_.n_top_genes > 0) options.n_top_genes = o_.n_top_genes;
+    options.min_mean = o_.min_mean;
+    options.max_mean = o_.max_mean;
+    options.min_disp = o_.min_disp;
+    Categorical batches;
+    std::vector<std::int32_t> name_order;
+    if (o_.batch_key) {
+      batches = data.obs.at(*o_.batch_key).to_categorical();
+      batches.remove_unused();
+      SCW_EXPECT(batches.n_categories() > 0, op, "obs['{}'] has no value", *o_.batch_key);
+      options.batches = Span<const std::int32_t>(batches.codes);
+      options.n_batches = static_cast<std::int32_t>(batches.n_categories());
+      if (o_.n_top_genes > 0 && !on_counts(o_.flavor)) {
+        std::vector<std::int32_t> by_name(static_cast<std::size_t>(data.n_vars()));
+        std::iota(by_name.begin(), by_name.end(), 0);
+        const auto& names = data.var.index();
+        std::stable_sort(by_name.begin(), by_name.end(), [&](std::int32_t a, std::int32_t b) {
+          return names[static_cast<std::size_t>(a)] < names[static_cast<std::size_t>(b)];
+        });
+        name_order.resize(by_name.size());
+        for (std::size_t k = 0; k < by_name.size(); ++k)
+          name_order[static_cast<std::size_t>(by_name[k])] = static_cast<std::int32_t>(k);
+        options.tie_order = Span<const std::int32_t>(name_order);
+      }
+    }
+    const auto r = pp::highly_variable_genes(ctx, data.X->view(), options);
+    if (r.fewer_than_asked) ctx.warn(fmt::format("{}: fewer genes vary than the {} asked for", op, o_.n_top_genes));
+    if (on_counts(o_.flavor) && !r.counts)
+      ctx.warn(fmt::format("{}: {} expects counts, but X holds other numbers", op, o_.flavor));
+    data.uns["hvg"] = Dict{{"flavor", Value(o_.flavor)}};
+    const auto flags = [](const Array<std::uint8_t>& a) { return Bools{to_vector(a)}; };
+    data.var.set("highly_variable", Column(flags(r.highly_variable)));
+    if (on_counts(o_.flavor)) {
+      data.var.set("highly_variable_rank", Column(cast<float>(r.rank)));
+      data.var.set("means", Column(to_vector(r.means)));
+      data.var.set("variances", Column(to_vector(r.variances)));
+      data.var.set("variances_norm", Column(to_vector(r.variances_norm)));
+    } else {
+      data.var.set("means", Column(to_vector(r.means)));
+      data.var.set("dispersions", Column(to_vector(r.dispersions)));
+      data.var.set("dispersions_norm", Column(cast<float>(r.dispersions_norm)));
+    }
+    if (o_.batch_key) {
+      data.var.set("highly_variable_nbatches", Column(cast<std::int64_t>(r.n_batches)));
+      if (!on_counts(o_.flavor)) data.var.set("highly_variable_intersection", Column(flags(r.intersection)));
+    }
+    return fmt::format("{} of {} genes chosen ({})", format_count(r.n_selected), format_count(data.n_vars()),
+                       o_.flavor);
+  }
+
+ private:
+  RunOptions o_;
+};
+
+// ---------------------------------------------------------------------------------------------- regression, scaling
+
+bool makes_dense(const RunOptions& o) { return !o.regress_out.empty() || o.scaling == "explicit"; }
+
+std::int64_t variable_genes(const RunOptions& o, const Shape& s) {
+  return o.n_top_genes > 0 ? std::min(o.n_top_genes, s.n_vars) : s.n_vars / 5;
+}
+
+/// raw = all genes; X = the variable ones, so that the dense matrix of the next steps stays small.
+class SelectGenesStep final : public Step {
+ public:
+  explicit SelectGenesStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "select genes"; }
+  std::int64_t peak_bytes(const Shape& s, int) const override { return 2 * s.matrix_bytes(); }
+  std::int64_t kept_bytes(const Shape& s) const override { return s.matrix_bytes() / 2; }
+  std::string run(const Context& ctx, AnnData& data) override {
+    data.set_raw_from_X(ctx);
+    const auto keep = std::get<Bools>(data.var.at("highly_variable").data).values;
+    data.subset_var(ctx, Span<const std::uint8_t>(keep));
+    return fmt::format("X holds the {} variable genes, raw all {}", format_count(data.n_vars()),
+                       format_count(data.raw->var.n_rows()));
+  }
+
+ private:
+  RunOptions o_;
+};
+
+/// The dense matrix of a sparse one's place.
+void replace_X(AnnData& data, pp::AnyMatrix&& dense) {
+  std::visit([&](auto& m) { data.set_X(MatrixElement(std::move(m))); }, dense);
+}
+
+AnyCsrView csr_view(const AnnData& data) {
+  return std::visit(
+      [](const auto& v) -> AnyCsrView {
+        if constexpr (requires { v.indptr; })
+          return v;
+        else
+          throw InternalError("pipeline: X is not sparse");
+      },
+      data.X->view());
+}
+
+class RegressOutStep final : public Step {
+ public:
+  explicit RegressOutStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "regress out"; }
+  std::int64_t peak_bytes(const Shape& s, int) const override {
+    const auto k = static_cast<std::int64_t>(o_.regress_out.size()) + 1;
+    return kept_bytes(s) + 8 * (s.n_obs + 64 * variable_genes(o_, s)) * k;
+  }
+  std::int64_t kept_bytes(const Shape& s) const override { return s.n_obs * variable_genes(o_, s) * s.value_bytes; }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    constexpr const char* op = "regress out";
+    for (const auto& key : o_.regress_out) (void)data.obs.at(key);
+    const bool sparse = data.X->is_sparse();
+    pp::AnyMatrix dense;
+    const auto dense_view = [&] {
+      return std::visit(
+          [](const auto& v) -> pp::AnyMutableDenseView {
+            if constexpr (requires { v.ld; })
+              return v;
+            else
+              throw InternalError("pipeline: X is not dense");
+          },
+          data.X->mutable_view());
+    };
+    std::string summary;
+    if (const Column& first = data.obs.at(o_.regress_out[0]); !first.is_numeric()) {
+      SCW_EXPECT(o_.regress_out.size() == 1, op, "'{}' is categorical: it must be the only column", o_.regress_out[0]);
+      const Categorical c = first.to_categorical();
+      const auto n = static_cast<std::int32_t>(c.n_categories());
+      const Span<const std::int32_t> codes(c.codes);
+      if (sparse)
+        pp::regress_out_categories_to_dense(ctx, csr_view(data), dense, codes, n);
+      else
+        pp::regress_out_categories(ctx, dense_view(), codes, n);
+      summary = fmt::format("mean of each of {} categories of '{}' subtracted", n, o_.regress_out[0]);
+    } else {
+      const auto k = static_cast<std::int64_t>(o_.regress_out.size());
+      std::vector<double> keys(static_cast<std::size_t>(data.n_obs() * k));
+      for (std::int64_t j = 0; j < k; ++j) {
+        const auto& name = o_.regress_out[static_cast<std::size_t>(j)];
+        SCW_EXPECT(data.obs.at(name).is_numeric(), op, "'{}' is not numeric: a categorical column must be the only one",
+                   name);
+        const auto column = data.obs.at(name).to_double();
+        for (std::int64_t i = 0; i < data.n_obs(); ++i)
+          keys[static_cast<std::size_t>(i * k + j)] = column[static_cast<std::size_t>(i)];
+      }
+      const MatrixView<const double> view(keys.data(), data.n_obs(), k);
+      const auto r = sparse ? pp::regress_out_to_dense(ctx, csr_view(data), dense, view)
+                            : pp::regress_out(ctx, dense_view(), view);
+      summary = fmt::format("{} columns of obs, {} of them independent", k, r.n_independent);
+    }
+    if (sparse) replace_X(data, std::move(dense));
+    return summary;
+  }
+
+ private:
+  RunOptions o_;
+};
+
+class ScaleStep final : public Step {
+ public:
+  explicit ScaleStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "scale"; }
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    return kept_bytes(s) + 64 * n_threads * variable_genes(o_, s);
+  }
+  std::int64_t kept_bytes(const Shape& s) const override {
+    return o_.regress_out.empty() ? s.n_obs * variable_genes(o_, s) * s.value_bytes : 0;
+  }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    pp::ScaleOptions options;
+    options.max_value = o_.max_value;
+    pp::AnyMatrix dense;
+    const bool sparse = data.X->is_sparse();
+    const pp::Scale r = sparse ? pp::scale_to_dense(ctx, csr_view(data), dense, options)
+                               : pp::scale(ctx, data.X->mutable_view(), options);
+    if (sparse) replace_X(data, std::move(dense));
+    data.var.set("mean", Column(to_vector(r.mean)));
+    data.var.set("std", Column(to_vector(r.std)));
+    return "each gene to mean 0, variance 1" +
+           (o_.max_value ? ", clipped at " + format_number(*o_.max_value) : std::string());
+  }
+
+ private:
+  RunOptions o_;
+};
+
+// ------------------------------------------------------------------------------------------------------------- PCA
+
+class PcaStep final : public Step {
+ public:
+  explicit PcaStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "PCA"; }
+  std::int64_t peak_bytes(const Shape& s, int) const override {
+    const std::int64_t m = variable_genes(o_, s), k = components(s);
+    return 8 * m * m + 4096 * m * s.value_bytes + 16 * m * (300 + 4 * k) + kept_bytes(s);
+  }
+  std::int64_t kept_bytes(const Shape& s) const override {
+    return s.n_obs * components(s) * 4 + s.n_vars * components(s) * 8;
+  }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    constexpr const char* op = "PCA";
+    pp::PcaOptions options;
+    const Column* column = data.var.find("highly_variable");
+    SCW_EXPECT(column != nullptr, op, "var has no column 'highly_variable'");
+    const auto& mask = std::get<Bools>(column->data).values;
+    options.gene_mask = Span<const std::uint8_t>(mask);
+    const std::int64_t used = std::accumulate(mask.begin(), mask.end(), std::int64_t{0});
+    const std::int64_t most = std::min(used, data.n_obs());
+    options.n_comps = o_.n_comps == 0 || o_.n_comps >= most ? 0 : o_.n_comps;
+    if (o_.n_comps >= most)
+      ctx.warn(fmt::format("{}: {} components do not fit {} cells and {} genes: fewer are computed", op, o_.n_comps,
+                           data.n_obs(), used));
+    options.scale = o_.scaling == "implicit";
+    if (options.scale) options.max_value = o_.max_value;
+    pp::Pca r = pp::pca(ctx, data.X->view(), options);
+    const std::int64_t k = r.variance.size();
+    // As scikit-learn's estimators return them: in the precision of X.
+    const bool single = data.X->data.index() % 2 == 0;
+    Matrix<double> loadings(ctx.host().memory, data.n_vars(), k, "PCs");
+    std::fill(loadings.data.begin(), loadings.data.end(), 0.0);
+    for (std::int64_t g = 0; g < r.genes.size(); ++g)
+      for (std::int64_t c = 0; c < k; ++c) {
+        const double v = r.components.view()(g, c);
+        loadings.view()(r.genes[g], c) = single ? static_cast<double>(static_cast<float>(v)) : v;
+      }
+    const double share = std::accumulate(r.variance_ratio.begin(), r.variance_ratio.end(), 0.0);
+    std::visit([&](auto& scores) { data.set_obsm("X_pca", MatrixElement(std::move(scores))); }, r.scores);
+    data.set_varm("PCs", MatrixElement(std::move(loadings)));
+    Dict params{
+        {"zero_center", Value(true)}, {"use_highly_variable", Value(true)}, {"mask_var", Value("highly_variable")}};
+    if (options.scale) {
+      params["scale"] = Value(true);
+      if (o_.max_value) params["max_value"] = Value(*o_.max_value);
+    }
+    const auto numbers = [&](const Array<double>& a) { return single ? Value(cast<float>(a)) : Value(to_vector(a)); };
+    data.uns["pca"] = Dict{{"params", Value(std::move(params))},
+                           {"variance", numbers(r.variance)},
+                           {"variance_ratio", numbers(r.variance_ratio)}};
+    return fmt::format("{} components of {} genes hold {:.1f} % of the variance{}", k, format_count(used), 100 * share,
+                       r.converged ? "" : " (not converged)");
+  }
+
+ private:
+  std::int64_t components(const Shape&) const { return o_.n_comps == 0 ? 50 : o_.n_comps; }
+  RunOptions o_;
+};
+
+// ----------------------------------------------------------------------------------------- neighbours, UMAP, Leiden
+
+class NeighborsStep final : public Step {
+ public:
+  explicit NeighborsStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "neighbours"; }
+  std::int64_t peak_bytes(const Shape& s, int) const override {
+    const std::int64_t k = o_.n_neighbors;
+    return kept_bytes(s) + s.n_obs * (4 * o_.n_comps + 8 * (3 * k + 48) + 24 * k);
+  }
+  std::int64_t kept_bytes(const Shape& s) const override { return s.n_obs * (o_.n_neighbors * 8 * 3 + 16); }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    const AnyMatrixView scores = data.obsm_matrix("X_pca").view();
+    const std::int64_t width = n_cols(scores);
+    const std::int64_t used = o_.n_pcs ? *o_.n_pcs : width;
+    SCW_EXPECT(used >= 1 && used <= width, "neighbours", "n_pcs must be from 1 to the {} components there are (got {})",
+               width, used);
+    pp::NeighborsOptions options;
+    options.knn.n_neighbors = o_.n_neighbors;
+    options.knn.metric = pp::parse_metric(o_.metric);
+    options.knn.algorithm = pp::parse_knn_algorithm(o_.knn_algorithm);
+    options.method = pp::parse_connectivity_method(o_.connectivities);
+    Matrix<float> part(ctx.host().memory, data.n_obs(), used, "representation");
+    std::visit(
+        [&](const auto& v) {
+          if constexpr (requires { v.ld; })
+            for (std::int64_t i = 0; i < v.n_rows; ++i)
+              for (std::int64_t j = 0; j < used; ++j) part.view()(i, j) = static_cast<float>(v(i, j));
+        },
+        scores);
+    pp::Neighbors r = pp::neighbors(ctx, MatrixView<const float>(part.data.data(), data.n_obs(), used), options);
+    const std::int64_t edges = r.connectivities.indices.size();
+    data.set_obsp("distances", MatrixElement(pp::distance_graph(ctx, r.knn)));
+    data.set_obsp("connectivities", MatrixElement(std::move(r.connectivities)));
+    Dict params{{"n_neighbors", Value(std::int64_t{r.knn.k})},
+                {"method", Value(o_.connectivities)},
+                {"random_state", Value(static_cast<std::int64_t>(o_.seed))},
+                {"metric", Value(o_.metric)}};
+    params["algorithm"] = Value(std::string(pp::to_string(r.knn.algorithm)));
+    if (r.knn.algorithm == pp::KnnAlgorithm::nn_descent) {
+      params["recall"] = Value(r.knn.recall);
+      params["recall_cells"] = Value(r.knn.recall_cells);
+    }
+    if (o_.n_pcs) params["n_pcs"] = Value(*o_.n_pcs);
+    data.uns["neighbors"] = Dict{{"connectivities_key", Value("connectivities")},
+                                 {"distances_key", Value("distances")},
+                                 {"params", Value(std::move(params))}};
+    const bool exact = r.knn.algorithm == pp::KnnAlgorithm::brute;
+    return fmt::format("{} neighbours on {} components, {}, {:.1f} edges a cell", r.knn.k, used,
+                       exact ? std::string("exact") : fmt::format("recall {:.3f} on a sample", r.knn.recall),
+                       static_cast<double>(edges) / static_cast<double>(std::max<std::int64_t>(1, data.n_obs())));
+  }
+
+ private:
+  RunOptions o_;
+};
+
+const CsrView<const float> connectivities(const AnnData& data) {
+  return std::get<CsrView<const float>>(data.obsp_matrix("connectivities").view());
+}
+
+class UmapStep final : public Step {
+ public:
+  explicit UmapStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "UMAP"; }
+  std::int64_t peak_bytes(const Shape& s, int) const override {
+    return s.n_obs * (o_.n_neighbors * 16 * 2 + 108 + 12 * o_.umap_components) + kept_bytes(s);
+  }
+  std::int64_t kept_bytes(const Shape& s) const override { return s.n_obs * 4 * o_.umap_components; }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    tl::UmapOptions options;
+    options.min_dist = o_.min_dist;
+    options.spread = o_.spread;
+    options.n_components = o_.umap_components;
+    options.maxiter = o_.umap_epochs;
+    Matrix<float> start;
+    if (o_.umap_init == "random") options.init = tl::UmapInit::random;
+    if (o_.umap_init == "pca") {
+      const auto scores = std::get<MatrixView<const float>>(data.obsm_matrix("X_pca").view());
+      SCW_EXPECT(scores.n_cols >= o_.umap_components, "UMAP", "there are {} components, {} are needed", scores.n_cols,
+                 o_.umap_components);
+      start = Matrix<float>(ctx.host().memory, scores.n_rows, o_.umap_components, "start");
+      for (std::int64_t i = 0; i < scores.n_rows; ++i)
+        for (std::int64_t j = 0; j < start.n_cols; ++j) start.view()(i, j) = scores(i, j);
+      options.init = tl::UmapInit::array;
+      options.init_positions = start.view();
+    }
+    tl::Umap r = tl::umap(ctx, connectivities(data), options);
+    data.set_obsm("X_umap", MatrixElement(std::move(r.embedding)));
+    Dict params{{"a", Value(r.a)}, {"b", Value(r.b)}};
+    if (o_.seed != 0) params["random_state"] = Value(static_cast<std::int64_t>(o_.seed));
+    data.uns["umap"] = Dict{{"params", Value(std::move(params))}};
+    return fmt::format("{} dimensions, {} epochs", o_.umap_components, r.n_epochs);
+  }
+
+ private:
+  RunOptions o_;
+};
+
+class LeidenStep final : public Step {
+ public:
+  explicit LeidenStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "Leiden"; }
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    const auto at_once = std::min<std::int64_t>(n_threads, static_cast<std::int64_t>(o_.resolution.size()));
+    return at_once * s.n_obs * (o_.n_neighbors * 2 * 24 + 76) + kept_bytes(s);
+  }
+  std::int64_t kept_bytes(const Shape& s) const override {
+    return 4 * s.n_obs * static_cast<std::int64_t>(o_.resolution.size());
+  }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    tl::LeidenOptions options;
+    options.n_iterations = o_.leiden_iterations;
+    const auto results = tl::leiden(ctx, connectivities(data), Span<const double>(o_.resolution), options);
+    const bool one = results.size() == 1;
+    std::vector<double> modularities;
+    Dict sizes;
+    std::string summary;
+    for (std::size_t k = 0; k < results.size(); ++k) {
+      const auto& r = results[k];
+      const std::string column = one ? "leiden" : "leiden_" + python_float(o_.resolution[k]);
+      Categorical labels;
+      labels.codes = to_vector(r.labels);
+      std::vector<std::string> names;
+      for (std::int32_t c = 0; c < r.n_clusters; ++c) names.push_back(std::to_string(c));
+      labels.categories = std::move(names);
+      data.obs.set(column, Column(std::move(labels)));
+      modularities.push_back(r.modularity);
+      sizes[column] = Value(to_vector(r.cluster_sizes));
+      summary += fmt::format("{}{}{} clusters, modularity {:.4f}{}", summary.empty() ? "" : "; ",
+                             one ? "" : python_float(o_.resolution[k]) + ": ", r.n_clusters, r.modularity,
+                             r.converged || o_.leiden_iterations >= 0 ? "" : " (not converged)");
+    }
+    Dict params{{"resolution", one ? Value(o_.resolution[0]) : Value(o_.resolution)},
+                {"random_state", Value(static_cast<std::int64_t>(o_.seed))},
+                {"n_iterations", Value(std::int64_t{o_.leiden_iterations})}};
+    data.uns["leiden"] = Dict{{"params", Value(std::move(params))},
+                              {"modularity", one ? Value(modularities[0]) : Value(modularities)},
+                              {"cluster_sizes", one ? sizes.begin()->second : Value(sizes)}};
+    return summary;
+  }
+
+ private:
+  RunOptions o_;
+};
+
+// --------------------------------------------------------------------------------------------------------- markers
+
+class MarkersStep final : public Step {
+ public:
+  explicit MarkersStep(const RunOptions& o) : o_(o) {}
+  std::string name() const override { return "markers"; }
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    return 80 * kGroupsGuess * s.n_vars + (512 + 4) * s.n_obs + 8 * s.nnz / 128 * n_threads + kept_bytes(s);
+  }
+  std::int64_t kept_bytes(const Shape& s) const override {
+    return kGroupsGuess * (o_.n_marker_genes ? *o_.n_marker_genes : s.n_vars) * (24 + 32);
+  }
+
+  std::string run(const Context& ctx, AnnData& data) override {
+    constexpr const char* op = "markers";
+    const std::string groupby = marker_groups(o_);
+    Categorical labels = data.obs.at(groupby).to_categorical();
+    const auto categories = labels.category_names();
+    // Groups of one cell cannot be tested.
+    std::vector<std::int64_t> size(categories.size());
+    for (const auto c : labels.codes)
+      if (c >= 0) ++size[static_cast<std::size_t>(c)];
+    std::vector<std::int32_t> group(categories.size(), -1);
+    std::vector<std::string> names;
+    for (std::size_t c = 0; c < categories.size(); ++c)
+      if (size[c] >= 2) {
+        group[c] = static_cast<std::int32_t>(names.size());
+        names.push_back(categories[c]);
+      }
+    SCW_EXPECT_AS(DataError, !names.empty(), op, "no group of obs['{}'] has two cells", groupby);
+    if (names.size() < categories.size())
+      ctx.warn(fmt::format("{}: {} groups of obs['{}'] have fewer than two cells and are left out", op,
+                           categories.size() - names.size(), groupby));
+    std::vector<std::int32_t> codes(labels.codes.size());
+    for (std::size_t i = 0; i < codes.size(); ++i)
+      codes[i] = labels.codes[i] < 0 ? -1 : group[static_cast<std::size_t>(labels.codes[i])];
+
+    tl::RankGenesGroupsOptions options;
+    options.test = o_.markers == "wilcoxon" ? tl::RankTest::wilcoxon
+                   : o_.markers == "t-test" ? tl::RankTest::t_test
+                                            : tl::RankTest::t_test_overestim_var;
+    options.tie_correct = o_.tie_correct;
+    options.pts = o_.pts;
+    const bool use_raw = data.raw.has_value();
+    const MatrixElement& x = use_raw ? data.raw->X : *data.X;
+    const auto& genes = use_raw ? data.raw->var.index() : data.var.index();
+    const auto r = tl::rank_genes_groups(ctx, x.view(), Span<const std::int32_t>(codes),
+                                         static_cast<std::int32_t>(names.size()), options);
+
+    const auto m = static_cast<std::int64_t>(genes.size());
+    const std::int64_t n = o_.n_marker_genes ? std::min(*o_.n_marker_genes, m) : m;
+    StructArray top_names, scores, folds, pvals, adjusted;
+    for (auto* table : {&top_names, &scores, &folds, &pvals, &adjusted}) table->n_rows = n;
+    for (std::int64_t g = 0; g < static_cast<std::int64_t>(names.size()); ++g) {
+      const std::string& name = names[static_cast<std::size_t>(g)];
+      const std::int32_t* order = r.order.view().row(g);
+      std::vector<std::string> gene_names;
+      std::vector<float> score, fold;
+      std::vector<double> p, q;
+      for (std::int64_t k = 0; k < n; ++k) {
+        const std::int32_t j = order[k];
+        gene_names.push_back(genes[static_cast<std::size_t>(j)]);
+        score.push_back(static_cast<float>(r.scores.view()(g, j)));
+        fold.push_back(static_cast<float>(r.logfoldchanges.view()(g, j)));
+        p.push_back(r.pvals.view()(g, j));
+        q.push_back(r.pvals_adj.view()(g, j));
+      }
+      top_names.fields.emplace_back(name, std::move(gene_names));
+      scores.fields.emplace_back(name, std::move(score));
+      folds.fields.emplace_back(name, std::move(fold));
+      pvals.fields.emplace_back(name, std::move(p));
+      adjusted.fields.emplace_back(name, std::move(q));
+    }
+    Dict params{
+        {"groupby", Value(groupby)},       {"reference", Value("rest")}, {"method", Value(o_.markers)},
+        {"use_raw", Value(use_raw)},       {"layer", Value()},           {"corr_method", Value("benjamini-hochberg")},
+        {"mean_in_log_space", Value(true)}};
+    if (o_.markers == "wilcoxon") {
+      params["tie_correct"] = Value(o_.tie_correct);
+      params["return_u_values"] = Value(false);
+    }
+    Dict out{{"params", Value(std::move(params))}, {"names", Value(std::move(top_names))},
+             {"scores", Value(std::move(scores))}, {"logfoldchanges", Value(std::move(folds))},
+             {"pvals", Value(std::move(pvals))},   {"pvals_adj", Value(std::move(adjusted))}};
+    if (o_.pts) {
+      const auto frame = [&](const Matrix<double>& values) {
+        DataFrame df(genes, use_raw ? data.raw->var.index_name : data.var.index_name);
+        for (std::size_t g = 0; g < names.size(); ++g) {
+          const double* row = values.view().row(static_cast<std::int64_t>(g));
+          df.set(names[g], Column(std::vector<double>(row, row + m)));
+        }
+        return df;
+      };
+      out["pts"] = Value(frame(r.pts));
+      out["pts_rest"] = Value(frame(r.pts_rest));
+    }
+    data.uns["rank_genes_groups"] = Value(std::move(out));
+    return fmt::format("{} genes tested in {} groups of '{}' ({})", format_count(m), names.size(), groupby, o_.markers);
+  }
+
+ private:
+  RunOptions o_;
+};
+
+}  // namespace
+
+// ------------------------------------------------------------------------------------------------------------ list
+
+std::string marker_groups(const RunOptions& o) {
+  if (o.markers_groupby) return *o.markers_groupby;
+  if (o.resolution.size() == 1) return "leiden";
+  const auto nearest = std::min_element(o.resolution.begin(), o.resolution.end(),
+                                        [](double a, double b) { return std::abs(a - 1) < std::abs(b - 1); });
+  return "leiden_" + python_float(*nearest);
+}
+
+void check_options(const RunOptions& o) {
+  constexpr const char* op = "options";
+  const auto one_of = [](const char* name, const std::string& value, std::initializer_list<const char*> allowed) {
+    std::string list;
+    for (const char* a : allowed) {
+      if (value == a) return;
+      list += std::string(list.empty() ? "" : ", ") + a;
+    }
+    detail::fail<InvalidArgument>(op, "{} is '{}' (expected one of {})", name, value, list);
+  };
+  one_of("flavor", o.flavor, {"seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper"});
+  one_of("scaling", o.scaling, {"implicit", "explicit", "none"});
+  one_of("umap_init", o.umap_init, {"spectral", "pca", "random"});
+  one_of("markers", o.markers, {"wilcoxon", "t-test", "t-test_overestim_var", "none"});
+  pp::parse_metric(o.metric);
+  pp::parse_knn_algorithm(o.knn_algorithm);
+  pp::parse_connectivity_method(o.connectivities);
+  SCW_EXPECT(!o.min_cells || *o.min_cells >= 0, op, "min_cells must not be negative (got {})", *o.min_cells);
+  SCW_EXPECT(!o.target_sum || *o.target_sum > 0, op, "target_sum must be positive (got {})", *o.target_sum);
+  SCW_EXPECT(o.n_top_genes >= 0, op, "n_top_genes must not be negative (got {})", o.n_top_genes);
+  SCW_EXPECT(o.n_top_genes > 0 || !on_counts(o.flavor), op, "flavor {} needs n_top_genes", o.flavor);
+  SCW_EXPECT(!o.max_value || *o.max_value > 0, op, "max_value must be positive (got {})", *o.max_value);
+  SCW_EXPECT(o.n_comps >= 0, op, "n_comps must not be negative (got {})", o.n_comps);
+  SCW_EXPECT(o.n_neighbors >= 2, op, "n_neighbors must be at least 2 (got {})", o.n_neighbors);
+  SCW_EXPECT(!o.n_pcs || *o.n_pcs >= 1, op, "n_pcs must be positive (got {})", *o.n_pcs);
+  SCW_EXPECT(o.min_dist >= 0 && o.spread > 0, op, "min_dist must not be negative, spread positive (got {}, {})",
+             o.min_dist, o.spread);
+  SCW_EXPECT(o.umap_components >= 1, op, "umap_components must be positive (got {})", o.umap_components);
+  SCW_EXPECT(!o.umap_epochs || *o.umap_epochs >= 0, op, "umap_epochs must not be negative (got {})", *o.umap_epochs);
+  SCW_EXPECT(!o.resolution.empty(), op, "at least one resolution is needed");
+  for (std::size_t i = 0; i < o.resolution.size(); ++i) {
+    SCW_EXPECT(o.resolution[i] >= 0 && std::isfinite(o.resolution[i]), op, "resolution must not be negative (got {})",
+               o.resolution[i]);
+    for (std::size_t j = 0; j < i; ++j)
+      SCW_EXPECT(o.resolution[i] != o.resolution[j], op, "resolution {} is given twice", o.resolution[i]);
+  }
+  SCW_EXPECT(!o.n_marker_genes || *o.n_marker_genes >= 1, op, "n_marker_genes must be positive (got {})",
+             *o.n_marker_genes);
+}
+
+Steps main_job(const RunOptions& o, ReportData* report) {
+  check_options(o);
+  Steps steps;
+  steps.push_back(std::make_unique<QcStep>(o, report));
+  if (o.min_genes || o.max_genes || o.min_counts || o.max_counts || o.max_pct_mt)
+    steps.push_back(std::make_unique<FilterCellsStep>(o));
+  if (o.min_cells) steps.push_back(std::make_unique<FilterGenesStep>(o));
+  if (on_counts(o.flavor)) steps.push_back(std::make_unique<VariableGenesStep>(o));
+  steps.push_back(std::make_unique<NormalizeStep>(o));
+  steps.push_back(std::make_unique<Log1pStep>());
+  if (!on_counts(o.flavor)) steps.push_back(std::make_unique<VariableGenesStep>(o));
+  if (makes_dense(o)) steps.push_back(std::make_unique<SelectGenesStep>(o));
+  if (!o.regress_out.empty()) steps.push_back(std::make_unique<RegressOutStep>(o));
+  if (o.scaling == "explicit") steps.push_back(std::make_unique<ScaleStep>(o));
+  steps.push_back(std::make_unique<PcaStep>(o));
+  steps.push_back(std::make_unique<NeighborsStep>(o));
+  if (o.umap) steps.push_back(std::make_unique<UmapStep>(o));
+  steps.push_back(std::make_unique<LeidenStep>(o));
+  if (o.markers != "none") steps.push_back(std::make_unique<MarkersStep>(o));
+  return steps;
+}
+
+}  // namespace scw::pipeline
