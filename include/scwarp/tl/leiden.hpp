@@ -14,7 +14,8 @@ struct LeidenOptions {
   /// Resolution gamma, 0 to 1e6; larger values give more and smaller clusters. The search uses it rounded to 21
   /// significant bits (below 1: to 2^-22), the reported modularity as given.
   double resolution = 1.0;
-  /// Passes of local moving, refinement and aggregation, each over all levels; -1: until a pass moves no vertex.
+  /// Passes of local moving, refinement and aggregation, each over all levels; -1: until a pass moves no vertex. From
+  /// the ninth pass on the refinement draws the same random numbers every time, so that the search comes to rest.
   int n_iterations = -1;
   /// Off: every stored entry that is not zero counts as an edge of weight 1.
   bool use_weights = true;

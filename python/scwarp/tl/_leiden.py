@@ -83,8 +83,8 @@ def leiden(
     ``obs[key_added]``
         Categorical of strings, naturally sorted; ``"0"`` is the largest cluster.
     ``uns[key_added]``
-        ``params`` (resolution, random_state, n_iterations), ``modularity`` (with the resolution; a list for a sequence of
-        resolutions), ``cluster_sizes`` (cells per cluster; for a sequence of resolutions a dict by column).
+        ``params`` (resolution, random_state, n_iterations), ``modularity`` (with the resolution; a list for a sequence
+        of resolutions), ``cluster_sizes`` (cells per cluster; for a sequence of resolutions a dict by column).
 
     Notes
     -----
@@ -174,7 +174,8 @@ def _pop_clustering_args(theta: float, args: dict[str, Any]) -> float:
     theta = args.pop("beta", theta)
     if args:
         raise TypeError(
-            f"{_OP}: unexpected arguments {sorted(args)} (of igraph's, beta and objective_function='modularity' are accepted)"
+            f"{_OP}: unexpected arguments {sorted(args)} "
+            "(of igraph's, beta and objective_function='modularity' are accepted)"
         )
     return theta
 

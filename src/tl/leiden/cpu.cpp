@@ -20,6 +20,7 @@ using Wide = __int128;
 
 constexpr std::int64_t kSequentialVertices = 8192;  // up to here vertices are moved one by one in random order
 constexpr std::int64_t kStartEntries = 1 << 18;     // stored entries over all starts, when their number is free
+constexpr int kExploringPasses = 8;
 constexpr std::int64_t kMaxStarts = 4;
 constexpr std::uint64_t kOrderTag = 1;
 constexpr std::uint64_t kRngTag = 0x4C656964656Eull;  // "Leiden"
@@ -56,6 +57,7 @@ struct GraphView {
   const std::int64_t* end;
   const Edge* edges;
   const std::int64_t* strength;
+  const std::int32_t* id;       // a number that stays the same from pass to pass; null: the vertex itself
   const IntegerGraph* classes;  // sets of vertices without edges among them; null: not known
 };
 
@@ -85,9 +87,11 @@ struct Level {
   std::int64_t n = 0;
   Array<std::int64_t> begin, end, strength;
   Array<SumEdge> edges;
-  Array<std::int32_t> label, parent;  // parent: the vertex of the next level
+  Array<std::int32_t> id, label, parent;  // parent: the vertex of the next level
 
-  GraphView<SumEdge> view() const { return {n, begin.data(), end.data(), edges.data(), strength.data(), nullptr}; }
+  GraphView<SumEdge> view() const {
+    return {n, begin.data(), end.data(), edges.data(), strength.data(), id.data(), nullptr};
+  }
 };
 
 template <class T>
@@ -139,12 +143,9 @@ class Run {
 
   /// One pass over all levels; the number of moves.
   std::int64_t pass() {
-    const GraphView<BaseEdge> base{base_->n,
-                                   base_->offsets.data(),
-                                   base_->offsets.data() + 1,
-                                   base_->edges.data(),
-                                   base_->strength.data(),
-                                   by_class_ ? base_ : nullptr};
+    const GraphView<BaseEdge> base{
+        base_->n, base_->offsets.data(),      base_->offsets.data() + 1, base_->edges.data(), base_->strength.data(),
+        nullptr,  by_class_ ? base_ : nullptr};
     std::int64_t moves = move(base, label_.data());
     clusters_ = number(label_.data(), base.n);
     depth_ = 0;
@@ -488,7 +489,9 @@ class Run {
     const auto large = static_cast<std::int64_t>(
         std::partition_point(by_size_.begin(), by_size_.end(), [&](std::int32_t c) { return size(c) >= 512; }) -
         by_size_.begin());
-    const RngKey key = key_.fold(static_cast<std::uint64_t>(pass_)).fold(depth_);
+    // After some passes the random numbers no longer change: clusters that stay the same are then refined in the same
+    // way, and the search comes to rest.
+    const RngKey key = key_.fold(static_cast<std::uint64_t>(std::min(pass_, kExploringPasses))).fold(depth_);
     const auto run = [&](std::int64_t begin, std::int64_t end, int worker) {
       for (std::int64_t i = begin; i < end; ++i)
         refine_cluster(graph, label, by_size_[static_cast<std::size_t>(i)], key,
@@ -553,7 +556,8 @@ class Run {
         chance[choices++] = x;
         most = std::max(most, x);
       }
-      const std::int32_t target = choices == 1 ? v : choice[pick(chance, choices, most, key, v)];
+      const std::int32_t target =
+          choices == 1 ? v : choice[pick(chance, choices, most, key, graph.id == nullptr ? v : graph.id[v])];
       if (target != v) {
         refined_[v] = target;
         refined_size_[v] = 0;
@@ -597,6 +601,7 @@ class Run {
     reserve(ctx_, level.end, nodes, "leiden level offsets");
     reserve(ctx_, level.strength, nodes, "leiden level strengths");
     reserve(ctx_, level.label, nodes, "leiden level labels");
+    reserve(ctx_, level.id, nodes, "leiden level numbers");
     std::int64_t room = 0;
     for (std::int64_t a = 0; a < nodes; ++a) {
       level.begin[a] = room;
@@ -632,7 +637,9 @@ class Run {
                         }
                         level.end[a] = at;
                         level.strength[a] = k;
-                        level.label[a] = label[members_[member_begin_[a]]];
+                        const std::int32_t first_member = members_[member_begin_[a]];
+                        level.label[a] = label[first_member];
+                        level.id[a] = graph.id == nullptr ? first_member : graph.id[first_member];
                       }
                     });
   }
