@@ -201,7 +201,7 @@ void sparse_covariance(const Context& ctx, const CsrView<const V>& x, const Gene
   const std::int64_t m = t.m, blocks = chunk_count(m, width);
   const std::int64_t tile_rows =
       std::min<std::int64_t>(x.n_rows, m * static_cast<std::int64_t>(sizeof(V)) <= 12288 ? 2048 : 1024);
-  const auto row_product = sparse_row_product<V>();
+  const auto row_product = sparse_row_product<V, std::uint16_t>();
 
   std::vector<V> fill(static_cast<std::size_t>(blocks * width), V{0});
   std::vector<double> base(static_cast<std::size_t>(m));
@@ -291,14 +291,18 @@ struct RowEntries {
   std::vector<std::int32_t> positions;
   std::vector<double> values;
   void read(const CsrView<const V>& x, const GeneTransform& t, const RowShift& r, std::int64_t i) {
-    positions.clear();
-    values.clear();
-    for (std::int64_t e = x.indptr[i]; e < x.indptr[i + 1]; ++e) {
+    const std::int64_t begin = x.indptr[i], end = x.indptr[i + 1];
+    positions.resize(static_cast<std::size_t>(end - begin));
+    values.resize(static_cast<std::size_t>(end - begin));
+    std::size_t n = 0;
+    for (std::int64_t e = begin; e < end; ++e) {
       const std::int32_t p = t.position[x.indices[e]];
       if (p < 0) continue;
-      positions.push_back(p);
-      values.push_back(transformed(t, static_cast<double>(x.values[e]), p) - r.shift[p]);
+      positions[n] = p;
+      values[n++] = transformed(t, static_cast<double>(x.values[e]), p) - r.shift[p];
     }
+    positions.resize(n);
+    values.resize(n);
   }
 };
 
@@ -358,38 +362,27 @@ void apply_rows(const MatrixView<const V>& x, const GeneTransform& t, const RowS
   }
 }
 
-constexpr std::int64_t kScoreBlock = 64;
-
-/// sum[0..64) = sum over entries of value * rows[position], rows of `ld`.
-SCW_CLONES void gather_64(const std::int32_t* positions, const double* values, std::int64_t n, const double* rows,
-                          std::int64_t ld, double* sum) {
-  double local[kScoreBlock] = {};
-  for (std::int64_t e = 0; e < n; ++e) {
-    const double* const row = rows + positions[e] * ld;
-    for (int b = 0; b < kScoreBlock; ++b) local[b] += values[e] * row[b];
-  }
-  for (int b = 0; b < kScoreBlock; ++b) sum[b] = local[b];
-}
-
 template <class V, class S>
 void scores(const Context& ctx, const CsrView<const V>& x, const GeneTransform& t, const RowShift& r,
             const MatrixView<const double>& components, Span<const double> offset, const MatrixView<S>& out) {
-  const std::int64_t k = components.n_cols, ld = chunk_count(k, kScoreBlock) * kScoreBlock;
-  Array<double> padded(ctx.workspace, checked_mul(t.m, ld), "pca components");
-  for (std::int64_t p = 0; p < t.m; ++p) {
-    std::copy_n(components.row(p), k, padded.data() + p * ld);
-    std::fill_n(padded.data() + p * ld + k, ld - k, 0.0);
-  }
+  constexpr std::int64_t width = kSparseBlockBytes / static_cast<std::int64_t>(sizeof(double));
+  const std::int64_t k = components.n_cols, blocks = chunk_count(k, width);
+  Array<double> padded(ctx.workspace, checked_mul(t.m * width, blocks), "pca components");  // blocks of `width` columns
+  for (std::int64_t b = 0; b < blocks; ++b)
+    for (std::int64_t p = 0; p < t.m; ++p)
+      for (std::int64_t c = 0; c < width; ++c)
+        padded[(b * t.m + p) * width + c] = b * width + c < k ? components(p, b * width + c) : 0.0;
+  const auto row_product = sparse_row_product<double, std::int32_t>();
   parallel_for(ctx, x.n_rows, kScoreRows, [&](std::int64_t begin, std::int64_t end) {
     RowEntries<V> row;
-    double sum[kScoreBlock];
+    alignas(64) double sums[width];
     for (std::int64_t i = begin; i < end; ++i) {
       row.read(x, t, r, i);
-      for (std::int64_t first = 0; first < k; first += kScoreBlock) {
-        gather_64(row.positions.data(), row.values.data(), static_cast<std::int64_t>(row.positions.size()),
-                  padded.data() + first, ld, sum);
-        for (std::int64_t c = first; c < std::min(k, first + kScoreBlock); ++c)
-          out(i, c) = static_cast<S>(sum[c - first] + offset[c]);
+      for (std::int64_t b = 0; b < blocks; ++b) {
+        row_product(padded.data() + b * t.m * width, row.positions.data(), row.values.data(),
+                    static_cast<std::int64_t>(row.positions.size()), sums);
+        for (std::int64_t c = b * width; c < std::min(k, (b + 1) * width); ++c)
+          out(i, c) = static_cast<S>(sums[c - b * width] + offset[c]);
       }
     }
   });

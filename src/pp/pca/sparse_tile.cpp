@@ -7,8 +7,8 @@
 namespace scw::pp::cpu {
 namespace {
 
-template <class T>
-void plain(const T* dense, const std::uint16_t* rows, const T* values, std::int64_t n, T* sums) {
+template <class T, class Index>
+void plain(const T* dense, const Index* rows, const T* values, std::int64_t n, T* sums) {
   constexpr std::int64_t width = kSparseBlockBytes / static_cast<std::int64_t>(sizeof(T));
   T local[width] = {};
   for (std::int64_t e = 0; e < n; ++e) {
@@ -20,7 +20,8 @@ void plain(const T* dense, const std::uint16_t* rows, const T* values, std::int6
 
 #if defined(__x86_64__)
 
-__attribute__((target("avx512f"))) void avx512(const float* dense, const std::uint16_t* rows, const float* values,
+template <class Index>
+__attribute__((target("avx512f"))) void avx512(const float* dense, const Index* rows, const float* values,
                                                std::int64_t n, float* sums) {
   __m512 s[8];
   for (auto& v : s) v = _mm512_setzero_ps();
@@ -33,7 +34,8 @@ __attribute__((target("avx512f"))) void avx512(const float* dense, const std::ui
   for (int j = 0; j < 8; ++j) _mm512_store_ps(sums + 16 * j, s[j]);
 }
 
-__attribute__((target("avx512f"))) void avx512(const double* dense, const std::uint16_t* rows, const double* values,
+template <class Index>
+__attribute__((target("avx512f"))) void avx512(const double* dense, const Index* rows, const double* values,
                                                std::int64_t n, double* sums) {
   __m512d s[8];
   for (auto& v : s) v = _mm512_setzero_pd();
@@ -47,7 +49,8 @@ __attribute__((target("avx512f"))) void avx512(const double* dense, const std::u
 }
 
 // Two passes: sixteen registers hold half of the sums.
-__attribute__((target("avx2,fma"))) void avx2(const float* dense, const std::uint16_t* rows, const float* values,
+template <class Index>
+__attribute__((target("avx2,fma"))) void avx2(const float* dense, const Index* rows, const float* values,
                                               std::int64_t n, float* sums) {
   for (int half = 0; half < 2; ++half) {
     __m256 s[8];
@@ -62,7 +65,8 @@ __attribute__((target("avx2,fma"))) void avx2(const float* dense, const std::uin
   }
 }
 
-__attribute__((target("avx2,fma"))) void avx2(const double* dense, const std::uint16_t* rows, const double* values,
+template <class Index>
+__attribute__((target("avx2,fma"))) void avx2(const double* dense, const Index* rows, const double* values,
                                               std::int64_t n, double* sums) {
   for (int half = 0; half < 2; ++half) {
     __m256d s[8];
@@ -79,25 +83,20 @@ __attribute__((target("avx2,fma"))) void avx2(const double* dense, const std::ui
 
 #endif
 
-template <class T>
-SparseRowProduct<T> choose() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") != 0) return static_cast<SparseRowProduct<T>>(&avx512);
-  if (__builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0)
-    return static_cast<SparseRowProduct<T>>(&avx2);
-#endif
-  return &plain<T>;
-}
-
 }  // namespace
 
-template <>
-SparseRowProduct<float> sparse_row_product<float>() {
-  return choose<float>();
+template <class T, class Index>
+SparseRowProduct<T, Index> sparse_row_product() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") != 0) return static_cast<SparseRowProduct<T, Index>>(&avx512<Index>);
+  if (__builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0)
+    return static_cast<SparseRowProduct<T, Index>>(&avx2<Index>);
+#endif
+  return &plain<T, Index>;
 }
-template <>
-SparseRowProduct<double> sparse_row_product<double>() {
-  return choose<double>();
-}
+
+template SparseRowProduct<float, std::uint16_t> sparse_row_product();
+template SparseRowProduct<double, std::uint16_t> sparse_row_product();
+template SparseRowProduct<double, std::int32_t> sparse_row_product();
 
 }  // namespace scw::pp::cpu

@@ -1,10 +1,71 @@
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
 #include <cmath>
 
 #include "core/parallel.hpp"
 #include "prim/eigh/kernel.hpp"
+#include "prim/gemm/kernel.hpp"
 #include "prim/row_ops.hpp"
+#include "scwarp/core/array.hpp"
 
 namespace scw::prim::cpu {
+namespace {
+
+#if defined(__x86_64__)
+
+// Sixteen vectors against eight rows of the matrix in sixteen registers: the matrix is read once, straight from memory,
+// where a BLAS would copy all of it into its own layout for a product this thin.
+constexpr std::int64_t kVectors = 16;
+
+/// out[r, 0..16) = sum over k of a[r, k] * v[k, 0..16) for R rows.
+template <int R>
+__attribute__((target("avx512f"))) void rows_times_16(const double* a, std::int64_t ld, const double* v, std::int64_t m,
+                                                      double* out) {
+  __m512d low[R], high[R];
+  for (int r = 0; r < R; ++r) low[r] = high[r] = _mm512_setzero_pd();
+  for (std::int64_t k = 0; k < m; ++k) {
+    const __m512d v_low = _mm512_load_pd(v + k * kVectors), v_high = _mm512_load_pd(v + k * kVectors + 8);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const __m512d x = _mm512_set1_pd(a[r * ld + k]);
+      low[r] = _mm512_fmadd_pd(x, v_low, low[r]);
+      high[r] = _mm512_fmadd_pd(x, v_high, high[r]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    _mm512_store_pd(out + r * kVectors, low[r]);
+    _mm512_store_pd(out + r * kVectors + 8, high[r]);
+  }
+}
+
+void product_avx512(const Context& ctx, const MatrixView<const double>& a, const MatrixView<const double>& v,
+                    const MatrixView<double>& w) {
+  const std::int64_t m = a.n_rows;
+  Array<double> columns(ctx.workspace, m * kVectors, "eigh vectors");
+  for (std::int64_t k = 0; k < m; ++k)
+    for (std::int64_t b = 0; b < kVectors; ++b) columns[k * kVectors + b] = v(b, k);
+  parallel_for(ctx, m, 64, [&](std::int64_t begin, std::int64_t end) {
+    alignas(64) double out[8 * kVectors];
+    for (std::int64_t i = begin; i < end; i += 8) {
+      const std::int64_t rows = std::min<std::int64_t>(8, end - i);
+      if (rows == 8) {
+        rows_times_16<8>(a.row(i), a.ld, columns.data(), m, out);
+      } else {
+        for (std::int64_t r = 0; r < rows; ++r)
+          rows_times_16<1>(a.row(i + r), a.ld, columns.data(), m, out + r * kVectors);
+      }
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t b = 0; b < kVectors; ++b) w(b, i + r) = out[r * kVectors + b];
+    }
+  });
+}
+
+#endif
+
+}  // namespace
 
 void residual_norms(const Context& ctx, const MatrixView<const double>& w, const MatrixView<const double>& y,
                     Span<const double> values, Span<double> out) {
@@ -18,6 +79,15 @@ void residual_norms(const Context& ctx, const MatrixView<const double>& w, const
   });
 }
 
+void symmetric_product(const Context& ctx, const MatrixView<const double>& a, const MatrixView<const double>& v,
+                       const MatrixView<double>& w) {
+#if defined(__x86_64__)
+  if (v.n_rows == kVectors && __builtin_cpu_supports("avx512f") != 0) return product_avx512(ctx, a, v, w);
+#endif
+  gemm(ctx, v, a, w);
+}
+
+SCW_REGISTER(symmetric_product_kernel, cpu, &symmetric_product);
 SCW_REGISTER(residual_norms_kernel, cpu, &residual_norms);
 
 }  // namespace scw::prim::cpu

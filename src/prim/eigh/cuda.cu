@@ -1,5 +1,6 @@
 #include "core/cuda/cuda_check.cuh"
 #include "prim/eigh/kernel.hpp"
+#include "prim/gemm/kernel.hpp"
 
 namespace scw::prim::cuda {
 namespace {
@@ -35,6 +36,12 @@ void residual_norms(const Context& ctx, const MatrixView<const double>& w, const
   SCW_CUDA_LAUNCHED("residual_norms");
 }
 
+void symmetric_product(const Context& ctx, const MatrixView<const double>& a, const MatrixView<const double>& v,
+                       const MatrixView<double>& w) {
+  gemm_f64_kernel(ctx, v, a, w, {});
+}
+
+SCW_REGISTER(symmetric_product_kernel, cuda, &symmetric_product);
 SCW_REGISTER(residual_norms_kernel, cuda, &residual_norms);
 
 }  // namespace scw::prim::cuda

@@ -15,6 +15,9 @@ namespace scw::prim {
 constinit Kernel<void(const Context&, const MatrixView<const double>&, const MatrixView<const double>&,
                       Span<const double>, Span<double>)>
     residual_norms_kernel{"prim.eigh: residual_norms"};
+constinit Kernel<void(const Context&, const MatrixView<const double>&, const MatrixView<const double>&,
+                      const MatrixView<double>&)>
+    symmetric_product_kernel{"prim.eigh: symmetric_product"};
 
 namespace {
 

@@ -10,4 +10,9 @@ extern SCW_API Kernel<void(const Context&, const MatrixView<const double>&, cons
                            Span<const double>, Span<double>)>
     residual_norms_kernel;
 
+/// w <- v a for a symmetric matrix a and the rows of v ([b x m]).
+extern SCW_API Kernel<void(const Context&, const MatrixView<const double>&, const MatrixView<const double>&,
+                           const MatrixView<double>&)>
+    symmetric_product_kernel;
+
 }  // namespace scw::prim
