@@ -53,7 +53,7 @@ struct KnnOptions {
   double p = 2.0;
   KnnAlgorithm algorithm = KnnAlgorithm::automatic;
   /// automatic: brute while n_cells^2 x n_columns is at most this.
-  double brute_work = 5e12;
+  double brute_work = 2e12;
   /// nn_descent: recall that is asked for, in (0, 1]. Where a sample shows less, more rounds follow; where they do not
   /// help, the search is repeated exactly.
   double min_recall = 0.98;
@@ -61,8 +61,8 @@ struct KnnOptions {
   std::int64_t recall_sample = 1000;
   /// nn_descent: random projection trees of the start; >= 1.
   int n_trees = 6;
-  /// nn_descent: largest number of rounds before the recall is measured; >= 0.
-  int max_rounds = 12;
+  /// nn_descent: rounds over the neighbours of neighbours after the trees; >= 0.
+  int max_rounds = 2;
 };
 
 struct KnnResult {

@@ -79,7 +79,7 @@ def neighbors(
     algorithm
         ``"brute"``: exact. ``"nn_descent"``: approximate; its recall is measured against the exact neighbours of
         sample cells, repaired below 0.98, and written to ``params``. ``"auto"``: exact where that is fast, which with
-        50 columns is up to some 300 000 cells. The names of rapids-singlecell's approximate searches mean ``"auto"``.
+        50 columns is up to 200 000 cells. The names of rapids-singlecell's approximate searches mean ``"auto"``.
     algorithm_kwds
         nn_descent: ``min_recall`` (0.98), ``recall_sample`` (1000), ``n_trees``, ``max_rounds``.
     key_added

@@ -44,7 +44,7 @@ void tile_search(const Context& ctx, const M& metric, const X& x, const math::Ro
   {
     const TileRows<X> rows(ctx, x, out.metric, terms);
     Candidates candidates(ctx, n, rows.padded(), others);
-    candidates.reset(rows.e(), n, rows.padded());
+    candidates.reset(rows.e(), rows.e(), n, rows.padded());
     find_candidates(ctx, rows, candidates);
     const std::int64_t grain = 256;
     std::vector<std::vector<std::int64_t>> open_of(static_cast<std::size_t>(chunk_count(n, grain)));

@@ -92,7 +92,8 @@ void scan_rows(const Context& ctx, const M& metric, const X& x, const math::RowT
 template <class X>
 class TileRows {
  public:
-  TileRows(const Context& ctx, const X& x, Metric metric, const math::RowTerm* terms)
+  /// store: keep the panels if they are dense and not wide; else they are made when they are used.
+  TileRows(const Context& ctx, const X& x, Metric metric, const math::RowTerm* terms, bool store = true)
       : x_(x),
         terms_(terms),
         depth_(x.n_cols),
@@ -102,7 +103,7 @@ class TileRows {
     find_origin(ctx);
     // Wide rows are laid out panel by panel when they are used, so that they are not held twice; sparse ones become
     // dense 64 rows at a time.
-    stored_ = !is_sparse(x) && depth_ <= 1024;
+    stored_ = store && !is_sparse(x) && depth_ <= 1024;
     if (stored_) panels_ = Array<float>(ctx.workspace, checked_mul(padded_, depth_), "neighbour float rows");
     g_ = Array<float>(ctx.workspace, padded_, "neighbour float rows");
     e_ = Array<float>(ctx.workspace, padded_, "neighbour float rows");
@@ -132,6 +133,16 @@ class TileRows {
   std::int64_t depth() const { return depth_; }
   const float* g() const { return g_.data(); }
   const float* e() const { return e_.data(); }
+
+  /// Row i of the float rows, entry k at out[k * stride]. Dense only.
+  void row(std::int64_t i, float* out, std::int64_t stride) const { fill_row(x_, i, out, stride); }
+
+  /// A score that rows at the distance of `key` from row i exceed, up to the error terms.
+  double score_of(std::int64_t i, double key) const {
+    if (unit_) return 1.0 - key;
+    if (!euclidean_) return -key * scale_ * scale_;
+    return (static_cast<double>(g_[i]) + 2.0 * static_cast<double>(e_[i])) - 0.5 * key * scale_ * scale_;
+  }
 
   /// Panel p. scratch: scratch_size() floats, used where panels are made on the fly.
   const float* panel(std::int64_t p, float* scratch) const {
@@ -199,17 +210,19 @@ class TileRows {
   template <class V>
   void fill(const MatrixView<V>& x, std::int64_t first, float* out) const {
     for (int c = 0; c < kTileColumns; ++c) {
-      const std::int64_t i = first + c;
-      if (i >= x.n_rows) {
+      if (first + c < x.n_rows)
+        fill_row(x, first + c, out + c, kTileColumns);
+      else
         for (std::int64_t k = 0; k < depth_; ++k) out[k * kTileColumns + c] = 0.0f;
-        continue;
-      }
-      const double factor = factor_of(i), shift = unit_ ? terms_[i].shift : 0.0;
-      const V* const row = x.row(i);
-      for (std::int64_t k = 0; k < depth_; ++k)
-        out[k * kTileColumns + c] =
-            static_cast<float>((static_cast<double>(row[k]) - origin_[static_cast<std::size_t>(k)] - shift) * factor);
     }
+  }
+  template <class V>
+  void fill_row(const MatrixView<V>& x, std::int64_t i, float* out, std::int64_t stride) const {
+    const double factor = factor_of(i), shift = unit_ ? terms_[i].shift : 0.0;
+    const V* const row = x.row(i);
+    for (std::int64_t k = 0; k < depth_; ++k)
+      out[k * stride] =
+          static_cast<float>((static_cast<double>(row[k]) - origin_[static_cast<std::size_t>(k)] - shift) * factor);
   }
   template <class V>
   void fill(const CsrView<V>& x, std::int64_t first, float* out) const {

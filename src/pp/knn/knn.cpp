@@ -138,7 +138,7 @@ KnnResult knn(const Context& ctx, const AnyMatrixView& x, const KnnOptions& opti
   out.distances = Array<float>(ctx.memory, size, "neighbour distances", ctx.stream);
   if (n == 0) return out;
   (algorithm == KnnAlgorithm::brute ? knn_brute_kernel : knn_descent_kernel)(ctx, x, options, out);
-  if (algorithm == KnnAlgorithm::brute)
+  if (out.algorithm == KnnAlgorithm::brute)
     ctx.info(fmt::format("{}: exact search of {} neighbours of {} cells ({})", kOp, out.k, n, to_string(out.metric)));
   else
     ctx.info(fmt::format("{}: nn_descent, {} neighbours of {} cells ({}), recall {:.4f} on {} cells after {} rounds",

@@ -40,14 +40,18 @@ class Candidates {
         thresholds_(ctx.workspace, padded, "neighbour candidates"),
         locks_(ctx.workspace, n, "neighbour candidates") {}
 
-  /// e: error terms of the n rows.
-  void reset(const float* e, std::int64_t n, std::int64_t padded) {
-    e_ = e;
+  /// row_e, column_e: error terms of the n rows and of what they are offered.
+  void reset(const float* row_e, const float* column_e, std::int64_t n, std::int64_t padded) {
+    row_e_ = row_e;
+    column_e_ = column_e;
     std::fill(counts_.begin(), counts_.begin() + n, 0);
     std::fill(locks_.begin(), locks_.begin() + n, std::uint8_t{0});
     std::fill(thresholds_.begin(), thresholds_.begin() + n, kNothing);
     std::fill(thresholds_.begin() + n, thresholds_.begin() + padded, kClosed);
   }
+
+  /// Row i wants no candidate whose score is below `score` for sure. Before any offer.
+  void require(std::int64_t i, float score) { set_threshold(i, score - row_e_[i]); }
 
   /// Row i takes j only if acc = z_i.z_j - g_j exceeds this.
   float threshold(std::int64_t i) const {
@@ -65,7 +69,7 @@ class Candidates {
       }
     }
     if (count < 0 || !(acc > thresholds_[i])) return;
-    entries_[i * capacity_ + count++] = {acc - 4.0f * e_[j] - e_[i], j};
+    entries_[i * capacity_ + count++] = {acc - 4.0f * column_e_[j] - row_e_[i], j};
   }
 
   /// Drops what cannot be a neighbour. Returns the candidates left, or nullptr if the row needs an exact scan.
@@ -102,17 +106,17 @@ class Candidates {
     std::nth_element(c, c + (k_ - 1), c + count,
                      [](const Candidate& a, const Candidate& b) { return a.lower > b.lower; });
     const float bar = c[k_ - 1].lower;
-    const float own = 2.0f * e_[i];
+    const float own = 2.0f * row_e_[i];
     std::int32_t kept = k_;
     for (std::int32_t m = k_; m < count; ++m)
-      if (c[m].lower + (own + 4.0f * e_[c[m].id]) >= bar) c[kept++] = c[m];
+      if (c[m].lower + (own + 4.0f * column_e_[c[m].id]) >= bar) c[kept++] = c[m];
     count = kept;
-    set_threshold(i, bar - e_[i]);
+    set_threshold(i, std::max(thresholds_[i], bar - row_e_[i]));
   }
 
   int k_;
   std::int32_t capacity_;
-  const float* e_ = nullptr;
+  const float *row_e_ = nullptr, *column_e_ = nullptr;
   Array<Candidate> entries_;
   Array<std::int32_t> counts_;  // -1: needs an exact scan
   Array<float> thresholds_;
@@ -127,6 +131,12 @@ class TileSearch {
         a_(ctx.workspace, checked_mul(kBlockRows, std::max<std::int64_t>(1, depth)), "neighbour tiles"),
         scores_(ctx.workspace, kBlockRows * kTileColumns, "neighbour tiles") {}
 
+  /// Packs one row of the block: pack(out, stride) writes its depth values.
+  template <class Pack>
+  void load_row(int row, const Pack& pack) {
+    pack(a_.data() + (row / kTileRows) * depth_ * kTileRows + row % kTileRows, std::int64_t{kTileRows});
+  }
+
   /// Packs the rows of a block, from its three panels.
   void load_panel(int part, const float* panel) {
     for (int c = 0; c < kTileColumns; ++c) {
@@ -137,28 +147,19 @@ class TileSearch {
   }
 
   /// All pairs of the block that starts at row `block` and the panel that starts at row `start`; `both`: the rows of
-  /// the panel get their candidates too. g: offsets of all rows, padded. ids are local.
+  /// the panel get their candidates too. g: offsets of all rows, padded.
   void run(Candidates& out, std::int64_t block, std::int64_t start, const float* panel, const float* g, bool both) {
-    float row_threshold[kBlockRows], column_threshold[kTileColumns];
-    for (std::int64_t r = 0; r < kBlockRows; ++r) row_threshold[r] = out.threshold(block + r);
-    for (int c = 0; c < kTileColumns; ++c) column_threshold[c] = out.threshold(start + c) - g[start + c];
-    Tile t;
-    t.offset = g + start;
-    t.column_threshold = column_threshold;
-    t.both = both;
-    for (std::int64_t k0 = 0; k0 < std::max<std::int64_t>(1, depth_); k0 += kDepthBlock) {
-      t.first = k0 == 0;
-      t.last = k0 + kDepthBlock >= depth_;
-      t.depth = std::min(kDepthBlock, depth_ - k0);
-      t.b = panel + k0 * kTileColumns;
-      for (std::int64_t r = 0; r < kBlockRows; r += kTileRows) {
-        t.a = a_.data() + (r * depth_ + k0 * kTileRows);
-        t.row_threshold = row_threshold + r;
-        t.row_offset = g + block + r;
-        t.score = scores_.data() + r * kTileColumns;
-        if (function_(t)) take(out, t, block + r, start);
-      }
-    }
+    for (int c = 0; c < kTileColumns; ++c) column_threshold_[c] = out.threshold(start + c) - g[start + c];
+    tiles(out, block, start, panel, g + start, g + block, both, [&](std::int64_t row) { return row; });
+  }
+
+  /// The block holds queries: rows of `out` that are not the rows of the panels. self(row): the query's own panel row,
+  /// which it does not take, or -1.
+  template <class Self>
+  void run_queries(Candidates& out, std::int64_t block, std::int64_t start, const float* panel, const float* g,
+                   const Self& self) {
+    static constexpr float kNoOffsets[kBlockRows] = {};
+    tiles(out, block, start, panel, g + start, kNoOffsets, false, self);
   }
 
   /// Terms of the error bound per unit of |z|^2 / 2.
@@ -170,12 +171,37 @@ class TileSearch {
  private:
   static constexpr std::int64_t kDepthBlock = 512;
 
-  static void take(Candidates& out, const Tile& t, std::int64_t row, std::int64_t start) {
+  template <class Self>
+  void tiles(Candidates& out, std::int64_t block, std::int64_t start, const float* panel, const float* panel_g,
+             const float* block_g, bool both, const Self& self) {
+    float row_threshold[kBlockRows];
+    for (std::int64_t r = 0; r < kBlockRows; ++r) row_threshold[r] = out.threshold(block + r);
+    Tile t;
+    t.offset = panel_g;
+    t.column_threshold = column_threshold_;
+    t.both = both;
+    for (std::int64_t k0 = 0; k0 < std::max<std::int64_t>(1, depth_); k0 += kDepthBlock) {
+      t.first = k0 == 0;
+      t.last = k0 + kDepthBlock >= depth_;
+      t.depth = std::min(kDepthBlock, depth_ - k0);
+      t.b = panel + k0 * kTileColumns;
+      for (std::int64_t r = 0; r < kBlockRows; r += kTileRows) {
+        t.a = a_.data() + (r * depth_ + k0 * kTileRows);
+        t.row_threshold = row_threshold + r;
+        t.row_offset = block_g + r;
+        t.score = scores_.data() + r * kTileColumns;
+        if (function_(t)) take(out, t, block + r, start, self);
+      }
+    }
+  }
+
+  template <class Self>
+  static void take(Candidates& out, const Tile& t, std::int64_t row, std::int64_t start, const Self& self) {
     for (int r = 0; r < kTileRows; ++r) {
       const float* const score = t.score + r * kTileColumns;
       for (std::uint64_t hits = t.row_hits[r]; hits != 0; hits &= hits - 1) {
         const int c = __builtin_ctzll(hits);
-        if (start + c != row + r) out.offer(row + r, static_cast<std::int32_t>(start + c), score[c]);
+        if (start + c != self(row + r)) out.offer(row + r, static_cast<std::int32_t>(start + c), score[c]);
       }
       for (std::uint64_t hits = t.column_hits[r]; hits != 0; hits &= hits - 1) {
         const int c = __builtin_ctzll(hits);
@@ -186,6 +212,7 @@ class TileSearch {
 
   std::int64_t depth_;
   Array<float> a_, scores_;
+  float column_threshold_[kTileColumns] = {};
   TileFunction function_ = tile_function();
 };
 

@@ -296,3 +296,21 @@ def test_pbmc3k(shared_data):
     sc.pp.neighbors(b)
     np.testing.assert_allclose(sorted_rows(a.obsp["distances"]), sorted_rows(b.obsp["distances"]), rtol=1e-5)
     assert_same_graph(a, b)
+
+
+def test_nn_descent_reports_its_recall():
+    x = cells(9500, 20, seed=4)
+    exact, a = ad.AnnData(x), ad.AnnData(x.copy())
+    scw.pp.neighbors(exact)
+    scw.pp.neighbors(a, algorithm="nn_descent", algorithm_kwds={"recall_sample": 9500})
+    params = a.uns["neighbors"]["params"]
+    assert params["algorithm"] == "nn_descent" and params["recall_cells"] == 9500
+    mine, true = (v.obsp["distances"].indices.reshape(9500, 14) for v in (a, exact))
+    recall = np.mean([np.isin(t, m).mean() for t, m in zip(true, mine, strict=True)])
+    assert recall >= 0.98
+    assert abs(recall - params["recall"]) < 1e-12
+    # the names of rapids-singlecell and scanpy run too
+    scw.pp.neighbors(a, algorithm="cagra")
+    assert a.uns["neighbors"]["params"]["algorithm"] == "brute"
+    scw.pp.neighbors(a, transformer="pynndescent")
+    assert a.uns["neighbors"]["params"]["algorithm"] == "nn_descent"

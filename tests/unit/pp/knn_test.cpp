@@ -370,6 +370,72 @@ TEST(Knn, AllDistances) {
                   1e-6);
 }
 
+TEST(KnnDescent, RecallIsWhatItSays) {
+  const std::int64_t n = 6000, d = 12;
+  const auto x = clustered(n, d);
+  const MatrixView<const float> view(x.data(), n, d);
+  for (const Metric metric : {Metric::euclidean, Metric::cosine, Metric::inner_product}) {
+    const auto exact = knn(Context::cpu(2), view, {.metric = metric, .algorithm = KnnAlgorithm::brute});
+    const auto got = knn(Context::cpu(2), view,
+                         {.metric = metric, .algorithm = KnnAlgorithm::nn_descent, .recall_sample = n, .n_trees = 3});
+    ASSERT_EQ(got.algorithm, KnnAlgorithm::nn_descent);
+    EXPECT_EQ(got.recall_cells, n);
+    std::int64_t found = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::vector<std::int32_t> mine(got.indices.begin() + i * 15, got.indices.begin() + (i + 1) * 15);
+      ASSERT_EQ(mine[0], i);
+      for (int m = 1; m < 15; ++m) {
+        const auto at = std::find(mine.begin() + 1, mine.end(), exact.indices[i * 15 + m]);
+        if (at == mine.end()) continue;
+        ++found;
+        ASSERT_EQ(got.distances[i * 15 + (at - mine.begin())], exact.distances[i * 15 + m]);  // same bits
+      }
+    }
+    const double recall = static_cast<double>(found) / static_cast<double>(n * 14);
+    EXPECT_GE(recall, 0.98) << to_string(metric);
+    EXPECT_NEAR(recall, got.recall, 1e-12) << to_string(metric);
+  }
+}
+
+TEST(KnnDescent, SameBitsForAnyNumberOfThreadsAndSeedsDiffer) {
+  const std::int64_t n = 9300, d = 30;
+  const auto x = clustered(n, d);
+  const MatrixView<const float> view(x.data(), n, d);
+  const KnnOptions options{.algorithm = KnnAlgorithm::nn_descent, .min_recall = 0.1, .n_trees = 2, .max_rounds = 1};
+  const auto one = knn(Context::cpu(1), view, options);
+  EXPECT_EQ(one.rounds, 1);
+  for (int threads : {2, 3}) EXPECT_TRUE(same(one, knn(Context::cpu(threads), view, options)));
+  Context other = Context::cpu(2);
+  other.rng.seed = 99;
+  EXPECT_FALSE(same(one, knn(other, view, options)));
+}
+
+TEST(KnnDescent, RepairsAndGivesWay) {
+  const std::int64_t n = 9300, d = 30;
+  auto x = clustered(n, d);
+  const MatrixView<const float> view(x.data(), n, d);
+  const auto exact = knn(Context::cpu(2), view, {.algorithm = KnnAlgorithm::brute});
+  // One tree does not reach this; more are planted, or the search becomes exact.
+  const auto got = knn(Context::cpu(2), view,
+                       {.algorithm = KnnAlgorithm::nn_descent, .min_recall = 0.97, .n_trees = 1, .max_rounds = 0});
+  EXPECT_GE(got.recall, 0.97);
+  // Small data are searched exactly whatever was asked for, and the result says so.
+  const auto few =
+      knn(Context::cpu(2), MatrixView<const float>(x.data(), 500, d), {.algorithm = KnnAlgorithm::nn_descent});
+  EXPECT_EQ(few.algorithm, KnnAlgorithm::brute);
+  EXPECT_EQ(few.recall, 1.0);
+  // Automatic: by work.
+  EXPECT_EQ(knn(Context::cpu(2), view, {.brute_work = 1e6, .min_recall = 0.5}).algorithm, KnnAlgorithm::nn_descent);
+  EXPECT_TRUE(same(exact, knn(Context::cpu(2), view, {})));
+  EXPECT_THROW(knn(Context::cpu(1), view, {.metric = Metric::manhattan, .algorithm = KnnAlgorithm::nn_descent}),
+               NotSupported);
+  // All cells the same: the leaves cannot be told apart, still n_neighbors of them come back.
+  std::fill(x.begin(), x.begin() + 5000 * d, 1.0f);
+  const auto equal = knn(Context::cpu(2), MatrixView<const float>(x.data(), 5000, d),
+                         {.n_neighbors = 5, .algorithm = KnnAlgorithm::nn_descent});
+  for (const float v : equal.distances) ASSERT_EQ(v, 0.0f);
+}
+
 /// Every instruction set that this machine has takes the same pairs, away from the thresholds.
 TEST(KnnTiles, EveryInstructionSet) {
   constexpr std::int64_t depth = 37;
