@@ -12,11 +12,11 @@
 
 namespace scw::pp {
 
-enum class HvgFlavor : std::uint8_t { seurat, cell_ranger, seurat_v3, seurat_v3_paper };
+enum class HvgFlavor : std::uint8_t { seurat, cell_ranger, seurat_v3, seurat_v3_paper, pearson_residuals };
 
 struct HighlyVariableGenesOptions {
   HvgFlavor flavor = HvgFlavor::seurat;
-  /// Genes to select, > 0. Unset: the four cutoffs decide (seurat, cell_ranger), or 2000 (seurat_v3, seurat_v3_paper).
+  /// Genes to select, > 0. Unset: the four cutoffs decide (seurat, cell_ranger), or 2000 (other flavours).
   std::optional<std::int64_t> n_top_genes = {};
   /// Strict bounds on the mean (seurat: of ln(1 + mean)) and the normalised dispersion; ignored with n_top_genes.
   double min_mean = 0.0125, max_mean = 3;
@@ -25,6 +25,10 @@ struct HighlyVariableGenesOptions {
   std::int64_t n_bins = 20;
   /// seurat_v3: share of the genes in a local fit of variance on mean, in (0, 1].
   double span = 0.3;
+  /// pearson_residuals: overdispersion, > 0, and limit of the residuals, >= 0 (unset: square root of the number of
+  /// cells of the batch).
+  double theta = 100;
+  std::optional<double> clip = {};
   /// seurat: base of the logarithm that the data were transformed with; unset: e.
   std::optional<double> log_base = {};
   /// Batch of each cell, [n_cells] on ctx.device, codes in [0, n_batches), any other: cell left out. Empty: no batches.
@@ -46,12 +50,14 @@ struct HighlyVariableGenes {
   /// cells).
   Array<double> means;
   Array<double> dispersions, dispersions_norm;  ///< seurat, cell_ranger
-  Array<double> variances, variances_norm;      ///< seurat_v3: over all cells; average over batches
-  Array<double> rank;                           ///< seurat_v3: median over batches, NaN where never among the first k
-  Array<std::int32_t> n_batches;                ///< batches that selected the gene; seurat_v3: also without batches
-  Array<std::uint8_t> intersection;             ///< seurat, cell_ranger with batches: selected in every one
+  Array<double> variances;                      ///< the other flavours: over all cells
+  /// The other flavours: variance of the standardised values, or of the residuals (ddof 0); average over batches.
+  Array<double> variances_norm;
+  Array<double> rank;                ///< the other flavours: median over batches, NaN where never among the first k
+  Array<std::int32_t> n_batches;     ///< batches that selected the gene; the other flavours: also without batches
+  Array<std::uint8_t> intersection;  ///< selected in every batch; seurat, cell_ranger: empty without batches
   std::int64_t n_selected = 0;
-  /// All values read are non-negative integers: what seurat_v3 and seurat_v3_paper expect.
+  /// All values read are non-negative integers: what the flavours on counts expect.
   bool counts = true;
   /// n_top_genes was more than the genes with a normalised dispersion (in any batch): all of those were selected.
   bool fewer_than_asked = false;
@@ -64,11 +70,13 @@ struct HighlyVariableGenes {
 /// in bins between percentiles of the mean. seurat_v3, seurat_v3_paper (Stuart et al. 2019, Cell 177:1888), on counts:
 /// variance of values standardised by the variance that a loess of log10 variance on log10 mean predicts, clipped at
 /// sqrt(n) standard deviations; they differ in how batches are merged (rank, then number of batches; or the reverse).
+/// pearson_residuals (Lause et al. 2021, Genome Biol 22:258), on counts: variance of the residuals of
+/// normalize_pearson_residuals; cells without counts have residual 0.
 ///
-/// Ties: by tie_order, seurat_v3 by index; for n_top_genes without batches all genes at the cutoff are selected.
-/// Throws InvalidArgument, ShapeMismatch (options), DataError (values that are not finite, bins that coincide, loess
-/// without enough genes). Memory: as gene_moments, and about 100 bytes a gene and batch. Floor: one read of the matrix,
-/// two for seurat_v3.
+/// Ties: by tie_order, flavours on counts by index; for n_top_genes without batches all genes at the cutoff are
+/// selected. Throws InvalidArgument, ShapeMismatch (options), DataError (values that are not finite, bins that
+/// coincide, loess without enough genes). Memory: as gene_moments, and about 100 bytes a gene and batch. Floor: one
+/// read of the matrix, two for seurat_v3.
 SCW_API HighlyVariableGenes highly_variable_genes(const Context& ctx, const RowBlocks& x,
                                                   const HighlyVariableGenesOptions& options = {});
 SCW_API HighlyVariableGenes highly_variable_genes(const Context& ctx, const AnyMatrixView& x,

@@ -5,6 +5,7 @@ from ._filter import filter_cells, filter_genes, filter_highly_variable, flag_ge
 from ._highly_variable_genes import highly_variable_genes
 from ._log1p import log1p
 from ._neighbors import neighbors
+from ._normalize_pearson_residuals import normalize_pearson_residuals
 from ._normalize_total import normalize_total
 from ._pca import pca
 from ._regress_out import regress_out
@@ -20,6 +21,7 @@ __all__ = [
     "highly_variable_genes",
     "log1p",
     "neighbors",
+    "normalize_pearson_residuals",
     "normalize_total",
     "pca",
     "regress_out",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _OP = "pp.highly_variable_genes"
 _DISPERSION = ("seurat", "cell_ranger")
 _STANDARDISED = ("seurat_v3", "seurat_v3_paper")
+_RESIDUALS = ("pearson_residuals",)
+_FLAVORS = _DISPERSION + _STANDARDISED + _RESIDUALS
 _CUTOFFS = {"min_mean": 0.0125, "max_mean": 3, "min_disp": 0.5, "max_disp": np.inf}
 
 
@@ -38,6 +40,10 @@ def highly_variable_genes(
     batch_key: str | None = None,
     filter_unexpressed_genes: bool | None = None,
     check_values: bool = True,
+    theta: float = 100,
+    clip: float | None = None,
+    chunksize: int = 1000,
+    n_samples: int = 10000,
     device: str | None = None,
 ) -> pd.DataFrame | None:
     """Mark the genes that vary more between cells than genes of their mean expression usually do.
@@ -46,9 +52,9 @@ def highly_variable_genes(
     ----------
     adata
         ``X`` (or ``layer``): log1p data for ``"seurat"``, counts or normalised counts for ``"cell_ranger"``, counts for
-        ``"seurat_v3"`` and ``"seurat_v3_paper"``; dense, CSR or CSC.
+        ``"seurat_v3"``, ``"seurat_v3_paper"`` and ``"pearson_residuals"``; dense, CSR or CSC.
     n_top_genes
-        Genes to select. ``None``: the four cutoffs decide (``seurat_v3*``: 2000).
+        Genes to select. ``None``: the four cutoffs decide (flavors on counts: 2000).
     min_disp, max_disp, min_mean, max_mean
         Strict bounds on the normalised dispersion and the mean; ignored with ``n_top_genes``.
     span
@@ -56,7 +62,7 @@ def highly_variable_genes(
     n_bins
         ``seurat``: bins of the mean.
     flavor
-        ``"seurat"``, ``"cell_ranger"``, ``"seurat_v3"`` or ``"seurat_v3_paper"``.
+        ``"seurat"``, ``"cell_ranger"``, ``"seurat_v3"``, ``"seurat_v3_paper"`` or ``"pearson_residuals"``.
     subset
         Keep the selected genes only.
     inplace
@@ -67,20 +73,30 @@ def highly_variable_genes(
         ``seurat``, ``cell_ranger``: leave genes without counts out of the bins. ``None``: only with ``batch_key``,
         where it is always done.
     check_values
-        ``seurat_v3*``: warn if the values are not counts.
+        Flavors on counts: warn if the values are not counts.
+    theta, clip
+        ``pearson_residuals``: overdispersion, and limit of the residuals (``None``: the square root of the number of
+        cells of the batch).
+    chunksize, n_samples
+        Accepted for the sake of rapids-singlecell.
     device
         ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
 
     Notes
     -----
     Writes ``var["highly_variable"]``, ``var["means"]`` and, by flavor, ``dispersions``, ``dispersions_norm`` or
-    ``variances``, ``variances_norm``, ``highly_variable_rank``; with ``batch_key`` also ``highly_variable_nbatches`` and
-    (not ``seurat_v3*``) ``highly_variable_intersection``; ``uns["hvg"]``. Same bits for any number of threads (tier A).
+    ``variances``, ``variances_norm`` (or ``residual_variances``), ``highly_variable_rank``; with ``batch_key`` also
+    ``highly_variable_nbatches`` and (not ``seurat_v3*``) ``highly_variable_intersection``; ``uns["hvg"]``. Same bits for
+    any number of threads (tier A).
     """
     if not is_anndata(adata):
         raise ValueError(f"{_OP}: expected an AnnData (got {type(adata).__name__}); inplace=False returns a data frame")
-    if flavor not in _DISPERSION + _STANDARDISED:
-        raise ValueError(f"{_OP}: unknown flavor {flavor!r} (there are: {', '.join(_DISPERSION + _STANDARDISED)})")
+    if flavor not in _FLAVORS:
+        raise ValueError(f"{_OP}: unknown flavor {flavor!r} (there are: {', '.join(_FLAVORS)})")
+    if flavor in _RESIDUALS and n_top_genes is None:
+        warnings.warn(
+            "`n_top_genes` is not given: the 2000 most variable genes are selected.", UserWarning, stacklevel=2
+        )
     given = {"min_mean": min_mean, "max_mean": max_mean, "min_disp": min_disp, "max_disp": max_disp}
     if n_top_genes is not None and flavor in _DISPERSION and given != _CUTOFFS:
         warnings.warn("If you pass `n_top_genes`, all cutoffs are ignored.", UserWarning, stacklevel=2)
@@ -105,8 +121,10 @@ def highly_variable_genes(
         n_batches=n_batches,
         filter_unexpressed_genes=bool(filter_unexpressed_genes),
         tie_order=_name_order(adata) if n_batches and n_top_genes is not None and flavor in _DISPERSION else None,
+        theta=float(theta),
+        clip=None if clip is None else float(clip),
     )
-    if flavor in _STANDARDISED and check_values and not r["counts"]:
+    if flavor not in _DISPERSION and check_values and not r["counts"]:
         warnings.warn(
             f"`flavor='{flavor}'` expects raw count data, but non-integers were found.", UserWarning, stacklevel=2
         )
@@ -128,6 +146,8 @@ def highly_variable_genes(
         return frame.loc[selected] if subset else frame
     make_actual(adata, _OP)
     adata.uns["hvg"] = {"flavor": flavor}
+    if flavor in _RESIDUALS:
+        adata.uns["hvg"]["computed_on"] = layer or "adata.X"
     for name, values in columns.items():
         adata.var[name] = values.astype(np.float32) if name == "dispersions_norm" else values
     if subset:
@@ -157,6 +177,18 @@ def _name_order(adata: AnnData) -> Any:
 
 def _columns(r: dict[str, Any], flavor: str, *, batched: bool) -> dict[str, Any]:
     selected = r["highly_variable"].astype(bool)
+    if flavor in _RESIDUALS:
+        columns = {
+            "means": r["means"],
+            "variances": r["variances"],
+            "residual_variances": r["variances_norm"],
+            "highly_variable_rank": r["rank"].astype(np.float32),
+        }
+        if batched:
+            columns["highly_variable_nbatches"] = r["n_batches"].astype(np.int64)
+            columns["highly_variable_intersection"] = r["intersection"].astype(bool)
+        columns["highly_variable"] = selected
+        return columns
     if flavor in _STANDARDISED:
         columns = {
             "highly_variable": selected,

@@ -10,13 +10,14 @@ SCW_PYTHON(pp, highly_variable_genes) {
       [](PyContext& py, nb::handle x, const std::string& flavor, std::optional<std::int64_t> n_top_genes,
          double min_mean, double max_mean, double min_disp, double max_disp, std::int64_t n_bins, double span,
          std::optional<double> log_base, nb::handle batches, std::int32_t n_batches, bool filter_unexpressed_genes,
-         nb::handle tie_order) {
+         nb::handle tie_order, double theta, std::optional<double> clip) {
         const auto view = matrix_arg(py, x);
         pp::HighlyVariableGenesOptions o;
-        o.flavor = flavor == "seurat"        ? pp::HvgFlavor::seurat
-                   : flavor == "cell_ranger" ? pp::HvgFlavor::cell_ranger
-                   : flavor == "seurat_v3"   ? pp::HvgFlavor::seurat_v3
-                                             : pp::HvgFlavor::seurat_v3_paper;
+        o.flavor = flavor == "seurat"            ? pp::HvgFlavor::seurat
+                   : flavor == "cell_ranger"     ? pp::HvgFlavor::cell_ranger
+                   : flavor == "seurat_v3"       ? pp::HvgFlavor::seurat_v3
+                   : flavor == "seurat_v3_paper" ? pp::HvgFlavor::seurat_v3_paper
+                                                 : pp::HvgFlavor::pearson_residuals;
         o.n_top_genes = n_top_genes;
         o.min_mean = min_mean;
         o.max_mean = max_mean;
@@ -29,6 +30,8 @@ SCW_PYTHON(pp, highly_variable_genes) {
         o.n_batches = n_batches;
         o.filter_unexpressed_genes = filter_unexpressed_genes;
         const PyContext host("cpu", 1, 0, 0, nb::none(), nb::none());
+        o.theta = theta;
+        o.clip = clip;
         o.tie_order = optional_vector_arg<std::int32_t>(host, tie_order, "tie_order");
         auto r = run(py, [&](const Context& ctx) { return pp::highly_variable_genes(ctx, view, o); });
         nb::dict out;
@@ -48,7 +51,8 @@ SCW_PYTHON(pp, highly_variable_genes) {
       nb::arg("ctx"), nb::arg("x"), nb::arg("flavor"), nb::arg("n_top_genes").none(), nb::arg("min_mean"),
       nb::arg("max_mean"), nb::arg("min_disp"), nb::arg("max_disp"), nb::arg("n_bins"), nb::arg("span"),
       nb::arg("log_base").none(), nb::arg("batches").none(), nb::arg("n_batches"), nb::arg("filter_unexpressed_genes"),
-      nb::arg("tie_order").none(), "Columns of var by name; those that the flavor does not have are empty.");
+      nb::arg("tie_order").none(), nb::arg("theta"), nb::arg("clip").none(),
+      "Columns of var by name; those that the flavor does not have are empty.");
 }
 
 }  // namespace scw::python

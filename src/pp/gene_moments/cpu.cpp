@@ -198,10 +198,17 @@ struct Pass {
     }
   };
 
+  /// Ends a pass over a source whose blocks may be expensive (a file, residuals).
+  struct Stop {};
+
   /// False if a value does not fit; the sums are then worthless.
   bool exact(Array<prim::FixedMoments>& sums, GeneSums& out) const {
     Uniform rule{options, prim::FixedScale(kGeneMomentsShift).factor};
-    accumulate(sums, rule);
+    try {
+      accumulate(sums, rule);
+    } catch (const Stop&) {
+      return false;
+    }
     out.counts = (rule.seen.load() & kNotCounts) == 0;
     return !rule.failed();
   }
@@ -258,6 +265,8 @@ struct Pass {
     const GeneMomentsOptions& options;
     const double* factor;
 
+    static constexpr bool failed() { return false; }
+
     template <class V>
     void sparse(const V* values, const std::int32_t* columns, std::int64_t n, prim::FixedMoments* acc) {
       double y[kTile], f[kTile];
@@ -309,6 +318,7 @@ struct Pass {
       std::fill(sums.begin() + begin, sums.begin() + end, prim::FixedMoments{});
     });
     x.for_each(limited, [&](std::int64_t first_row, const AnyMatrixView& block) {
+      if (rule.failed()) throw Stop{};
       std::visit(
           [&](const auto& v) {
             for_each_run(limited, v, first_row, options,

@@ -9,6 +9,7 @@
 #include "core/parallel.hpp"
 #include "core/transfer.hpp"
 #include "pp/highly_variable_genes/kernel.hpp"
+#include "pp/normalize_pearson_residuals/blocks.hpp"
 #include "prim/loess.hpp"
 
 namespace scw::pp {
@@ -261,6 +262,44 @@ void select_dispersions(HighlyVariableGenes& out, const Context& ctx, const RowB
     out.highly_variable[order[static_cast<std::size_t>(k)]] = 1;
 }
 
+/// Ranks in each batch by descending norm [batches x genes], and the median over the batches in which a gene is among
+/// the first n_top; then rank before number of batches, or the reverse.
+void select_by_rank(HighlyVariableGenes& out, MatrixView<const double> norm, std::int64_t n_top, bool rank_first) {
+  const std::int64_t groups = norm.n_rows, genes = norm.n_cols;
+  out.variances_norm = column(genes, "variances_norm");
+  out.rank = column(genes, "rank");
+  out.n_batches = Array<std::int32_t>(host_memory(), genes, "batches");
+  std::fill(out.n_batches.begin(), out.n_batches.end(), 0);
+  std::vector<std::vector<double>> ranks(static_cast<std::size_t>(genes));
+  for (std::int64_t b = 0; b < groups; ++b) {
+    const double* const row = norm.row(b);
+    const Index order = sorted_genes(
+        genes, {}, [row](std::int64_t i, std::int64_t j) { return compare_descending(row[i], row[j]) < 0; });
+    for (std::int64_t k = 0; k < std::min(genes, n_top); ++k) {
+      const std::int64_t j = order[static_cast<std::size_t>(k)];
+      ranks[static_cast<std::size_t>(j)].push_back(static_cast<double>(k));
+      ++out.n_batches[j];
+    }
+  }
+  out.intersection = Array<std::uint8_t>(host_memory(), genes, "intersection");
+  for (std::int64_t j = 0; j < genes; ++j) {
+    out.intersection[j] = out.n_batches[j] == groups ? 1 : 0;
+    out.rank[j] = median(ranks[static_cast<std::size_t>(j)]);
+    double sum = 0;
+    for (std::int64_t b = 0; b < groups; ++b) sum += norm(b, j);
+    out.variances_norm[j] = sum / static_cast<double>(groups);
+  }
+  const Index order = sorted_genes(genes, {}, [&](std::int64_t a, std::int64_t b) {
+    const int by_rank = std::isnan(out.rank[a]) || std::isnan(out.rank[b])
+                            ? static_cast<int>(std::isnan(out.rank[a])) - static_cast<int>(std::isnan(out.rank[b]))
+                            : compare_descending(out.rank[b], out.rank[a]);
+    const int by_batches = out.n_batches[a] > out.n_batches[b] ? -1 : out.n_batches[a] < out.n_batches[b] ? 1 : 0;
+    return rank_first ? (by_rank != 0 ? by_rank < 0 : by_batches < 0)
+                      : (by_batches != 0 ? by_batches < 0 : by_rank < 0);
+  });
+  for (std::int64_t k = 0; k < std::min(genes, n_top); ++k) out.highly_variable[order[static_cast<std::size_t>(k)]] = 1;
+}
+
 void select_standardised(HighlyVariableGenes& out, const Context& ctx, const RowBlocks& x,
                          const HighlyVariableGenesOptions& o) {
   const std::int64_t genes = x.n_cols();
@@ -344,38 +383,35 @@ void select_standardised(HighlyVariableGenes& out, const Context& ctx, const Row
     }
   }
 
-  // Ranks in each batch; the median over the batches in which a gene is among the first n_top.
-  out.variances_norm = column(genes, "variances_norm");
-  out.rank = column(genes, "rank");
-  out.n_batches = Array<std::int32_t>(host_memory(), genes, "batches");
-  std::fill(out.n_batches.begin(), out.n_batches.end(), 0);
-  std::vector<std::vector<double>> ranks(static_cast<std::size_t>(genes));
-  for (std::int64_t b = 0; b < groups; ++b) {
-    const double* const row = norm.view().row(b);
-    const Index order = sorted_genes(
-        genes, {}, [row](std::int64_t i, std::int64_t j) { return compare_descending(row[i], row[j]) < 0; });
-    for (std::int64_t k = 0; k < std::min(genes, n_top); ++k) {
-      const std::int64_t j = order[static_cast<std::size_t>(k)];
-      ranks[static_cast<std::size_t>(j)].push_back(static_cast<double>(k));
-      ++out.n_batches[j];
-    }
+  select_by_rank(out, norm.view(), n_top, o.flavor == HvgFlavor::seurat_v3);
+}
+
+void select_residuals(HighlyVariableGenes& out, const Context& ctx, const RowBlocks& x,
+                      const HighlyVariableGenesOptions& o) {
+  const std::int64_t genes = x.n_cols();
+  const std::int32_t groups = std::max(1, o.n_batches);
+  const PearsonSums sums = pearson_sums(ctx, x, o.batches, groups, {.theta = o.theta, .clip = o.clip}, kOp);
+  out.counts = sums.counts;
+  GeneMomentsOptions g;
+  g.groups = o.batches;
+  g.n_groups = groups;
+  g.ddof = 0;
+  const GeneMoments residuals = gene_moments(ctx, PearsonBlocks(x, sums, o.batches, o.theta), g);
+  const Array<double> norm = to_host<double>(ctx, residuals.variance.data.view());
+
+  std::vector<std::int32_t> one_group(static_cast<std::size_t>(x.n_rows()), 0);
+  if (!o.batches.empty()) {
+    const Array<std::int32_t> codes = to_host<std::int32_t>(ctx, o.batches);
+    for (std::int64_t i = 0; i < codes.size(); ++i)
+      if (codes[i] < 0 || codes[i] >= groups) one_group[static_cast<std::size_t>(i)] = -1;
   }
-  for (std::int64_t j = 0; j < genes; ++j) {
-    out.rank[j] = median(ranks[static_cast<std::size_t>(j)]);
-    double sum = 0;
-    for (std::int64_t b = 0; b < groups; ++b) sum += norm.view()(b, j);
-    out.variances_norm[j] = sum / static_cast<double>(groups);
-  }
-  const bool rank_first = o.flavor == HvgFlavor::seurat_v3;
-  const Index order = sorted_genes(genes, {}, [&](std::int64_t a, std::int64_t b) {
-    const int by_rank = std::isnan(out.rank[a]) || std::isnan(out.rank[b])
-                            ? static_cast<int>(std::isnan(out.rank[a])) - static_cast<int>(std::isnan(out.rank[b]))
-                            : compare_descending(out.rank[b], out.rank[a]);
-    const int by_batches = out.n_batches[a] > out.n_batches[b] ? -1 : out.n_batches[a] < out.n_batches[b] ? 1 : 0;
-    return rank_first ? (by_rank != 0 ? by_rank < 0 : by_batches < 0)
-                      : (by_batches != 0 ? by_batches < 0 : by_rank < 0);
-  });
-  for (std::int64_t k = 0; k < std::min(genes, n_top); ++k) out.highly_variable[order[static_cast<std::size_t>(k)]] = 1;
+  const auto codes = to_device<std::int32_t>(ctx, Span<const std::int32_t>(one_group));
+  g = {};
+  g.groups = codes.view();
+  GeneMoments all = gene_moments(ctx, x, g);
+  out.means = to_host<double>(ctx, std::as_const(all.mean.data).view());
+  out.variances = to_host<double>(ctx, std::as_const(all.variance.data).view());
+  select_by_rank(out, MatrixView<const double>(norm.data(), groups, genes), o.n_top_genes.value_or(2000), false);
 }
 
 }  // namespace
@@ -400,6 +436,8 @@ HighlyVariableGenes highly_variable_genes(const Context& ctx, const RowBlocks& x
   std::fill(out.highly_variable.begin(), out.highly_variable.end(), std::uint8_t{0});
   if (o.flavor == HvgFlavor::seurat || o.flavor == HvgFlavor::cell_ranger)
     select_dispersions(out, ctx, x, o);
+  else if (o.flavor == HvgFlavor::pearson_residuals)
+    select_residuals(out, ctx, x, o);
   else
     select_standardised(out, ctx, x, o);
   for (const std::uint8_t h : out.highly_variable) out.n_selected += h;

@@ -44,7 +44,7 @@ Matrix<double> orthogonal_design(const Context& host, MatrixView<const double> k
     if (largest == 0) continue;
     const int exponent = std::ilogb(largest);
     for (double& v : column) v = std::scalbn(v, -exponent);  // exact; the squares of any finite key then stay finite
-    for (int pass = 0; pass < 2; ++pass) {  // the second mean is what the first left over
+    for (int pass = 0; pass < 2; ++pass) {                   // the second mean is what the first left over
       double mean = 0;
       for (const double v : column) mean += v;
       mean /= static_cast<double>(n);

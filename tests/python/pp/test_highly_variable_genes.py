@@ -242,6 +242,62 @@ def test_ties_between_batches_go_by_name():
     assert_same_var(a, b)
 
 
+@pytest.mark.parametrize("layout", [lambda x: x, dense])
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"clip": 3, "theta": 10}, {"batch_key": "batch", "clip": 12}, {"theta": np.inf, "n_top_genes": 700}]
+)
+def test_pearson_residuals_equal_scanpy(kwargs, layout, stable_ranks):
+    a = prepared("counts")[4:].copy()  # without the empty cell
+    a.X = layout(a.X)
+    b = a.copy()
+    kwargs = {"flavor": "pearson_residuals", "n_top_genes": 150, **kwargs}
+    scw.pp.highly_variable_genes(a, **kwargs)
+    sc.experimental.pp.highly_variable_genes(b, **kwargs)
+    assert list(a.var) == list(b.var)
+    assert a.uns["hvg"] == b.uns["hvg"]
+    for c in b.var:
+        assert a.var[c].dtype == b.var[c].dtype, c
+        np.testing.assert_allclose(a.var[c].astype(float), b.var[c].astype(float), rtol=1e-5, atol=1e-6, err_msg=c)
+
+
+def test_pearson_residuals_clip_each_batch():
+    a = prepared("counts")
+    both = scw.pp.highly_variable_genes(a, flavor="pearson_residuals", batch_key="batch", n_top_genes=50, inplace=False)
+    single = [
+        scw.pp.highly_variable_genes(
+            a[a.obs["batch"] == b].copy(), flavor="pearson_residuals", n_top_genes=50, inplace=False
+        )
+        for b in "xyz"
+    ]
+    np.testing.assert_allclose(
+        both["residual_variances"], np.mean([t["residual_variances"] for t in single], axis=0), rtol=1e-12
+    )
+
+
+def test_pearson_residuals_bits_warning_and_errors():
+    a = prepared("counts")
+    tables = []
+    for threads in (1, 2, 3):
+        with scw.settings.override(n_threads=threads), pytest.warns(UserWarning, match="2000"):
+            tables.append(scw.pp.highly_variable_genes(a, flavor="pearson_residuals", inplace=False))
+    for t in tables[1:]:
+        pd.testing.assert_frame_equal(t, tables[0], check_exact=True)
+    with pytest.raises(ValueError, match="theta must be positive"):
+        scw.pp.highly_variable_genes(a, flavor="pearson_residuals", n_top_genes=5, theta=0)
+    with pytest.raises(ValueError, match="clip must not be negative"):
+        scw.pp.highly_variable_genes(a, flavor="pearson_residuals", n_top_genes=5, clip=-1)
+
+
+def test_plot(monkeypatch):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    for kind, flavor in (("log", "seurat"), ("counts", "seurat_v3")):
+        a = prepared(kind)
+        scw.pp.highly_variable_genes(a, flavor=flavor, n_top_genes=50)
+        sc.pl.highly_variable_genes(a, show=False)
+
+
 # Published tables -----------------------------------------------------------------------------------------------------
 
 

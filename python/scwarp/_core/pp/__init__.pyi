@@ -44,6 +44,8 @@ def highly_variable_genes(
     n_batches: int,
     filter_unexpressed_genes: bool,
     tie_order: object | None,
+    theta: float,
+    clip: float | None,
 ) -> dict:
     """Columns of var by name; those that the flavor does not have are empty."""
 
@@ -75,6 +77,9 @@ def pairwise_distances(ctx: _core.Context, x: object, metric: str, p: float) -> 
 
 def gauss_kernel(ctx: _core.Context, distances: object, n_neighbors: int) -> Any:
     """Dense Gauss kernel of all distances."""
+
+def normalize_pearson_residuals(ctx: _core.Context, x: object, theta: float, clip: float | None) -> tuple[Any, ...]:
+    """(residuals, whether x holds counts)."""
 
 def normalize_total(
     ctx: _core.Context, x: object, target_sum: float | None, exclude_highly_expressed: bool, max_fraction: float

@@ -1,0 +1,21 @@
+#include "scwarp/pp/normalize_pearson_residuals.hpp"
+
+#include "bind.hpp"
+
+namespace scw::python {
+
+SCW_PYTHON(pp, normalize_pearson_residuals) {
+  m.def(
+      "normalize_pearson_residuals",
+      [](PyContext& py, nb::handle x, double theta, std::optional<double> clip) {
+        const auto view = matrix_arg(py, x);
+        pp::AnyMatrix out;
+        const auto r =
+            run(py, [&](const Context& ctx) { return pp::normalize_pearson_residuals(ctx, view, out, {theta, clip}); });
+        const nb::object dense = std::visit([](auto& d) { return to_array(std::move(d)); }, out);
+        return nb::make_tuple(dense, r.counts);
+      },
+      nb::arg("ctx"), nb::arg("x"), nb::arg("theta"), nb::arg("clip").none(), "(residuals, whether x holds counts).");
+}
+
+}  // namespace scw::python
