@@ -53,8 +53,8 @@ def umap(
     alpha, gamma, negative_sample_rate
         Initial step length, weight of the repulsion, random cells that push for each sampled edge.
     init_pos
-        ``"spectral"``, ``"random"``, ``"auto"`` (spectral below a million cells, else random), ``"paga"``, ``"pca"`` (the
-        first columns of ``obsm["X_pca"]``), a key of ``obsm``, or an array with ``n_components`` columns.
+        ``"spectral"``, ``"random"``, ``"auto"`` (spectral below a million cells, else random), ``"paga"``, ``"pca"``
+        (the first columns of ``obsm["X_pca"]``), a key of ``obsm``, or an array with ``n_components`` columns.
     random_state, rng
         Seed. The same seed gives the same bits on every run and for any number of threads.
     a, b

@@ -1,10 +1,11 @@
-// The layout on the CPU: 16 cells step side by side in vector lanes. A step of a lane is one sampled edge: pull towards
+// The layout on the CPU: 32 cells step side by side in vector lanes. A step of a lane is one sampled edge: pull towards
 // the other end, then the pushes of its random cells, all evaluated at the same place.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
@@ -15,8 +16,8 @@ namespace scw::tl::cpu {
 namespace {
 
 constexpr int kLanes = static_cast<int>(kUmapLanes);
-constexpr std::int64_t kGroupGrain = 16;      // groups of a block per chunk
-constexpr std::int64_t kParallelGroups = 96;  // below, waking the threads costs more than it gains
+constexpr std::int64_t kGroupGrain = 8;       // groups of a block per chunk
+constexpr std::int64_t kParallelGroups = 48;  // below, waking the threads costs more than it gains
 constexpr std::uint32_t kGolden = 0x9E3779B1u;
 
 struct Pass {

@@ -8,7 +8,7 @@
 namespace scw::tl {
 
 /// Cells are handled in groups of this many that take their steps together.
-inline constexpr std::int64_t kUmapLanes = 16;
+inline constexpr std::int64_t kUmapLanes = 32;
 /// Groups g, g + kUmapBlocks, ... form a block. Cells of a block do not see each other's moves of the same round.
 inline constexpr std::int64_t kUmapBlocks = 4;
 /// An epoch has two passes over the edges: umap-learn meets an undirected edge from both ends and moves both ends each

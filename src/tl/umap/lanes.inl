@@ -15,6 +15,12 @@ using vu [[gnu::vector_size(4 * SCW_WIDTH)]] = std::uint32_t;
 SCW_INLINE vf splat(float x) { return x - vf{}; }
 SCW_INLINE vu splat_u(std::uint32_t x) { return x - vu{}; }
 
+SCW_INLINE vu load(const std::int32_t* from) {
+  vu x;
+  std::memcpy(&x, from, sizeof(vu));
+  return x;
+}
+
 /// The two halves of the 64-bit products a * b.
 SCW_INLINE void multiply(vu a, std::uint32_t b, vu& high, vu& low) {
 #if defined(__x86_64__)
@@ -82,23 +88,18 @@ SCW_INLINE vf pow_positive(vf x, float y) {
   const vu bits = (vu)x;
   const vi e = (vi)(bits - 0x3F3504F3u) >> 23;
   const vf f = (vf)(bits - ((vu)e << 23)) - 1.0f;
-  vf p = f * -0x1.245f38p-3f + 0x1.dc78f4p-3f;
-  p = p * f - 0x1.fe823ap-3f;
-  p = p * f + 0x1.262f0ep-2f;
-  p = p * f - 0x1.70dedep-2f;
-  p = p * f + 0x1.ec756ep-2f;
-  p = p * f - 0x1.71552cp-1f;
-  p = p * f + 0x1.715476p+0f;
+  const vf f2 = f * f;
+  const vf low = (0x1.715476p+0f - 0x1.71552cp-1f * f) + (0x1.ec756ep-2f - 0x1.70dedep-2f * f) * f2;
+  const vf high = (0x1.262f0ep-2f - 0x1.fe823ap-3f * f) + (0x1.dc78f4p-3f - 0x1.245f38p-3f * f) * f2;
+  const vf p = low + high * (f2 * f2);
   vf t = y * (__builtin_convertvector(e, vf) + f * p);
   t = t < -126.0f ? splat(-126.0f) : t;
   t = t > 126.0f ? splat(126.0f) : t;
   const vf shifted = t + 0x1.8p23f;
   const vf r = t - (shifted - 0x1.8p23f);
-  vf q = r * 0x1.5f0890p-10f + 0x1.3d1070p-7f;
-  q = q * r + 0x1.c6af6cp-5f;
-  q = q * r + 0x1.ebf906p-3f;
-  q = q * r + 0x1.62e430p-1f;
-  q = q * r + 0x1.000002p+0f;
+  const vf r2 = r * r;
+  const vf q = ((0x1.000002p+0f + 0x1.62e430p-1f * r) + (0x1.ebf906p-3f + 0x1.c6af6cp-5f * r) * r2) +
+               (0x1.3d1070p-7f + 0x1.5f0890p-10f * r) * (r2 * r2);
   return (vf)((vu)q + ((vu)shifted << 23));
 }
 SCW_INLINE vf not_zero(vf d2) { return d2 > 1e-30f ? d2 : splat(1e-30f); }
@@ -107,96 +108,108 @@ SCW_INLINE vf clip4(vf x) {
   return x > 4.0f ? splat(4.0f) : x;
 }
 
-/// Lanes [lane, lane + SCW_WIDTH) of the group: new positions into out (D x kLanes).
+/// Lanes [lane, lane + kUnroll * SCW_WIDTH) of the group: new positions into out (D x kLanes). A step is a long chain
+/// of dependent operations: two vectors of cells side by side keep the units busy.
+inline constexpr int kUnroll = 2;
+
 template <int D>
 SCW_INLINE void step_lanes(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y, int lane,
                            float* out) {
   const auto n = static_cast<std::uint32_t>(p.graph.n_cells);
-  vu ids;
-  vi count;
-  int most = 0;
-  for (int l = 0; l < SCW_WIDTH; ++l) {
-    ids[l] = first_cell + static_cast<std::uint32_t>(lane + l);
-    count[l] = sampled.count[lane + l];
-    most = std::max(most, sampled.count[lane + l]);
+  vu ids[kUnroll];
+  vi count[kUnroll];
+  vf here[kUnroll][D];
+  for (int u = 0; u < kUnroll; ++u) {
+    const int first_lane = lane + u * SCW_WIDTH;
+    ids[u] = splat_u(first_cell + static_cast<std::uint32_t>(first_lane));
+    for (int l = 0; l < SCW_WIDTH; ++l) ids[u][l] += static_cast<std::uint32_t>(l);
+    count[u] = (vi)load(sampled.count + first_lane);
+    gather<D>(y, ids[u] < n ? ids[u] : splat_u(n - 1), here[u]);
   }
-  vf here[D];
-  gather<D>(y, ids < n ? ids : splat_u(n - 1), here);
+  const int most = *std::max_element(sampled.count + lane, sampled.count + lane + kUnroll * SCW_WIDTH);
 
   const math::UmapForce force = p.force;
   const auto key_low = static_cast<std::uint32_t>(p.rng.seed);
   const auto key_high = static_cast<std::uint32_t>(p.rng.seed >> 32);
   const auto stream_low = static_cast<std::uint32_t>(p.rng.stream);
   const auto stream_high = static_cast<std::uint32_t>(p.rng.stream >> 32);
-  vu words[4];
+  vu words[kUnroll][4];
   std::uint32_t draw = 0;
   for (int step = 0; step < most; ++step) {
-    const vf alpha = count > step ? splat(p.alpha) : vf{};
-    vu other;
-    for (int l = 0; l < SCW_WIDTH; ++l)
-      other[l] = static_cast<std::uint32_t>(sampled.targets[step * kLanes + lane + l]);
-    other = count > step ? other : vu{};  // beyond its count a lane's targets are left over from another group
-    vf at[D];
-    gather<D>(y, other, at);
-    vf d2{};
-    for (int k = 0; k < D; ++k) {
-      at[k] = here[k] - at[k];
-      d2 += at[k] * at[k];
-    }
-    vf s = not_zero(d2);
-    vf power = pow_positive(s, force.b);
-    vf f = force.attract * power / (s * (1.0f + force.a * power));
-    for (int k = 0; k < D; ++k) here[k] += clip4(f * at[k]) * alpha;
-
-    vf push[D] = {};
-    for (int t = 0; t < p.negatives; ++t, ++draw) {
-      if (draw % 4 == 0) {  // random_words(rng, cell + 2^32 * pass, draw / 4)
-        vu c0 = ids;
-        vu c1 = splat_u(p.number);
-        vu c2 = splat_u((draw / 4) ^ stream_low);
-        vu c3 = splat_u(stream_high);
-        std::uint32_t k0 = key_low;
-        std::uint32_t k1 = key_high;
-        for (int round = 0; round < 10; ++round) {
-          vu high0;
-          vu low0;
-          vu high1;
-          vu low1;
-          multiply(c0, 0xD2511F53u, high0, low0);
-          multiply(c2, 0xCD9E8D57u, high1, low1);
-          c0 = high1 ^ c1 ^ k0;
-          c1 = low1;
-          c2 = high0 ^ c3 ^ k1;
-          c3 = low0;
-          k0 += 0x9E3779B9u;
-          k1 += 0xBB67AE85u;
-        }
-        words[0] = c0;
-        words[1] = c1;
-        words[2] = c2;
-        words[3] = c3;
-      }
-      vu low;
-      multiply(words[draw % 4], n, other, low);  // math::bounded
+    vf alpha[kUnroll];
+    for (int u = 0; u < kUnroll; ++u) {
+      alpha[u] = count[u] > step ? splat(p.alpha) : vf{};
+      vu other = load(sampled.targets + step * kLanes + lane + u * SCW_WIDTH);
+      other = count[u] > step ? other : vu{};  // beyond its count a lane's targets are left over from another group
+      vf at[D];
       gather<D>(y, other, at);
-      d2 = vf{};
+      vf d2{};
       for (int k = 0; k < D; ++k) {
-        at[k] = here[k] - at[k];
+        at[k] = here[u][k] - at[k];
         d2 += at[k] * at[k];
       }
-      s = not_zero(d2);
-      f = force.repel / ((0.001f + s) * (1.0f + force.a * pow_positive(s, force.b)));
-      for (int k = 0; k < D; ++k) push[k] += clip4(f * at[k]);
+      const vf s = not_zero(d2);
+      const vf power = pow_positive(s, force.b);
+      const vf f = force.attract * power / (s * (1.0f + force.a * power));
+      for (int k = 0; k < D; ++k) here[u][k] += clip4(f * at[k]) * alpha[u];
     }
-    for (int k = 0; k < D; ++k) here[k] += push[k] * alpha;
+
+    vf push[kUnroll][D] = {};
+    for (int t = 0; t < p.negatives; ++t, ++draw) {
+      if (draw % 4 == 0) {  // random_words(rng, cell + 2^32 * pass, draw / 4)
+        for (int u = 0; u < kUnroll; ++u) {
+          vu c0 = ids[u];
+          vu c1 = splat_u(p.number);
+          vu c2 = splat_u((draw / 4) ^ stream_low);
+          vu c3 = splat_u(stream_high);
+          std::uint32_t k0 = key_low;
+          std::uint32_t k1 = key_high;
+          for (int round = 0; round < 10; ++round) {
+            vu high0;
+            vu low0;
+            vu high1;
+            vu low1;
+            multiply(c0, 0xD2511F53u, high0, low0);
+            multiply(c2, 0xCD9E8D57u, high1, low1);
+            c0 = high1 ^ c1 ^ k0;
+            c1 = low1;
+            c2 = high0 ^ c3 ^ k1;
+            c3 = low0;
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+          }
+          words[u][0] = c0;
+          words[u][1] = c1;
+          words[u][2] = c2;
+          words[u][3] = c3;
+        }
+      }
+      for (int u = 0; u < kUnroll; ++u) {
+        vu other;
+        vu low;
+        multiply(words[u][draw % 4], n, other, low);  // math::bounded
+        vf at[D];
+        gather<D>(y, other, at);
+        vf d2{};
+        for (int k = 0; k < D; ++k) {
+          at[k] = here[u][k] - at[k];
+          d2 += at[k] * at[k];
+        }
+        const vf s = not_zero(d2);
+        const vf f = force.repel / ((0.001f + s) * (1.0f + force.a * pow_positive(s, force.b)));
+        for (int k = 0; k < D; ++k) push[u][k] += clip4(f * at[k]);
+      }
+    }
+    for (int u = 0; u < kUnroll; ++u)
+      for (int k = 0; k < D; ++k) here[u][k] += push[u][k] * alpha[u];
   }
-  for (int k = 0; k < D; ++k)
-    for (int l = 0; l < SCW_WIDTH; ++l) out[k * kLanes + lane + l] = here[k][l];
+  for (int u = 0; u < kUnroll; ++u)
+    for (int k = 0; k < D; ++k) std::memcpy(out + k * kLanes + lane + u * SCW_WIDTH, &here[u][k], sizeof(vf));
 }
 
 template <int D>
 void step_group(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y, float* out) {
-  for (int lane = 0; lane < kLanes; lane += SCW_WIDTH) step_lanes<D>(p, sampled, first_cell, y, lane, out);
+  for (int lane = 0; lane < kLanes; lane += kUnroll * SCW_WIDTH) step_lanes<D>(p, sampled, first_cell, y, lane, out);
 }
 
 inline void step_2d(const Pass& p, const Sampled& s, std::uint32_t first, const float* y, float* out) {

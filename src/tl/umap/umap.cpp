@@ -248,11 +248,17 @@ UmapLayout::UmapLayout(const Context& ctx, const CsrView<const float>& g, const 
       const std::int64_t i = s.order[k];
       std::copy_n(start.data.data() + i * o.n_components, o.n_components, s.y.data() + k * o.n_components);
       if (k >= s.n_active) continue;
+      // Strong edges first: what a weak edge to another cluster does is then seen by the cell's neighbours before their
+      // pull undoes it, which is what moves clusters towards each other.
+      std::vector<std::int64_t> by_weight(static_cast<std::size_t>(graph.indptr[i + 1] - graph.indptr[i]));
+      std::iota(by_weight.begin(), by_weight.end(), graph.indptr[i]);
+      std::stable_sort(by_weight.begin(), by_weight.end(),
+                       [&](std::int64_t e, std::int64_t f) { return graph.values[e] > graph.values[f]; });
       std::int64_t to = s.indptr[k];
-      for (std::int64_t e = graph.indptr[i]; e < graph.indptr[i + 1]; ++e, ++to) {
+      for (const std::int64_t e : by_weight) {
         s.targets[to] = place[graph.indices[e]];
         const double rate = static_cast<double>(graph.values[e]) / static_cast<double>(most);
-        s.rates[to] = static_cast<std::uint32_t>(std::min(rate * 0x1.0p32, 4294967295.0));
+        s.rates[to++] = static_cast<std::uint32_t>(std::min(rate * 0x1.0p32, 4294967295.0));
       }
     }
   });
