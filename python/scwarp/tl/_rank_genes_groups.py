@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _OP = "tl.rank_genes_groups"
-_METHODS = ("t-test", "t-test_overestim_var", "wilcoxon", "wilcoxon_binned")
+_METHODS = ("t-test", "t-test_overestim_var", "wilcoxon", "wilcoxon_binned", "logreg")
 _CORRECTIONS = ("benjamini-hochberg", "bonferroni")
 _DTYPES = {"scores": "float32", "logfoldchanges": "float32", "pvals": "float64", "pvals_adj": "float64"}
 
@@ -78,7 +78,9 @@ def rank_genes_groups(
     copy
         Return a changed copy.
     method
-        ``"t-test"`` (default), ``"t-test_overestim_var"``, ``"wilcoxon"``, ``"wilcoxon_binned"``.
+        ``"t-test"`` (default), ``"t-test_overestim_var"``, ``"wilcoxon"``, ``"wilcoxon_binned"``, or ``"logreg"``: the
+        coefficients of one multinomial logistic regression on the selected cells (only ``names`` and ``scores`` are
+        written; with two groups one field, under the first group, with the log-odds of the later category, as scanpy).
     corr_method
         ``"benjamini-hochberg"`` or ``"bonferroni"``.
     tie_correct, use_continuity, return_u_values
@@ -91,6 +93,9 @@ def rank_genes_groups(
         ``wilcoxon_binned``: number of bins (1000); ``"auto"`` (data range, default), ``"log1p"`` ([0, 15]) or a pair.
     skip_empty_groups
         Leave out groups with fewer than two cells instead of raising.
+    kwds
+        ``logreg``: ``C`` (1.0), ``tol`` (1e-5), ``max_iter`` (1000), ``fit_intercept`` of scikit-learn's
+        ``LogisticRegression``; its other options are accepted where they do not change the result.
 
     Notes
     -----
@@ -106,8 +111,9 @@ def rank_genes_groups(
         raise ValueError(f"{_OP}: method must be one of {_METHODS} (got {method!r})")
     if corr_method not in _CORRECTIONS:
         raise ValueError(f"{_OP}: corr_method must be one of {_CORRECTIONS} (got {corr_method!r})")
-    if kwds:
+    if kwds and method != "logreg":
         raise TypeError(f"{_OP}: unknown keyword {next(iter(kwds))!r} for method {method!r}")
+    fit = _logreg_options(kwds)
     if return_u_values and not method.startswith("wilcoxon"):
         raise ValueError(f"{_OP}: return_u_values needs method='wilcoxon' (got {method!r})")
     if chunk_size is not None and chunk_size <= 0:
@@ -132,7 +138,7 @@ def rank_genes_groups(
         x, var_names = x[:, mask], var_names[mask]
     ctx = make_context(x, op=_OP, device=device)
     packed = pack(x, _OP)
-    if _looks_like_counts(packed.matrix):
+    if method != "logreg" and _looks_like_counts(packed.matrix):
         logger.warning("%s: the data look like raw counts; logarithmise them first", _OP)
 
     result: dict[str, Any] = {
@@ -149,7 +155,10 @@ def rank_genes_groups(
     if method.startswith("wilcoxon"):
         result["params"] |= {"tie_correct": tie_correct, "return_u_values": return_u_values}
     tested = [i for i in range(len(names)) if i != reference_index]
-    if tested:
+    if method == "logreg":
+        r, fields = _logreg(ctx, packed, names, codes, labels, rankby_abs, fit)
+        result |= _tables(r, fields, var_names, n_genes, False)
+    elif tested:
         if method.startswith("wilcoxon"):
             _warn_small_groups(codes, len(names), reference_index)
         log_base = adata.uns.get("log1p", {}).get("base")
@@ -222,6 +231,59 @@ def select_groups(
     codes = lookup[labels.codes]
     reference_index = None if reference_category is None else wanted.index(reference_category)
     return [as_text[i] for i in wanted], codes, reference_index
+
+
+def _logreg_options(kwds: dict[str, Any]) -> dict[str, Any]:
+    options = {"C": 1.0, "tol": 1e-5, "max_iter": 1000, "fit_intercept": True}
+    harmless = {
+        "penalty": ("l2",),
+        "solver": ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga"),
+        "multi_class": ("auto", "multinomial"),
+        "class_weight": (None,),
+        "dual": (False,),
+        "l1_ratio": (None,),
+        "warm_start": (False,),
+    }
+    for key, value in kwds.items():
+        if key in options:
+            options[key] = value
+        elif key in harmless:
+            if value not in harmless[key]:
+                raise ValueError(f"{_OP}: logreg has {key}={harmless[key][0]!r} only (got {value!r})")
+        elif key not in ("random_state", "n_jobs", "verbose", "intercept_scaling"):
+            raise TypeError(f"{_OP}: unknown keyword {key!r} for method 'logreg'")
+    return options
+
+
+def _logreg(
+    ctx: Any, packed: Any, names: list[str], codes: Any, labels: Any, rankby_abs: bool, fit: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Coefficients and their order, and the groups that they stand for."""
+    if len(names) == 1:
+        raise ValueError(f"{_OP}: Cannot perform logistic regression on a single cluster.")
+    if len(names) == 2:  # the second class is the later category, whatever the order of `groups`
+        later = max(range(2), key=lambda g: [str(c) for c in labels.categories].index(names[g]))
+        codes = np.where(codes < 0, codes, (codes == later).astype(np.int32)).astype(np.int32)
+    scores, _, n_iterations, gradient, converged = _core.tl.logistic_regression(
+        ctx,
+        packed.arg,
+        codes,
+        len(names),
+        float(fit["C"]),
+        float(fit["tol"]),
+        int(fit["max_iter"]),
+        bool(fit["fit_intercept"]),
+    )
+    if not converged:
+        logger.warning(
+            "%s: logreg stopped after %d iterations with a gradient of %.2g (tol %.2g)",
+            _OP,
+            n_iterations,
+            gradient,
+            fit["tol"],
+        )
+    order = np.argsort(-np.abs(scores) if rankby_abs else -scores, axis=1, kind="stable")
+    return {"scores": scores, "order": order}, names[: len(scores)]
 
 
 def _tables(

@@ -376,3 +376,63 @@ def test_real_data(shared_data):
     assert a.uns["rank_genes_groups"]["names"]["myeloid"][:5].tolist() == (
         b.uns["rank_genes_groups"]["names"]["myeloid"][:5].tolist()
     )
+
+
+def sklearn_coefficients(x, y, **kwargs) -> np.ndarray:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(tol=1e-10, max_iter=2000, solver="newton-cg", **kwargs).fit(x, y).coef_
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"C": 0.1}, {"fit_intercept": False}])
+def test_logreg_against_sklearn(data, kwargs):
+    data.X = data.X.astype(np.float64)
+    call(scw, data, "group", method="logreg", tol=1e-9, max_iter=5000, **kwargs)
+    r = data.uns["rank_genes_groups"]
+    assert set(r) == {"params", "names", "scores"}
+    known = data.obs["group"].notna().to_numpy()
+    want = sklearn_coefficients(data.X[known], data.obs["group"].cat.codes[known], **kwargs)
+    for i, g in enumerate("edcba"):
+        np.testing.assert_allclose(by_name(data, g)["scores"].loc[data.var_names], want[i], rtol=1e-4, atol=1e-6)
+        assert (np.diff(r["scores"][g]) <= 0).all()
+
+
+@pytest.mark.parametrize("kwargs", [
+    {"groups": ["b", "d"]},
+    {"groups": ["d", "b"]},
+    {"groups": ["d"], "reference": "a"},
+    {"groups": ["d", "a"], "reference": "b"},
+    {"groups": ["a", "c", "b"], "rankby_abs": True},
+    {},
+])  # fmt: skip
+def test_logreg_equals_scanpy(data, kwargs):
+    data.X = data.X.astype(np.float64)  # scikit-learn computes float32 data in float32
+    a, b = data, data.copy()
+    for m, x in ((scw, a), (sc, b)):
+        call(m, x, "group", method="logreg", tol=1e-10, max_iter=5000, solver="newton-cg", **kwargs)
+    x, y = a.uns["rank_genes_groups"], b.uns["rank_genes_groups"]
+    assert set(x) == set(y) and x["scores"].dtype == y["scores"].dtype
+    for g in y["names"].dtype.names:
+        p, q = by_name(a, g), by_name(b, g)
+        np.testing.assert_allclose(p["scores"], q["scores"].loc[p.index], rtol=1e-4, atol=1e-6)
+
+
+def test_logreg_layouts_threads_and_errors(data):
+    results = []
+    for threads, x in ((1, data.X), (2, data.X), (3, sp.csc_matrix(data.X)), (2, dense(data.X))):
+        a = ad.AnnData(x, obs=data.obs, var=data.var)
+        with scw.settings.override(n_threads=threads):
+            call(scw, a, "group", method="logreg")
+        results.append([a.uns["rank_genes_groups"]["scores"][g].tolist() for g in "abcde"])
+    assert all(r == results[0] for r in results[1:])
+    for kwargs, error in (
+        ({"groups": ["a"]}, ValueError),
+        ({"penalty": "l1"}, ValueError),
+        ({"nonsense": 1}, TypeError),
+        ({"C": -1}, ValueError),
+    ):
+        with pytest.raises(error):
+            scw.tl.rank_genes_groups(data, "group", method="logreg", **kwargs)
+    data.X.data[4] = np.inf
+    with pytest.raises(scw.DataError, match="infinite"):
+        scw.tl.rank_genes_groups(data, "group", method="logreg")

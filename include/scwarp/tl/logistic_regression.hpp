@@ -1,0 +1,47 @@
+// Multinomial logistic regression of group labels on gene expression. Kind: driver over its own kernel. Determinism
+// tier B: the same bits for any number of threads.
+//
+// Minimises (1/n) sum_i -log p(y_i | x_i) + 1/(2 C n) sum_kj w_kj^2 over weights and (unpenalised) intercepts: the
+// objective of scikit-learn's LogisticRegression(penalty="l2"). Limited-memory BFGS (Nocedal & Wright 2006, Numerical
+// Optimization, algorithm 7.4) with a diagonal scaling and a weak Wolfe line search (Lewis & Overton 2013, Math.
+// Program. 141:135, algorithm 2.6).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "scwarp/core/array.hpp"
+#include "scwarp/core/context.hpp"
+#include "scwarp/core/views.hpp"
+
+namespace scw::tl {
+
+struct LogisticRegressionOptions {
+  /// Inverse strength of the penalty; > 0.
+  double c = 1.0;
+  /// Stop when no entry of the gradient of the objective exceeds this; > 0. scikit-learn stops at 1e-4.
+  double tol = 1e-5;
+  /// Most iterations; >= 1.
+  int max_iter = 1000;
+  bool fit_intercept = true;
+};
+
+struct LogisticRegression {
+  /// [n_classes x n_genes] on the host; for two classes one row, the log-odds of the second against the first.
+  Matrix<double> coefficients;
+  std::vector<double> intercepts;  ///< one a row of coefficients; 0 without fit_intercept
+  int n_iterations = 0;
+  double max_gradient = 0;  ///< at the end
+  bool converged = false;   ///< max_gradient <= tol
+};
+
+/// x: cells x genes, CSR or dense, on ctx.device. codes: [n_cells] on the host, class of each cell in [0, n_classes) or
+/// negative = not used; every class needs a cell. Values must be finite.
+/// Throws InvalidArgument (options, classes), ShapeMismatch (codes), DataError (values that are not finite).
+/// Time an iteration: O(entries x classes). Memory: the CSC form of x (dense x also its CSR form), 8 bytes a cell and
+/// class, 200 a gene and class.
+SCW_API LogisticRegression logistic_regression(const Context& ctx, const AnyMatrixView& x,
+                                               Span<const std::int32_t> codes, std::int32_t n_classes,
+                                               const LogisticRegressionOptions& options = {});
+
+}  // namespace scw::tl

@@ -1,0 +1,35 @@
+#include "scwarp/tl/logistic_regression.hpp"
+
+#include <cmath>
+
+#include "core/check.hpp"
+#include "tl/logistic_regression/kernel.hpp"
+
+namespace scw::tl {
+
+constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, std::int32_t,
+                      const LogisticRegressionOptions&, LogisticRegression&)>
+    logistic_regression_kernel{"tl.logistic_regression"};
+
+LogisticRegression logistic_regression(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
+                                       std::int32_t n_classes, const LogisticRegressionOptions& o) {
+  constexpr const char* kOp = "tl.logistic_regression";
+  SCW_EXPECT_AS(ShapeMismatch, codes.size == n_rows(x), kOp, "codes must have one entry per cell (got {}, expected {})",
+                codes.size, n_rows(x));
+  SCW_EXPECT(n_classes >= 2, kOp, "at least two classes are needed (got {})", n_classes);
+  SCW_EXPECT(o.c > 0 && std::isfinite(o.c), kOp, "c must be positive and finite (got {})", o.c);
+  SCW_EXPECT(o.tol > 0, kOp, "tol must be positive (got {})", o.tol);
+  SCW_EXPECT(o.max_iter >= 1, kOp, "max_iter must be positive (got {})", o.max_iter);
+  std::vector<std::int64_t> sizes(static_cast<std::size_t>(n_classes), 0);
+  for (const std::int32_t c : codes) {
+    SCW_EXPECT(c < n_classes, kOp, "class codes must be below n_classes (got {}, expected < {})", c, n_classes);
+    if (c >= 0) ++sizes[static_cast<std::size_t>(c)];
+  }
+  for (std::int32_t c = 0; c < n_classes; ++c)
+    SCW_EXPECT(sizes[static_cast<std::size_t>(c)] > 0, kOp, "class {} has no cells", c);
+  LogisticRegression out;
+  logistic_regression_kernel(ctx, x, codes, n_classes, o, out);
+  return out;
+}
+
+}  // namespace scw::tl
