@@ -86,8 +86,8 @@ def highly_variable_genes(
     -----
     Writes ``var["highly_variable"]``, ``var["means"]`` and, by flavor, ``dispersions``, ``dispersions_norm`` or
     ``variances``, ``variances_norm`` (or ``residual_variances``), ``highly_variable_rank``; with ``batch_key`` also
-    ``highly_variable_nbatches`` and (not ``seurat_v3*``) ``highly_variable_intersection``; ``uns["hvg"]``. Same bits for
-    any number of threads (tier A).
+    ``highly_variable_nbatches`` and (not ``seurat_v3*``) ``highly_variable_intersection``; ``uns["hvg"]``. Same bits
+    for any number of threads (tier A).
     """
     if not is_anndata(adata):
         raise ValueError(f"{_OP}: expected an AnnData (got {type(adata).__name__}); inplace=False returns a data frame")

@@ -61,7 +61,9 @@ def scale(
     if not is_anndata(data):
         if layer is not None or obsm is not None:
             raise ValueError(f"{_OP}: layer and obsm need an AnnData (got {type(data).__name__})")
-        mask = boolean_mask(mask_obs, {}, data.shape[0], _OP, "mask_obs") if mask_obs is not None else None
+        if isinstance(mask_obs, str):
+            raise ValueError(f"{_OP}: mask_obs={mask_obs!r} names a column and needs an AnnData; give a boolean array")
+        mask = boolean_mask(mask_obs, None, data.shape[0], _OP, "mask_obs")
         return _transform(data, zero_center, max_value, mask, device, fresh=copy or not inplace)[0]
     check_copy_inplace(_OP, copy, inplace)
     adata = data.copy() if copy else data

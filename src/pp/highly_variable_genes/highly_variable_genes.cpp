@@ -79,14 +79,21 @@ struct BinStats {
   double centre = kNan, spread = kNan;
 };
 
+/// Compensated sum and Welford's update, in the order of the genes: the operations that pandas uses, so that genes whose
+/// normalised dispersion is exactly at a cutoff (small bins of equal genes) fall on the same side.
 BinStats seurat_stats(const std::vector<double>& d) {
-  double sum = 0, squares = 0;
-  const auto n = static_cast<double>(d.size());
-  for (const double v : d) sum += v;
-  const double mean = sum / n;  // NaN without values
-  for (const double v : d) squares += (v - mean) * (v - mean);
-  if (d.size() < 2) return {0.0, mean};  // one gene: its normalised dispersion is 1
-  return {mean, std::sqrt(squares / (n - 1))};
+  double sum = 0, lost = 0, mean = 0, squares = 0, n = 0;
+  for (const double v : d) {
+    const double y = v - lost, t = sum + y;
+    lost = t - sum - y;
+    sum = t;
+    const double before = mean;
+    n += 1;
+    mean += (v - before) / n;
+    squares += (v - mean) * (v - before);
+  }
+  if (d.size() < 2) return {0.0, sum / n};  // one gene: its normalised dispersion is 1; none: NaN
+  return {sum / n, std::sqrt(squares / (n - 1))};
 }
 BinStats cell_ranger_stats(const std::vector<double>& d) {
   const double centre = median(d);

@@ -70,6 +70,16 @@ def test_equals_scanpy(kind, kwargs, stable_ranks):
     assert_same_var(a, b)
 
 
+@pytest.mark.parametrize("span", [0.15, 0.3, 0.75, 1.0])
+@pytest.mark.parametrize("n_cells", [40, 500])  # few cells: many genes of the same mean
+def test_loess_equals_scikit_misc(span, n_cells):
+    a = prepared("counts")[:n_cells].copy()
+    a.X = a.X.astype(np.float64)
+    ours = scw.pp.highly_variable_genes(a, flavor="seurat_v3", span=span, inplace=False)
+    theirs = sc.pp.highly_variable_genes(a, flavor="seurat_v3", span=span, inplace=False)
+    np.testing.assert_allclose(ours["variances_norm"], theirs["variances_norm"], rtol=1e-9)
+
+
 @pytest.mark.parametrize("n_top", [None, 120])
 def test_cell_ranger_equals_scanpy(n_top):
     a = prepared("norm")[:, 120:].copy()

@@ -159,6 +159,8 @@ def test_errors_leave_the_object(counts):
         scw.pp.scale(counts, copy=True, inplace=False)
     with pytest.raises(KeyError, match="no layer"):
         scw.pp.scale(counts, layer="x")
+    with pytest.raises(ValueError, match="needs an AnnData"):
+        scw.pp.scale(before.copy(), mask_obs="x")
     with pytest.raises(ValueError, match="need an AnnData"):
         scw.pp.scale(before.copy(), layer="x")
     np.testing.assert_array_equal(dense(counts.X), before)
