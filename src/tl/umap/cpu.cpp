@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
@@ -32,34 +33,28 @@ struct Pass {
 
 /// The edges of a group that are due in a pass.
 struct Sampled {
-  std::int32_t* targets;  // [step][lane]: the other ends
+  std::int32_t* targets;  // [lane][stride]: the other ends
+  std::int32_t stride;    // the largest degree, and room to write a vector at the end of a row
   std::int32_t count[kLanes];
 };
 
-/// Collects the edges of each lane that are due. An edge of rate r has phase (edge number * golden ratio + pass * r)
-/// mod 1 and is due when the phase has just wrapped: rate * passes samples in the long run, spread evenly over the
-/// passes and over the edges of a cell, and no state between passes.
-void collect(const Pass& p, std::int64_t group, Sampled& s) {
-  for (int l = 0; l < kLanes; ++l) {
-    const std::int64_t i = group * kLanes + l;
-    s.count[l] = 0;
-    if (i >= p.graph.n_active) continue;
-    std::int32_t* const out = s.targets + l;
-    const std::int64_t begin = p.graph.indptr[i];
-    const std::int64_t end = p.graph.indptr[i + 1];
-    std::int32_t c = 0;
-    std::uint32_t phase = static_cast<std::uint32_t>(begin) * kGolden;
-    for (std::int64_t e = begin; e < end; ++e, phase += kGolden) {
-      const std::uint32_t rate = p.graph.rates[e];
-      out[std::int64_t{c} * kLanes] = p.graph.targets[e];
-      c += phase + p.number * rate < rate ? 1 : 0;
-    }
-    s.count[l] = c;
+/// Collects the edges [begin, end) of a cell that are due. An edge of rate r has phase (edge number * golden ratio +
+/// pass * r) mod 1 and is due when the phase has just wrapped: rate * passes samples in the long run, spread evenly
+/// over the passes and over the edges of a cell, and no state between passes.
+[[gnu::always_inline]] inline std::int32_t due_edges(const Pass& p, std::int64_t begin, std::int64_t end,
+                                                     std::int32_t* out) {
+  std::int32_t count = 0;
+  std::uint32_t phase = static_cast<std::uint32_t>(begin) * kGolden;
+  for (std::int64_t e = begin; e < end; ++e, phase += kGolden) {
+    const std::uint32_t rate = p.graph.rates[e];
+    out[count] = p.graph.targets[e];
+    count += phase + p.number * rate < rate ? 1 : 0;
   }
+  return count;
 }
 
 /// The same step for any number of dimensions, a cell at a time; here and push have room for dims.
-void step_any(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y, float* out, float* here,
+void step_any(const Pass& p, std::int32_t* targets, std::int64_t group, const float* y, float* out, float* here,
               float* push) {
   const int dims = p.dims;
   const auto n = static_cast<std::uint32_t>(p.graph.n_cells);
@@ -69,13 +64,15 @@ void step_any(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, c
     return coefficient(d2);
   };
   for (int l = 0; l < kLanes; ++l) {
-    const std::uint32_t cell = first_cell + static_cast<std::uint32_t>(l);
-    if (cell >= n) break;
+    const std::int64_t i = group * kLanes + l;
+    if (i >= p.graph.n_active) break;
+    const auto cell = static_cast<std::uint32_t>(i);
+    const std::int32_t count = due_edges(p, p.graph.indptr[i], p.graph.indptr[i + 1], targets);
     std::copy_n(y + std::int64_t{cell} * dims, dims, here);
     math::Philox4 words{};
     std::uint32_t draw = 0;
-    for (int step = 0; step < sampled.count[l]; ++step) {
-      const float* at = y + std::int64_t{sampled.targets[step * kLanes + l]} * dims;
+    for (int step = 0; step < count; ++step) {
+      const float* at = y + std::int64_t{targets[step]} * dims;
       float f = towards(at, [&](float d2) { return p.force.attraction(d2); });
       for (int k = 0; k < dims; ++k) here[k] += math::clip4(f * (here[k] - at[k])) * p.alpha;
       std::fill_n(push, dims, 0.0f);
@@ -124,7 +121,7 @@ void step_any(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, c
 
 #pragma GCC diagnostic pop
 
-using Step = void (*)(const Pass&, const Sampled&, std::uint32_t, const float*, float*);
+using Step = void (*)(const Pass&, Sampled&, std::int64_t, const float*, float*);
 
 /// The widest version that the machine has; null: a cell at a time.
 Step step_of(int dims, int max_width) {
@@ -145,7 +142,10 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
   std::int64_t max_degree = 0;
   for (std::int64_t i = 0; i < graph.n_active; ++i)
     max_degree = std::max(max_degree, graph.indptr[i + 1] - graph.indptr[i]);
-  const std::int64_t stride = max_degree + 1;  // collect() writes one entry past the sampled ones
+  const std::int64_t stride = max_degree + 16;
+  // Lanes of a vector find their rows by 32-bit offsets.
+  SCW_EXPECT(stride < std::numeric_limits<std::int32_t>::max() / 16, "tl.umap",
+             "a cell has too many neighbours (got {})", max_degree);
   const int threads = std::max(1, ctx.n_threads);
   Array<std::int32_t> sampled(ctx.workspace, checked_mul(checked_mul(stride, kLanes), threads), "umap sampled edges");
   Array<float> wide(ctx.workspace, checked_mul(2 * threads, dims), "umap lanes");
@@ -176,16 +176,15 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
                           [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
                             Sampled due;
                             due.targets = sampled.data() + worker * stride * kLanes;
+                            due.stride = static_cast<std::int32_t>(stride);
                             float* const here = wide.data() + std::int64_t{worker} * 2 * dims;
                             for (std::int64_t g = begin; g < end; ++g) {
                               const std::int64_t group = g * kUmapBlocks + block;
-                              const auto first = static_cast<std::uint32_t>(group * kLanes);
                               float* const out = moved.data() + g * kLanes * dims;
-                              collect(pass, group, due);
                               if (step != nullptr) {
-                                step(pass, due, first, y.data, out);
+                                step(pass, due, group, y.data, out);
                               } else {
-                                step_any(pass, due, first, y.data, out, here, here + dims);
+                                step_any(pass, due.targets, group, y.data, out, here, here + dims);
                               }
                             }
                           });

@@ -108,6 +108,41 @@ SCW_INLINE vf clip4(vf x) {
   return x > 4.0f ? splat(4.0f) : x;
 }
 
+/// collect() of cpu.cpp for a row: 16 edges at a time where the machine can pack the ones that are due.
+SCW_INLINE std::int32_t collect_row(const Pass& p, std::int64_t begin, std::int64_t end, std::int32_t* out) {
+#if defined(__x86_64__) && SCW_WIDTH == 16
+  const __m512i iota = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const vu steps = (vu)iota * kGolden;
+  std::int32_t count = 0;
+  for (std::int64_t e = begin; e < end; e += 16) {
+    const auto valid = static_cast<__mmask16>(end - e >= 16 ? 0xFFFF : (1 << (end - e)) - 1);
+    const vu rate = (vu)_mm512_maskz_loadu_epi32(valid, p.graph.rates.data + e);
+    const vu phase = static_cast<std::uint32_t>(e) * kGolden + steps + p.number * rate;
+    const __mmask16 due = _mm512_mask_cmplt_epu32_mask(valid, (__m512i)phase, (__m512i)rate);
+    const __m512i targets = _mm512_maskz_loadu_epi32(valid, p.graph.targets.data + e);
+    _mm512_storeu_si512(out + count, _mm512_maskz_compress_epi32(due, targets));
+    count += __builtin_popcount(due);
+  }
+  return count;
+#else
+  return due_edges(p, begin, end, out);
+#endif
+}
+
+/// The targets of a step, one row of `targets` per lane.
+SCW_INLINE vu step_targets(const Sampled& s, int lane, int step) {
+#if defined(__x86_64__) && SCW_WIDTH == 16
+  const __m512i iota = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i at = _mm512_mullo_epi32(iota, _mm512_set1_epi32(s.stride));
+  return (vu)_mm512_i32gather_epi32(at, s.targets + std::int64_t{lane} * s.stride + step, 4);
+#else
+  vu x;
+  for (int l = 0; l < SCW_WIDTH; ++l)
+    x[l] = static_cast<std::uint32_t>(s.targets[std::int64_t{lane + l} * s.stride + step]);
+  return x;
+#endif
+}
+
 /// Lanes [lane, lane + kUnroll * SCW_WIDTH) of the group: new positions into out (D x kLanes). A step is a long chain
 /// of dependent operations: two vectors of cells side by side keep the units busy.
 inline constexpr int kUnroll = 2;
@@ -139,7 +174,7 @@ SCW_INLINE void step_lanes(const Pass& p, const Sampled& sampled, std::uint32_t 
     vf alpha[kUnroll];
     for (int u = 0; u < kUnroll; ++u) {
       alpha[u] = count[u] > step ? splat(p.alpha) : vf{};
-      vu other = load(sampled.targets + step * kLanes + lane + u * SCW_WIDTH);
+      vu other = step_targets(sampled, lane + u * SCW_WIDTH, step);
       other = count[u] > step ? other : vu{};  // beyond its count a lane's targets are left over from another group
       vf at[D];
       gather<D>(y, other, at);
@@ -208,15 +243,23 @@ SCW_INLINE void step_lanes(const Pass& p, const Sampled& sampled, std::uint32_t 
 }
 
 template <int D>
-void step_group(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y, float* out) {
-  for (int lane = 0; lane < kLanes; lane += kUnroll * SCW_WIDTH) step_lanes<D>(p, sampled, first_cell, y, lane, out);
+void step_group(const Pass& p, Sampled& sampled, std::int64_t group, const float* y, float* out) {
+  for (int l = 0; l < kLanes; ++l) {
+    const std::int64_t i = group * kLanes + l;
+    sampled.count[l] = 0;
+    if (i < p.graph.n_active)
+      sampled.count[l] =
+          collect_row(p, p.graph.indptr[i], p.graph.indptr[i + 1], sampled.targets + std::int64_t{l} * sampled.stride);
+  }
+  for (int lane = 0; lane < kLanes; lane += kUnroll * SCW_WIDTH)
+    step_lanes<D>(p, sampled, static_cast<std::uint32_t>(group * kLanes), y, lane, out);
 }
 
-inline void step_2d(const Pass& p, const Sampled& s, std::uint32_t first, const float* y, float* out) {
-  step_group<2>(p, s, first, y, out);
+inline void step_2d(const Pass& p, Sampled& s, std::int64_t group, const float* y, float* out) {
+  step_group<2>(p, s, group, y, out);
 }
-inline void step_3d(const Pass& p, const Sampled& s, std::uint32_t first, const float* y, float* out) {
-  step_group<3>(p, s, first, y, out);
+inline void step_3d(const Pass& p, Sampled& s, std::int64_t group, const float* y, float* out) {
+  step_group<3>(p, s, group, y, out);
 }
 
 #undef SCW_INLINE
