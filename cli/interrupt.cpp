@@ -1,11 +1,12 @@
 #include "interrupt.hpp"
 
 #include <fmt/format.h>
-#include <pthread.h>
+#include <semaphore.h>
 #include <unistd.h>
 
-#include <chrono>
+#include <cerrno>
 #include <csignal>
+#include <ctime>
 #include <cstdio>
 #include <filesystem>
 #include <mutex>
@@ -18,6 +19,7 @@ namespace {
 
 std::atomic<bool> g_cancelled{false};
 std::atomic<int> g_signal{0};
+sem_t g_event;
 std::mutex g_mutex;
 std::vector<std::filesystem::path> g_outputs;
 
@@ -36,28 +38,40 @@ void remove_temporaries() {
   }
 }
 
-void wait_for_signals(sigset_t set) {
-  int signal = 0;
-  if (sigwait(&set, &signal) != 0) return;
-  g_signal = signal;
+/// Async-signal-safe: two stores and a post. (A blocked mask would not do: libraries start threads before main.)
+extern "C" void on_signal(int signal) {
+  int none = 0;
+  g_signal.compare_exchange_strong(none, signal);
   g_cancelled = true;
+  sem_post(&g_event);
+}
+
+void wait_for_signals() {
+  while (sem_wait(&g_event) != 0) {
+  }
   // Operations poll the flag many times a second; a library call in between (HDF5, LAPACK) may not.
-  const timespec patience{0, 800'000'000};
-  siginfo_t info;
-  sigtimedwait(&set, &info, &patience);  // or until a second signal
+  timespec until{};
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_nsec += 800'000'000;
+  until.tv_sec += until.tv_nsec / 1'000'000'000;
+  until.tv_nsec %= 1'000'000'000;
+  while (sem_timedwait(&g_event, &until) != 0 && errno == EINTR) {  // or until a second signal
+  }
   remove_temporaries();
-  ::_exit(128 + signal);
+  ::_exit(128 + g_signal);
 }
 
 }  // namespace
 
 void Interrupt::install() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  std::thread(wait_for_signals, set).detach();
+  sem_init(&g_event, 0, 0);
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  std::thread(wait_for_signals).detach();
 }
 
 const std::atomic<bool>* Interrupt::flag() { return &g_cancelled; }

@@ -9,8 +9,7 @@ namespace scw::cli {
 
 class Interrupt {
  public:
-  /// Blocks both signals in this thread and in those it starts, and waits for them in a thread of its own. Call before
-  /// any other thread is started.
+  /// Handles both signals from now on.
   static void install();
   /// For Context::cancelled.
   static const std::atomic<bool>* flag();

@@ -12,6 +12,7 @@
 #include "scwarp/core/error.hpp"
 #include "scwarp/core/kernel.hpp"
 #include "scwarp/io/h5ad.hpp"
+#include "scwarp/io/read.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
 
 namespace scw::cli {
@@ -48,9 +49,12 @@ AnnData read_input(const Context& ctx, const Arguments& a, std::string& name) {
   if (!std::filesystem::exists(a.input, error))
     throw FormatError(fmt::format("read: {}: there is no such file", a.input));
   name = std::filesystem::path(a.input).filename().string();
-  io::ReadH5adOptions options;
-  options.check_counts = true;
-  return io::read_h5ad(ctx, a.input, options);
+  if (std::filesystem::path(a.input).extension() == ".h5ad") {
+    io::ReadH5adOptions options;
+    options.check_counts = true;
+    return io::read_h5ad(ctx, a.input, options);
+  }
+  return io::read(ctx, a.input);
 }
 
 void check_output(const std::string& path) {

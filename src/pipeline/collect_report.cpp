@@ -303,14 +303,12 @@ void collect_report(const Context& ctx, const AnnData& data, const RunOptions& o
 
 AnnData simulated_anndata(const Context& ctx, const datasets::SimulateOptions& options) {
   datasets::Simulated s = datasets::simulate(ctx, options);
-  const auto labels = [](const char* prefix, const Array<std::int32_t>& codes, int n) {
+  const auto labels = [](const Array<std::int32_t>& codes, int n) {
     Categorical c;
     c.codes.assign(codes.begin(), codes.end());
     std::vector<std::string> names;
-    const auto width = std::to_string(std::max(1, n) - 1).size();
-    for (int k = 0; k < n; ++k) names.push_back(fmt::format("{}{:0{}}", prefix, k, width));
+    for (int k = 0; k < n; ++k) names.push_back(std::to_string(k));
     c.categories = std::move(names);
-    c.remove_unused();
     return c;
   };
   const auto flags = [](const Array<std::uint8_t>& a) { return Bools{{a.begin(), a.end()}}; };
@@ -319,12 +317,12 @@ AnnData simulated_anndata(const Context& ctx, const datasets::SimulateOptions& o
   for (std::int64_t j = 0; j < options.n_genes; ++j) genes.push_back(datasets::simulated_gene_name(s, j));
   AnnData out;
   out.obs = DataFrame(std::move(cells));
-  out.obs.set("true_cluster", Column(labels("type", s.cluster, options.n_clusters)));
-  out.obs.set("batch", Column(labels("batch", s.batch, options.n_batches)));
+  out.obs.set("cluster", Column(labels(s.cluster, options.n_clusters)));
+  out.obs.set("batch", Column(labels(s.batch, options.n_batches)));
   out.obs.set("is_doublet", Column(flags(s.is_doublet)));
   out.obs.set("is_damaged", Column(flags(s.is_damaged)));
   out.var = DataFrame(std::move(genes));
-  out.var.set("marker_of", Column(labels("type", s.marker_of, options.n_clusters)));
+  out.var.set("marker_of", Column(labels(s.marker_of, options.n_clusters)));
   out.set_X(MatrixElement(std::move(s.counts)));
   return out;
 }

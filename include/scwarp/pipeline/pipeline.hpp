@@ -72,7 +72,8 @@ SCW_API std::string marker_groups(const RunOptions& options);
 /// Fills everything in `report` that can be read from finished data.
 SCW_API void collect_report(const Context& ctx, const AnnData& data, const RunOptions& options, ReportData& report);
 
-/// X = counts, obs = true_cluster, batch, is_doublet, is_damaged; var = mt, marker_of. ctx.rng gives the seed.
+/// X = counts, obs = cluster, batch, is_doublet, is_damaged; var = marker_of, as scw.datasets.simulate. ctx.rng gives
+/// the seed.
 SCW_API AnnData simulated_anndata(const Context& ctx, const datasets::SimulateOptions& options);
 
 }  // namespace scw::pipeline

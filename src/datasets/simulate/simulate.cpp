@@ -202,7 +202,7 @@ Cell describe_cell(RngKey key, const Model& m, const SimulateOptions& o, std::in
   c.is_doublet = uniform(3) < o.doublet_rate;
   c.is_damaged = !c.is_doublet && uniform(4) < o.damaged_rate;
   c.program = static_cast<int>(math::bounded(math::random_words(key, item, 5).v[0], kPrograms));
-  const double strength = 0.25 * uniform(6) * uniform(6);
+  const double strength = 0.12 * uniform(6) * uniform(6);
   double mt = std::min(0.12, 0.035 * exp_of(0.35 * normal(key, item, 7)));
   const auto depth = [&](std::uint64_t draw) {  // log-normal with mean 1
     return exp_of(0.35 * normal(key, item, draw) - 0.06125) * m.batch_depth[static_cast<std::size_t>(c.batch)];

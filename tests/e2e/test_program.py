@@ -1,0 +1,227 @@
+"""Options, exit codes, interruption and output of the program."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+from program import Run
+
+FAST = ("--umap-epochs", 30, "--n-top-genes", 500, "--n-comps", 20)
+
+
+def test_run_writes_what_scanpy_reads(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    import anndata
+
+    out = scwarp("run", simulated, "-o", tmp_path / "out.h5ad", *FAST)
+    assert re.search(r"^step +seconds +memory +what it did$", out.stdout, re.MULTILINE)
+    assert re.search(r"^Leiden +[\d.]+ .* clusters, modularity 0\.\d+$", out.stdout, re.MULTILINE)
+    a = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert {"X_pca", "X_umap"} <= set(a.obsm)
+    assert {"connectivities", "distances"} <= set(a.obsp)
+    assert {"counts"} == set(a.layers)
+    assert {"log1p", "hvg", "pca", "neighbors", "umap", "leiden", "rank_genes_groups"} <= set(a.uns)
+    assert a.obs["pct_counts_mt"].max() <= 20
+    assert (a.layers["counts"].data % 1 == 0).all()
+    assert a.var["highly_variable"].sum() == 500
+    for cluster in a.obs["leiden"].cat.categories:
+        cells = a.obs.loc[(a.obs["leiden"] == cluster) & ~a.obs["is_doublet"], "cluster"]
+        if len(cells) < 20:
+            continue
+        planted = cells.mode()[0]
+        names = list(a.uns["rank_genes_groups"]["names"][cluster])
+        ranks = sorted(names.index(g) for g in a.var_names[a.var["marker_of"].astype(object) == planted])
+        assert ranks[len(ranks) // 2] < 150
+
+
+def test_same_output_for_any_number_of_threads(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    outputs = []
+    for threads in (1, 2, 3, 2):
+        scwarp("run", simulated, "-o", tmp_path / "out.h5ad", "--threads", threads, "-r", "0.5,1.0", *FAST)
+        outputs.append((tmp_path / "out.h5ad").read_bytes())
+    assert all(o == outputs[0] for o in outputs)
+
+
+def test_options_change_the_result(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    import anndata
+
+    flags = ("--scaling", "explicit", "--regress-out", "total_counts", "--flavor", "seurat_v3", "--no-keep-counts")
+    flags += ("--no-umap", "-r", "0.3,1.5", "--markers", "t-test", "--n-marker-genes", 50, "--no-pts")
+    scwarp("run", simulated, "-o", tmp_path / "out.h5ad", *FAST, *flags)
+    a = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert a.n_vars == 500 and a.raw is not None and a.raw.n_vars > 1000
+    assert abs(a.X.mean(axis=0)).max() < 0.05 and abs(a.X).max() <= 10
+    assert not a.layers and "X_umap" not in a.obsm
+    assert {"leiden_0.3", "leiden_1.5"} <= set(a.obs)
+    assert a.obs["leiden_0.3"].nunique() < a.obs["leiden_1.5"].nunique()
+    assert "variances_norm" in a.var and a.uns["hvg"]["flavor"] == "seurat_v3"
+    markers = a.uns["rank_genes_groups"]
+    assert len(markers["names"]) == 50 and markers["params"]["method"] == "t-test" and "pts" not in markers
+
+
+def test_config_round_trip(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    flags = ("-r", "0.4,0.8", "--min-genes", "none", "--max-pct-mt", 7.5, "--no-umap", "--seed", 3)
+    flags += ("--mt-prefix", "MT-", "--regress-out", "total_counts,pct_counts_mt", "--batch-key", "batch")
+    first = scwarp("run", simulated, "-o", tmp_path / "a b.h5ad", *flags, "--write-config").stdout
+    options = tomllib.loads(first)["run"]
+    assert options["resolution"] == [0.4, 0.8]
+    assert options["min-genes"] == "none" and options["max-pct-mt"] == 7.5
+    assert options["umap"] is False and options["seed"] == 3
+    assert options["output"] == str(tmp_path / "a b.h5ad")
+    (tmp_path / "c.toml").write_text(first)
+    assert scwarp("run", "--config", tmp_path / "c.toml", "--write-config").stdout == first
+    changed = scwarp("run", "--config", tmp_path / "c.toml", "--seed", 9, "--write-config").stdout
+    assert tomllib.loads(changed)["run"] == options | {"seed": 9}
+    default = scwarp("run", "--write-config").stdout
+    (tmp_path / "d.toml").write_text(default)
+    assert scwarp("run", "--config", tmp_path / "d.toml", "--write-config").stdout == default
+
+
+def test_plan_runs_nothing(scwarp: Run, simulated: Path) -> None:
+    out = scwarp("run", simulated, "--plan").stdout
+    for step in ("read", "QC", "PCA", "neighbours", "UMAP", "Leiden", "markers", "largest"):
+        assert re.search(rf"^{step} .*\d [kMG]B$", out, re.MULTILINE), step
+    events = [json.loads(line) for line in scwarp("run", simulated, "--plan", "--json").stdout.splitlines()]
+    assert all(e["peak_bytes"] >= e["held_bytes"] for e in events if e["event"] == "plan")
+
+
+def test_plan_is_an_upper_bound(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    plan = [json.loads(line) for line in scwarp("run", simulated, "--plan", "--json").stdout.splitlines()]
+    planned = {e["step"]: e["peak_bytes"] for e in plan if e["event"] == "plan"}
+    lines = scwarp("run", simulated, "-o", tmp_path / "o.h5ad", "--json", "--umap-epochs", 10).stdout.splitlines()
+    used = {e["step"]: e["peak_bytes"] for e in map(json.loads, lines) if e["event"] == "done"}
+    for step, estimate in planned.items():
+        assert used[step] <= 1.2 * estimate + 4e6, step
+
+
+def test_json_events(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    out = scwarp("run", simulated, "-o", tmp_path / "out.h5ad", "--json", *FAST)
+    events = [json.loads(line) for line in out.stdout.splitlines()]
+    done = [e["step"] for e in events if e["event"] == "done"]
+    assert done[0] == "read" and done[-1] == "write"
+    assert all(e["seconds"] >= 0 and e["summary"] for e in events if e["event"] == "done")
+    assert events[-1]["event"] == "result" and events[-1]["output"] == str(tmp_path / "out.h5ad")
+
+
+def test_quiet(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    out = scwarp("run", simulated, "-o", tmp_path / "out.h5ad", "-q", "--markers", "none", *FAST)
+    assert out.stdout == "" and out.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "args", "text"),
+    [
+        (2, ["run", "--no-such-option"], "no-such-option"),
+        (2, ["run", "IN", "-o", "OUT", "--metric", "nonsense"], "nonsense"),
+        (2, ["run", "IN", "-o", "OUT", "--n-neighbors", "1"], "n_neighbors"),
+        (2, ["run", "IN", "-o", "OUT", "--batch-key", "nonsense"], "nonsense"),
+        (2, ["run", "IN"], "-o"),
+        (2, ["run", "IN", "-o", "OUT", "--memory-limit", "many"], "8GB"),
+        (2, [], "subcommand"),
+        (3, ["run", "missing.h5ad", "-o", "OUT"], "missing.h5ad"),
+        (3, ["run", "TEXT", "-o", "OUT"], "text.h5ad"),
+        (3, ["info", "TEXT"], "text.h5ad"),
+        (4, ["run", "IN", "-o", "OUT", "--memory-limit", "1MB"], "memory"),
+        (1, ["run", "IN", "-o", "no/such/folder/out.h5ad"], "folder"),
+    ],
+)
+def test_exit_codes(scwarp: Run, simulated: Path, tmp_path: Path, code: int, args: list[str], text: str) -> None:
+    (tmp_path / "text.h5ad").write_text("this is no HDF5 file")
+    names = {"IN": simulated, "OUT": tmp_path / "out.h5ad", "TEXT": tmp_path / "text.h5ad"}
+    done = scwarp(*[names.get(a, a) for a in args], check=code, cwd=tmp_path)
+    assert text in done.stdout + done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["text.h5ad"]
+
+
+def test_device_that_is_not_there(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    if json.loads(scwarp("doctor", "--json").stdout)["facts"]["CUDA"].startswith("usable"):
+        pytest.skip("there is a CUDA device")
+    done = scwarp("run", simulated, "-o", tmp_path / "o.h5ad", "--device", "cuda", check=5)
+    assert "cuda" in done.stderr.lower() and not (tmp_path / "o.h5ad").exists()
+
+
+def test_truncated_input_names_the_file(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.h5ad"
+    cut.write_bytes(simulated.read_bytes()[: simulated.stat().st_size // 2])
+    done = scwarp("run", cut, "-o", tmp_path / "o.h5ad", check=3)
+    assert "cut.h5ad" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("step", ["read", "PCA", "UMAP", "markers", "write"])
+def test_signals_stop_cleanly(program: Path, simulated: Path, tmp_path: Path, name: int, code: int, step: str) -> None:
+    (tmp_path / "old.h5ad").write_text("old")
+    process = subprocess.Popen(
+        [program, "run", simulated, "-o", tmp_path / "old.h5ad", "--report", tmp_path / "r.html", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "step" and event["step"] == step:
+            break
+    start = time.monotonic()
+    process.send_signal(name)
+    process.stdout.read()
+    stopped = process.wait(timeout=20)
+    seconds = time.monotonic() - start
+    if stopped == 0:  # the last step was over before the signal came
+        assert step == "write"
+        return
+    assert stopped == code
+    assert seconds < 1.5
+    assert [p.name for p in tmp_path.iterdir()] == ["old.h5ad"]
+    if step != "write":
+        assert (tmp_path / "old.h5ad").read_text() == "old"
+
+
+def test_info(scwarp: Run, simulated: Path) -> None:
+    text = scwarp("info", simulated).stdout
+    assert re.search(r"^/X +csr +800 x 2 000 +float32 .* values \(\d+\.\d+ %\)$", text, re.MULTILINE)
+    data = json.loads(scwarp("info", simulated, "--json").stdout)
+    by_path = {e["path"]: e for e in data["elements"]}
+    assert by_path["/X"]["shape"] == [800, 2000] and by_path["/X"]["nnz"] > 0
+    assert by_path["/obs/cluster"]["n_categories"] == 4
+
+
+def test_doctor(scwarp: Run) -> None:
+    data = json.loads(scwarp("doctor", "--json").stdout)
+    assert data["facts"]["scwarp"] and all(c["ok"] for c in data["checks"])
+    assert any(o["name"] == "tl.leiden" and o["cpu"] for o in data["operations"])
+
+
+def test_simulate_equals_python(scwarp: Run, simulated: Path) -> None:
+    import anndata
+
+    scw = pytest.importorskip("scwarp")
+    a = anndata.read_h5ad(simulated)
+    b = scw.datasets.simulate(800, 2000, n_clusters=4, mean_counts=1500)
+    assert (a.X != b.X).nnz == 0
+    assert a.obs.equals(b.obs) and a.var.equals(b.var)
+
+
+def test_run_without_input_uses_simulated_data(scwarp: Run, tmp_path: Path) -> None:
+    config = "[run]\nn-top-genes = 300\numap-epochs = 10\n[simulate]\nn-cells = 300\nn-genes = 1000\n"
+    (tmp_path / "c.toml").write_text(config)
+    out = scwarp("run", "-o", tmp_path / "o.h5ad", "--config", tmp_path / "c.toml").stdout
+    assert "300 cells x 1 000 genes" in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(scwarp: Run, shell: str) -> None:
+    script = scwarp("completion", shell).stdout
+    for word in ("run", "doctor", "n-top-genes", "cell_ranger", "completion"):
+        assert word in script
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        probe = script + '\nCOMP_WORDS=(scwarp run --flavor se); COMP_CWORD=3; _scwarp; echo "${COMPREPLY[@]}"'
+        done = subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["seurat", "seurat_v3", "seurat_v3_paper"]
