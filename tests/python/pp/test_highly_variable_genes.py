@@ -75,6 +75,11 @@ def test_equals_scanpy(kind, kwargs, stable_ranks):
 def test_loess_equals_scikit_misc(span, n_cells):
     a = prepared("counts")[:n_cells].copy()
     a.X = a.X.astype(np.float64)
+    if (n_cells, span) == (40, 0.15):  # all genes of a local fit have one count: no quadratic is determined
+        for m in (scw, sc):
+            with pytest.raises(ValueError):
+                m.pp.highly_variable_genes(a, flavor="seurat_v3", span=span)
+        return
     ours = scw.pp.highly_variable_genes(a, flavor="seurat_v3", span=span, inplace=False)
     theirs = sc.pp.highly_variable_genes(a, flavor="seurat_v3", span=span, inplace=False)
     np.testing.assert_allclose(ours["variances_norm"], theirs["variances_norm"], rtol=1e-9)
