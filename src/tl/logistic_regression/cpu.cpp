@@ -237,9 +237,14 @@ void minimise(const Context& ctx, Problem<V>& problem, const LogisticRegressionO
     for (int trial = 0; trial < 40; ++trial) {
       elements([&](std::int64_t i) { next[i] = w[i] + step * direction[i]; });
       value = problem.evaluate(next.data(), next_gradient.data());
-      if (!(value <= objective + 1e-4 * step * slope)) {
+      const double next_slope = problem.dot(next_gradient.data(), direction.data(), n);
+      // Near the optimum the decrease drowns in the rounding of the objective: there the slope decides (Hager & Zhang
+      // 2005, SIAM J. Optim. 16:170, approximate Wolfe conditions).
+      const bool decreased = value <= objective + 1e-4 * step * slope ||
+                             (value <= objective + 1e-12 * std::abs(objective) && next_slope <= -0.8 * slope);
+      if (!decreased) {
         high = step;
-      } else if (problem.dot(next_gradient.data(), direction.data(), n) < 0.9 * slope) {
+      } else if (next_slope < 0.9 * slope) {
         low = step;
       } else {
         found = true;
