@@ -64,10 +64,14 @@ struct Pca {
 /// covariance: tiles of at most 4096 cells are centred in double, multiplied in the type of x and accumulated in
 /// double; sparse tiles as sparse-times-dense products when that is cheaper. Eigenpairs by thick-restart block Lanczos
 /// (Wu & Simon 2000, SIAM J. Matrix Anal. Appl. 22:602; block form with full reorthogonalisation) with a Philox start
-/// from ctx.rng. Sign rule: see Pca::components. Floor: cells * genes^2 multiply-adds / 2 (dense). Memory besides the
-/// result, m genes in use, s = bytes of a value of x, k components: covariance 8 m^2 + at most 4096 m s (one tile;
-/// twice that on CUDA, plus s m^2), both solvers 16 m (300 + 4 k); krylov + 64 partial blocks of 128 m bytes. Throws
-/// InvalidArgument (options, fewer than 2 cells or genes), ShapeMismatch (mask), DataError (NaN or infinity).
+/// from ctx.rng. Sign rule: see Pca::components. Floor: cells * genes^2 multiply-adds / 2 (dense).
+///
+/// Memory besides the result, m genes in use, k components, s = bytes of a value of x: eigenvectors 16 m (400 + 2.5 k);
+/// covariance 8 m^2 + one tile of at most 4096 rows (m s a row, and its stored entries for sparse rows; CUDA: + 1024 m
+/// s); krylov 128 m for each of 2 n_threads partial sums (CUDA: one tile of at most 4096 rows in double).
+///
+/// Throws InvalidArgument (options, fewer than 2 cells or genes), ShapeMismatch (mask), DataError (NaN, infinity, or
+/// squares that overflow).
 SCW_API Pca pca(const Context& ctx, const AnyMatrixView& x, const PcaOptions& options = {});
 
 /// The same for a matrix that arrives in row blocks; bit-identical to the resident form, whatever the blocks. Reads the
