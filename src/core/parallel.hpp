@@ -1,4 +1,4 @@
-// Loops over the threads of a Context. The only interface to threads in scwarp (OpenMP stays in parallel.cpp).
+// Loops over the threads of a Context. The only interface to threads in scwarp.
 //
 // Work is cut into chunks whose boundaries depend on n and the grain alone, never on the number of threads: a partial
 // result per chunk, merged in chunk order, is the same for any number of threads.
