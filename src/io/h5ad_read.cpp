@@ -588,10 +588,7 @@ void Reader::add_field(StructArray& s, const Dataset& d, const std::string& name
   }
   std::vector<std::string> texts;
   if (t.variable) {
-    std::vector<char*> values(n, nullptr);
-    read(t.id.get(), sizeof(char*), values.data());
-    for (char* v : values) texts.emplace_back(v == nullptr ? "" : v);
-    if (n > 0) H5Dvlen_reclaim(t.id.get(), d.space.get(), H5P_DEFAULT, values.data());
+    texts = h5::read_text_field(ctx_, d, name);
   } else {
     std::vector<char> values(n * t.size);
     read(t.id.get(), t.size, values.data());
@@ -609,8 +606,9 @@ std::optional<StructArray> Reader::struct_array(const Dataset& d) {
     char* name = H5Tget_member_name(d.type.id.get(), static_cast<unsigned>(k));
     h5::Id member(H5Tget_member_type(d.type.id.get(), static_cast<unsigned>(k)));
     const auto t = h5::describe(h5::Id(H5Tcopy(member.get())));
-    const bool known = t.kind == Kind::string || t.kind == Kind::boolean ||
-                       (t.kind == Kind::integer && t.name != "uint64") || (t.kind == Kind::floating && t.size <= 8);
+    const bool known = (t.kind == Kind::string && (!t.variable || h5::has_readable_texts(d))) ||
+                       t.kind == Kind::boolean || (t.kind == Kind::integer && t.name != "uint64") ||
+                       (t.kind == Kind::floating && t.size <= 8);
     members.emplace_back(name == nullptr ? "" : name, std::move(member));
     H5free_memory(name);
     if (!known) return std::nullopt;
@@ -624,7 +622,7 @@ std::optional<StructArray> Reader::struct_array(const Dataset& d) {
 Value Reader::dataset_value(Dataset d) {
   const auto keep = [&] { return Value(Foreign{d.path, d.type.name}); };
   if (d.is_null) return {};
-  if (d.count > kMaxUnsElements) return keep();
+  if (d.count > kMaxUnsElements || (d.type.kind == Kind::string && !h5::has_readable_texts(d))) return keep();
   if (d.dims.empty()) {
     switch (d.type.kind) {
       case Kind::string:

@@ -100,15 +100,14 @@ std::shared_ptr<const Source> Source::open(const char* op, const std::string& pa
   SCW_EXPECT_AS(IoError, ::fstat(s->fd_, &s->stat_) == 0, op, "cannot read '{}' ({})", path, std::strerror(errno));
   SCW_EXPECT_AS(IoError, S_ISREG(s->stat_.st_mode), op, "'{}' is not a regular file", path);
   s->size_ = s->stat_.st_size;
+  s->check_structure();
   const h5::Id access(H5Pcreate(H5P_FILE_ACCESS));
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
   // Without locks: the file stays open for as long as the data, and others may want to replace it.
   H5Pset_file_locking(access.get(), false, true);
-  SCW_EXPECT_AS(FormatError, H5Fis_hdf5(path.c_str()) > 0, op, "'{}' is not an HDF5 file", path);
   s->file_ = h5::Id(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()));
   SCW_EXPECT_AS(FormatError, static_cast<bool>(s->file_), op, "'{}' is a damaged HDF5 file ({})", path,
                 h5::last_error());
-  s->set_up();
   return s;
 }
 
@@ -119,11 +118,7 @@ std::shared_ptr<const Source> Source::open_image(const char* op, Span<const std:
   s->name_ = name;
   s->image_.assign(image.begin(), image.end());
   s->size_ = image.size;
-  constexpr char kSignature[] = "\x89HDF\r\n\x1a\n";
-  bool found = false;
-  for (std::int64_t at = 0; !found && at + 8 <= image.size; at = at == 0 ? 512 : at * 2)
-    found = std::memcmp(image.data + at, kSignature, 8) == 0;
-  SCW_EXPECT_AS(FormatError, found, op, "'{}' is not an HDF5 file", name);
+  s->check_structure();
   const h5::Id access(H5Pcreate(H5P_FILE_ACCESS));
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
   H5Pset_fapl_core(access.get(), 1 << 16, false);
@@ -132,18 +127,34 @@ std::shared_ptr<const Source> Source::open_image(const char* op, Span<const std:
   s->file_ = h5::Id(H5Fopen(fmt::format("scwarp image {}", counter++).c_str(), H5F_ACC_RDONLY, access.get()));
   SCW_EXPECT_AS(FormatError, static_cast<bool>(s->file_), op, "'{}' is a damaged HDF5 file ({})", name,
                 h5::last_error());
-  s->set_up();
   return s;
 }
 
-void Source::set_up() {
-  const h5::Id plist(H5Fget_create_plist(file_.get()));
-  hsize_t user_block = 0;
-  std::size_t address = 8, length = 8;
-  H5Pget_userblock(plist.get(), &user_block);
-  H5Pget_sizes(plist.get(), &address, &length);
-  base_ = user_block;
-  address_bytes_ = static_cast<int>(address);
+/// The superblock may follow a block of the user's at 512, 1024, 2048 and so on; addresses count from it.
+void Source::check_structure() {
+  char head[8];
+  bool found = false;
+  for (std::uint64_t at = 0; !found && read_at(at, sizeof head, head); at = at == 0 ? 512 : at * 2) {
+    found = std::memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0;
+    if (found) base_ = at;
+  }
+  SCW_EXPECT_AS(FormatError, found, op_, "'{}' is not an HDF5 file", name_);
+  structure_ = std::make_unique<h5::Structure>(
+      [this](std::uint64_t address, std::size_t n, void* out) { return read_at(address, n, out); },
+      static_cast<std::uint64_t>(size_) - base_);
+  try {
+    structure_->open();
+  } catch (const h5::Structure::Damage& d) {
+    detail::fail<FormatError>(op_, "'{}' is a damaged HDF5 file ({})", name_, d.what);
+  }
+}
+
+void Source::check_object(const std::string& object, std::uint64_t address) const {
+  try {
+    structure_->check_object(address);
+  } catch (const h5::Structure::Damage& d) {
+    fail(object, "damaged: {}", d.what);
+  }
 }
 
 Source::~Source() {
@@ -155,6 +166,7 @@ Source::~Source() {
 bool Source::read_at(std::uint64_t address, std::size_t n, void* out) const {
   const auto size = static_cast<std::uint64_t>(size_);
   if (address > size || base_ > size - address || n > size - address - base_) return false;
+  if (n == 0) return true;
   if (fd_ < 0) {
     std::memcpy(out, image_.data() + base_ + address, n);
     return true;
@@ -345,6 +357,7 @@ std::optional<Node> find(const Node& group, const std::string& name) {
   if (info.type != H5L_TYPE_HARD)
     group.source->fail(path, "is a {} link; scwarp reads what is in the file itself",
                        info.type == H5L_TYPE_SOFT ? "soft" : "external");
+  group.source->check_object(path, info.u.address);
   Node node = open_node(*group.source, group.id.get(), first, path);
   if (slash == std::string::npos) return node;
   if (!node.is_group) return std::nullopt;
@@ -460,6 +473,7 @@ Dataset dataset(Node node) {
   d.source = node.source;
   d.path = std::move(node.path);
   d.id = std::move(node.id);
+  d.address = node.address;
   d.space = Id(H5Dget_space(d.id.get()));
   d.plist = Id(H5Dget_create_plist(d.id.get()));
   d.type = describe(Id(H5Dget_type(d.id.get())));
@@ -877,14 +891,57 @@ std::string_view cut(std::string_view text, H5T_str_t padding) {
   return text.substr(0, last == std::string_view::npos ? 0 : last + 1);
 }
 
+constexpr std::size_t kReferenceBytes = 16;  // length, address of the heap, number in it
+
+/// All elements as they are stored, in order.
+std::vector<std::byte> stored_bytes(const Context& ctx, const Dataset& d, std::size_t element_bytes) {
+  if (!has_readable_texts(d)) d.fail<NotSupported>("its texts are stored in a way that scwarp does not read");
+  const auto size = static_cast<std::int64_t>(element_bytes);
+  const std::int64_t cols = d.dims.empty() ? 1 : d.count / d.dims[0];
+  std::vector<std::byte> out(static_cast<std::size_t>(checked_mul(d.count, size)));
+  read_blocks(ctx, d, H5I_INVALID_HID, element_bytes, [&](const Block& b) {
+    for (std::int64_t i = 0; i < b.n_rows; ++i)
+      std::memcpy(out.data() + ((b.row + i) * cols + b.col) * size, b.data + i * b.ld * size,
+                  static_cast<std::size_t>(b.n_cols * size));
+  });
+  return out;
+}
+
+std::vector<std::string> texts_of(const Dataset& d, const std::vector<std::byte>& bytes, std::size_t offset,
+                                  std::size_t stride) {
+  GlobalHeap heap(d);
+  std::vector<std::string> out;
+  out.reserve(bytes.size() / stride);
+  for (std::size_t at = offset; at < bytes.size(); at += stride) {
+    const std::byte* r = bytes.data() + at;
+    const auto length = load<std::uint32_t>(r);
+    const auto address = load<std::uint64_t>(r + 4);
+    if (length == 0 || address == 0 || address == UINT64_MAX) {
+      out.emplace_back();
+    } else {
+      const auto text = heap.get(address, load<std::uint32_t>(r + 12), length);
+      out.emplace_back(text.substr(0, text.find('\0')));
+    }
+  }
+  return out;
+}
+
 }  // namespace
+
+bool has_readable_texts(const Dataset& d) {
+  if (d.count == 0 || (d.type.kind == Kind::string && !d.type.variable)) return true;
+  const auto layout = H5Pget_layout(d.plist.get());
+  const bool ours = (layout == H5D_CHUNKED && d.dims.size() <= 2 && own_filters(d)) ||
+                    (layout == H5D_CONTIGUOUS && H5Dget_offset(d.id.get()) != HADDR_UNDEF);
+  H5Eclear2(H5E_DEFAULT);
+  return ours;
+}
 
 std::vector<std::string> read_strings(const Context& ctx, const Dataset& d) {
   if (d.type.kind != Kind::string) d.fail("is of type {} (expected text)", d.type.name);
   const auto n = static_cast<std::size_t>(d.count);
   std::vector<std::string> out;
   if (n == 0) return out;
-  const auto layout = H5Pget_layout(d.plist.get());
   const std::int64_t cols = d.dims.empty() ? 1 : d.count / d.dims[0];
   const auto place = [cols](const Block& b, std::int64_t i, std::int64_t j) {
     return static_cast<std::size_t>((b.row + i) * cols + b.col + j);
@@ -901,40 +958,16 @@ std::vector<std::string> read_strings(const Context& ctx, const Dataset& d) {
     });
     return out;
   }
-  // References as they are stored: length, heap address, index in the heap.
-  const bool raw = d.source->address_bytes() == 8 && d.dims.size() <= 2 &&
-                   ((layout == H5D_CHUNKED && own_filters(d)) ||
-                    (layout == H5D_CONTIGUOUS && H5Dget_offset(d.id.get()) != HADDR_UNDEF));
-  H5Eclear2(H5E_DEFAULT);
-  if (raw) {
-    std::vector<std::byte> references(n * 16);
-    read_blocks(ctx, d, H5I_INVALID_HID, 16, [&](const Block& b) {
-      for (std::int64_t i = 0; i < b.n_rows; ++i)
-        std::memcpy(references.data() + place(b, i, 0) * 16, b.data + i * b.ld * 16,
-                    static_cast<std::size_t>(b.n_cols) * 16);
-    });
-    GlobalHeap heap(d);
-    out.reserve(n);
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::byte* r = references.data() + i * 16;
-      const auto length = load<std::uint32_t>(r);
-      const auto address = load<std::uint64_t>(r + 4);
-      if (length == 0 || address == 0 || address == UINT64_MAX) {
-        out.emplace_back();
-      } else {
-        const auto text = heap.get(address, load<std::uint32_t>(r + 12), length);
-        out.emplace_back(text.substr(0, text.find('\0')));
-      }
-    }
-    return out;
-  }
-  const Id memory(H5Tcopy(d.type.id.get()));
-  std::vector<char*> values(n, nullptr);
-  if (H5Dread(d.id.get(), memory.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0)
-    d.fail("its texts cannot be read ({})", last_error());
-  for (const char* v : values) out.emplace_back(v == nullptr ? "" : v);
-  H5Dvlen_reclaim(memory.get(), d.space.get(), H5P_DEFAULT, values.data());
-  return out;
+  return texts_of(d, stored_bytes(ctx, d, kReferenceBytes), 0, kReferenceBytes);
+}
+
+std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, const std::string& name) {
+  std::size_t record_bytes = 0;
+  for (const auto& field : d.source->record(d.address, record_bytes))
+    if (field.name == name && field.is_text && field.offset + kReferenceBytes <= record_bytes)
+      return d.count == 0 ? std::vector<std::string>{}
+                          : texts_of(d, stored_bytes(ctx, d, record_bytes), field.offset, record_bytes);
+  d.fail("field '{}' cannot be read", name);
 }
 
 // ------------------------------------------------------------------------------------------------------------ writing
@@ -1166,7 +1199,6 @@ Id write_strings(const Target& t, const std::string& name, const std::vector<std
   if (t.options.level > 0 && dims.size() == 1 && values.size() > kRefsPerChunk) {
     const hsize_t shape = kRefsPerChunk;
     H5Pset_chunk(plist.get(), 1, &shape);
-    H5Pset_shuffle(plist.get());
     H5Pset_deflate(plist.get(), static_cast<unsigned>(std::min(t.options.level, 9)));
   }
   const Id space(dims.empty() ? H5Screate(H5S_SCALAR)

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "core/check.hpp"
+#include "io/hdf5_structure.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/views.hpp"
 
@@ -83,10 +84,14 @@ class Source {
   const std::string& name() const { return name_; }
   hid_t file() const { return file_.get(); }
   std::int64_t size() const { return size_; }
-  /// Bytes that an address takes in this file.
-  int address_bytes() const { return address_bytes_; }
   /// Copies n bytes at an HDF5 address; false if they are not all inside the file.
   bool read_at(std::uint64_t address, std::size_t n, void* out) const;
+  /// Checks the structure of an object before the library opens it. Throws FormatError.
+  void check_object(const std::string& object, std::uint64_t address) const;
+  /// The stored form of a dataset of records (see Structure::record).
+  std::vector<h5::StoredField> record(std::uint64_t address, std::size_t& record_bytes) const {
+    return structure_->record(address, record_bytes);
+  }
   /// Throws IoError if the file was changed since it was opened.
   void check_unchanged(const char* op) const;
 
@@ -99,7 +104,7 @@ class Source {
 
  private:
   Source() = default;
-  void set_up();
+  void check_structure();
   const char* op_ = "";
   std::string name_;
   std::vector<std::byte> image_;
@@ -107,7 +112,7 @@ class Source {
   struct stat stat_ {};
   std::int64_t size_ = 0;
   std::uint64_t base_ = 0;
-  int address_bytes_ = 8;
+  std::unique_ptr<h5::Structure> structure_;
   h5::Id file_;
 };
 
@@ -168,6 +173,7 @@ struct Dataset {
   bool is_null = false;  ///< holds nothing at all, not even zero elements
   std::vector<std::int64_t> dims;
   std::int64_t count = 0;  ///< product of dims
+  haddr_t address = 0;     ///< of its header
 
   template <class E = FormatError, class... Args>
   [[noreturn]] void fail(fmt::format_string<Args...> text, Args&&... args) const {
@@ -215,8 +221,13 @@ extern template bool read_numbers(const Context&, const Dataset&, std::int64_t*)
 extern template bool read_numbers(const Context&, const Dataset&, float*);
 extern template bool read_numbers(const Context&, const Dataset&, double*);
 
+/// Whether read_strings and read_text_field can: the library's own way to texts of variable length trusts the file too
+/// much to be used, and ours needs contiguous storage or chunks of one or two dimensions.
+bool has_readable_texts(const Dataset& d);
 /// Reads strings of fixed or variable length.
 std::vector<std::string> read_strings(const Context& ctx, const Dataset& d);
+/// Reads a field of texts of variable length from a dataset of records.
+std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, const std::string& name);
 
 // ------------------------------------------------------------------------------------------------------------ writing
 
