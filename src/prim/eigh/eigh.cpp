@@ -243,7 +243,8 @@ TopEigen top_eigenpairs(const Context& ctx, const MatrixView<const double>& a, s
   SCW_ASSERT(a.n_rows == a.n_cols && k > 0 && k <= a.n_rows);
   if (eigh_is_direct(a.n_rows, k)) return direct(ctx, a, k);
   return top_eigenpairs(
-      ctx, a.n_rows, k, [&](const MatrixView<const double>& v, const MatrixView<double>& w) { gemm(ctx, v, a, w); },
+      ctx, a.n_rows, k,
+      [&](const MatrixView<const double>& v, const MatrixView<double>& w) { symmetric_product_kernel(ctx, a, v, w); },
       key);
 }
 
