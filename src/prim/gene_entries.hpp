@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -51,12 +52,12 @@ const GeneEntry<V>* sort_entries(GeneEntry<V>* entries, GeneEntry<V>* tmp, std::
   return radix_sort(entries, tmp, n, [](const GeneEntry<V>& e) { return e.key(); }, low, high, scratch);
 }
 
-/// body(worker, gene, entries, tmp, n) for every gene, in any order: its n non-zero values in cells with
-/// takes_part(code), cells in increasing order. The body may overwrite entries and tmp (both have room for n). Memory:
-/// for each thread, 8 (float) or 16 (double) bytes an entry of a block and of the longest gene.
+/// Reports progress as `step`. body(worker, gene, entries, tmp, n) for every gene, in any order: its n non-zero values
+/// in cells with takes_part(code), cells in increasing order. The body may overwrite entries and tmp (both have room
+/// for n). Memory: for each thread, 8 (float) or 16 (double) bytes an entry of a block and of the longest gene.
 template <class V, class TakesPart, class Body>
 void for_each_gene(const Context& ctx, const CsrView<const V>& x, Span<const std::int32_t> codes,
-                   const TakesPart& takes_part, const Body& body) {
+                   const TakesPart& takes_part, const char* step, const Body& body) {
   using E = GeneEntry<V>;
   struct Scratch {
     Array<E> entries, tmp;
@@ -67,6 +68,7 @@ void for_each_gene(const Context& ctx, const CsrView<const V>& x, Span<const std
   for (std::int64_t j = 0; j < x.n_cols; ++j)
     longest = std::max(longest, plan.column_start[j + 1] - plan.column_start[j]);
   std::vector<Scratch> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+  std::atomic<std::int64_t> done{0};
   parallel_chunks(ctx, plan.n_blocks(), 1, [&](std::int64_t b, std::int64_t, std::int64_t, int worker) {
     Scratch& s = scratch[static_cast<std::size_t>(worker)];
     if (s.tmp.empty()) {
@@ -86,18 +88,22 @@ void for_each_gene(const Context& ctx, const CsrView<const V>& x, Span<const std
       const std::int64_t n = s.end[static_cast<std::size_t>(j - first)] - begin;
       body(worker, std::int64_t{j}, s.entries.data() + begin, s.tmp.data(), n);
     }
+    done += last - first;
+    if (worker == 0) ctx.report(step, done.load(), x.n_cols);
   });
+  ctx.report(step, x.n_cols, x.n_cols);
 }
 
 template <class V, class TakesPart, class Body>
 void for_each_gene(const Context& ctx, const MatrixView<const V>& x, Span<const std::int32_t> codes,
-                   const TakesPart& takes_part, const Body& body) {
+                   const TakesPart& takes_part, const char* step, const Body& body) {
   using E = GeneEntry<V>;
   constexpr std::int64_t kStrip = 16;  // a cache line of floats
   struct Scratch {
     Array<E> entries, tmp;
   };
   std::vector<Scratch> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+  std::atomic<std::int64_t> done{0};
   parallel_chunks(ctx, x.n_cols, kStrip, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
     Scratch& s = scratch[static_cast<std::size_t>(worker)];
     if (s.tmp.empty()) {
@@ -116,7 +122,10 @@ void for_each_gene(const Context& ctx, const MatrixView<const V>& x, Span<const 
     }
     for (std::int64_t j = begin; j < end; ++j)
       body(worker, j, s.entries.data() + (j - begin) * x.n_rows, s.tmp.data(), used[j - begin]);
+    done += end - begin;
+    if (worker == 0) ctx.report(step, done.load(), x.n_cols);
   });
+  ctx.report(step, x.n_cols, x.n_cols);
 }
 
 }  // namespace scw::prim

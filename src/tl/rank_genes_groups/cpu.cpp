@@ -198,9 +198,10 @@ struct Ranker {
                                  Scratch(static_cast<std::size_t>(n_codes())));
     // Cells outside of all groups take part in ranks against the rest only.
     const auto takes_part = [this](std::int32_t code) { return spec.reference < 0 || code < spec.n_groups; };
-    prim::for_each_gene(ctx, x, codes, takes_part, [&](int worker, std::int64_t j, E* entries, E* tmp, std::int64_t n) {
-      gene(j, entries, tmp, n, scratch[static_cast<std::size_t>(worker)]);
-    });
+    prim::for_each_gene(ctx, x, codes, takes_part, "rank_genes_groups",
+                        [&](int worker, std::int64_t j, E* entries, E* tmp, std::int64_t n) {
+                          gene(j, entries, tmp, n, scratch[static_cast<std::size_t>(worker)]);
+                        });
   }
 };
 
