@@ -10,8 +10,9 @@
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
-#include "math/philox.hpp"
 #include "tl/umap/kernel.hpp"
+
+#include "tl/umap/body.inl"
 
 namespace scw::tl::cpu {
 namespace {
@@ -19,17 +20,6 @@ namespace {
 constexpr int kLanes = static_cast<int>(kUmapLanes);
 constexpr std::int64_t kGroupGrain = 8;       // groups of a block per chunk
 constexpr std::int64_t kParallelGroups = 48;  // below, waking the threads costs more than it gains
-constexpr std::uint32_t kGolden = 0x9E3779B1u;
-
-struct Pass {
-  UmapGraph graph;
-  math::UmapForce force;
-  float alpha;
-  RngKey rng;
-  std::uint32_t number;  // of the pass since epoch 0
-  int negatives;
-  int dims;
-};
 
 /// The edges of a group that are due in a pass.
 struct Sampled {
@@ -38,54 +28,14 @@ struct Sampled {
   std::int32_t count[kLanes];
 };
 
-/// Collects the edges [begin, end) of a cell that are due. An edge of rate r has phase (edge number * golden ratio +
-/// pass * r) mod 1 and is due when the phase has just wrapped: rate * passes samples in the long run, spread evenly
-/// over the passes and over the edges of a cell, and no state between passes.
-[[gnu::always_inline]] inline std::int32_t due_edges(const Pass& p, std::int64_t begin, std::int64_t end,
+[[gnu::always_inline]] inline std::int32_t due_edges(const UmapPass& p, std::int64_t begin, std::int64_t end,
                                                      std::int32_t* out) {
   std::int32_t count = 0;
-  std::uint32_t phase = static_cast<std::uint32_t>(begin) * kGolden;
-  for (std::int64_t e = begin; e < end; ++e, phase += kGolden) {
-    const std::uint32_t rate = p.graph.rates[e];
+  for (std::int64_t e = begin; e < end; ++e) {
     out[count] = p.graph.targets[e];
-    count += phase + p.number * rate < rate ? 1 : 0;
+    count += umap_due(e, p.graph.rates[e], p.number) ? 1 : 0;
   }
   return count;
-}
-
-/// The same step for any number of dimensions, a cell at a time; here and push have room for dims.
-void step_any(const Pass& p, std::int32_t* targets, std::int64_t group, const float* y, float* out, float* here,
-              float* push) {
-  const int dims = p.dims;
-  const auto n = static_cast<std::uint32_t>(p.graph.n_cells);
-  const auto towards = [&](const float* from, auto coefficient) {
-    float d2 = 0;
-    for (int k = 0; k < dims; ++k) d2 += (here[k] - from[k]) * (here[k] - from[k]);
-    return coefficient(d2);
-  };
-  for (int l = 0; l < kLanes; ++l) {
-    const std::int64_t i = group * kLanes + l;
-    if (i >= p.graph.n_active) break;
-    const auto cell = static_cast<std::uint32_t>(i);
-    const std::int32_t count = due_edges(p, p.graph.indptr[i], p.graph.indptr[i + 1], targets);
-    std::copy_n(y + std::int64_t{cell} * dims, dims, here);
-    math::Philox4 words{};
-    std::uint32_t draw = 0;
-    for (int step = 0; step < count; ++step) {
-      const float* at = y + std::int64_t{targets[step]} * dims;
-      float f = towards(at, [&](float d2) { return p.force.attraction(d2); });
-      for (int k = 0; k < dims; ++k) here[k] += math::clip4(f * (here[k] - at[k])) * p.alpha;
-      std::fill_n(push, dims, 0.0f);
-      for (int t = 0; t < p.negatives; ++t, ++draw) {
-        if (draw % 4 == 0) words = math::random_words(p.rng, cell + (std::uint64_t{p.number} << 32), draw / 4);
-        at = y + static_cast<std::int64_t>(math::bounded(words.v[draw % 4], n)) * dims;
-        f = towards(at, [&](float d2) { return p.force.repulsion(d2); });
-        for (int k = 0; k < dims; ++k) push[k] += math::clip4(f * (here[k] - at[k]));
-      }
-      for (int k = 0; k < dims; ++k) here[k] += push[k] * p.alpha;
-    }
-    for (int k = 0; k < dims; ++k) out[k * kLanes + l] = here[k];
-  }
 }
 
 #pragma GCC diagnostic push
@@ -121,7 +71,7 @@ void step_any(const Pass& p, std::int32_t* targets, std::int64_t group, const fl
 
 #pragma GCC diagnostic pop
 
-using Step = void (*)(const Pass&, Sampled&, std::int64_t, const float*, float*);
+using Step = void (*)(const UmapPass&, Sampled&, std::int64_t, const float*, float*);
 
 /// The widest version that the machine has; null: a cell at a time.
 Step step_of(int dims, int max_width) {
@@ -155,21 +105,15 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
 
   Context single = ctx;
   single.n_threads = 1;
-  Pass pass;
-  pass.graph = graph;
-  pass.force = schedule.force;
-  pass.rng = schedule.rng;
-  pass.dims = dims;
+  const int report_every = std::max(1, schedule.n_epochs / 50);
   const Step step = step_of(dims, schedule.max_width);
 
   for (int epoch = from; epoch < to; ++epoch) {
     std::copy(y.begin(), y.end(), before.begin());
-    pass.alpha = schedule.alpha * (1.0f - static_cast<float>(epoch) / static_cast<float>(schedule.n_epochs));
     try {
       ctx.check_cancelled("tl.umap");
       for (int half = 0; half < kUmapPasses; ++half) {
-        pass.number = static_cast<std::uint32_t>(epoch) * kUmapPasses + static_cast<std::uint32_t>(half);
-        pass.negatives = (schedule.negatives + (half == 0 ? 1 : 0)) / kUmapPasses;
+        const UmapPass pass = umap_pass(graph, schedule, epoch, half);
         for (std::int64_t block = 0; block < std::min(kUmapBlocks, groups); ++block) {
           const std::int64_t n_block = (groups - block + kUmapBlocks - 1) / kUmapBlocks;
           parallel_chunks(n_block >= kParallelGroups ? ctx : single, n_block, kGroupGrain,
@@ -184,7 +128,10 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
                               if (step != nullptr) {
                                 step(pass, due, group, y.data, out);
                               } else {
-                                step_any(pass, due.targets, group, y.data, out, here, here + dims);
+                                for (std::int64_t l = 0; l < kLanes && group * kLanes + l < graph.n_active; ++l) {
+                                  umap_step<0>(pass, group * kLanes + l, y.data, here, here + dims);
+                                  for (int k = 0; k < dims; ++k) out[k * kLanes + l] = here[k];
+                                }
                               }
                             }
                           });
@@ -201,7 +148,7 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
       throw;
     }
     finished = epoch + 1;
-    ctx.report("umap", finished, schedule.n_epochs);
+    if (finished % report_every == 0 || finished == to) ctx.report("umap", finished, schedule.n_epochs);
   }
 }
 

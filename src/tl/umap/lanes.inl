@@ -109,7 +109,7 @@ SCW_INLINE vf clip4(vf x) {
 }
 
 /// collect() of cpu.cpp for a row: 16 edges at a time where the machine can pack the ones that are due.
-SCW_INLINE std::int32_t collect_row(const Pass& p, std::int64_t begin, std::int64_t end, std::int32_t* out) {
+SCW_INLINE std::int32_t collect_row(const UmapPass& p, std::int64_t begin, std::int64_t end, std::int32_t* out) {
 #if defined(__x86_64__) && SCW_WIDTH == 16
   const __m512i iota = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const vu steps = (vu)iota * kGolden;
@@ -148,8 +148,8 @@ SCW_INLINE vu step_targets(const Sampled& s, int lane, int step) {
 inline constexpr int kUnroll = 2;
 
 template <int D>
-SCW_INLINE void step_lanes(const Pass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y, int lane,
-                           float* out) {
+SCW_INLINE void step_lanes(const UmapPass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y,
+                           int lane, float* out) {
   const auto n = static_cast<std::uint32_t>(p.graph.n_cells);
   vu ids[kUnroll];
   vi count[kUnroll];
@@ -243,7 +243,7 @@ SCW_INLINE void step_lanes(const Pass& p, const Sampled& sampled, std::uint32_t 
 }
 
 template <int D>
-void step_group(const Pass& p, Sampled& sampled, std::int64_t group, const float* y, float* out) {
+void step_group(const UmapPass& p, Sampled& sampled, std::int64_t group, const float* y, float* out) {
   for (int l = 0; l < kLanes; ++l) {
     const std::int64_t i = group * kLanes + l;
     sampled.count[l] = 0;
@@ -255,10 +255,10 @@ void step_group(const Pass& p, Sampled& sampled, std::int64_t group, const float
     step_lanes<D>(p, sampled, static_cast<std::uint32_t>(group * kLanes), y, lane, out);
 }
 
-inline void step_2d(const Pass& p, Sampled& s, std::int64_t group, const float* y, float* out) {
+inline void step_2d(const UmapPass& p, Sampled& s, std::int64_t group, const float* y, float* out) {
   step_group<2>(p, s, group, y, out);
 }
-inline void step_3d(const Pass& p, Sampled& s, std::int64_t group, const float* y, float* out) {
+inline void step_3d(const UmapPass& p, Sampled& s, std::int64_t group, const float* y, float* out) {
   step_group<3>(p, s, group, y, out);
 }
 

@@ -192,10 +192,30 @@ UmapLayout::UmapLayout(UmapLayout&&) noexcept = default;
 UmapLayout& UmapLayout::operator=(UmapLayout&&) noexcept = default;
 UmapLayout::~UmapLayout() = default;
 
-UmapLayout::UmapLayout(const Context& ctx, const CsrView<const float>& g, const UmapOptions& o)
+UmapLayout::UmapLayout(const Context& caller, const CsrView<const float>& given, const UmapOptions& options)
     : state_(std::make_unique<State>()) {
-  check(g, o);
+  check(given, options);
   State& s = *state_;
+  // The start is made on the host: a short part of the work, and one start for all devices.
+  const Context ctx = caller.host();
+  CsrView<const float> g = given;
+  UmapOptions o = options;
+  Csr<float> copied;
+  Array<float> start_copy;
+  if (caller.device != Device{}) {
+    copied.indptr = to_host<std::int64_t>(caller, given.indptr, "umap graph");
+    copied.indices = to_host<std::int32_t>(caller, given.indices, "umap graph");
+    copied.values = to_host<float>(caller, given.values, "umap graph");
+    g.indptr = std::as_const(copied.indptr).view();
+    g.indices = std::as_const(copied.indices).view();
+    g.values = std::as_const(copied.values).view();
+    if (o.init == UmapInit::array) {
+      const auto& x = o.init_positions;
+      SCW_EXPECT(x.ld == x.n_cols || x.n_rows == 0, kOp, "init_positions must be contiguous on a device");
+      start_copy = to_host<float>(caller, Span<const float>(x.data, x.n_rows * x.n_cols), "umap start");
+      o.init_positions = MatrixView<const float>(start_copy.data(), x.n_rows, x.n_cols);
+    }
+  }
   const std::int64_t n = g.n_rows;
   s.n_cells = n;
   math::UmapCurve curve;
@@ -262,12 +282,28 @@ UmapLayout::UmapLayout(const Context& ctx, const CsrView<const float>& g, const 
       }
     }
   });
+  if (caller.device != Device{}) {
+    const auto upload = [&](auto& a) {
+      using T = typename std::remove_reference_t<decltype(a)>::value_type;
+      Array<T> there(caller.memory, a.size(), "umap graph", caller.stream);
+      copy_bytes(caller, there.data(), caller.device, a.data(), Device{},
+                 static_cast<std::size_t>(a.size()) * sizeof(T));
+      a = std::move(there);
+    };
+    upload(s.indptr);
+    upload(s.targets);
+    upload(s.rates);
+    upload(s.y);
+    caller.synchronize();
+  }
 }
 
 void UmapLayout::run(const Context& ctx, int until_epoch) {
   State& s = *state_;
   const int until = std::min(until_epoch, s.schedule.n_epochs);
   if (until <= s.epoch) return;
+  SCW_EXPECT_AS(DeviceMismatch, ctx.device == s.y.device() || s.n_cells == 0, kOp,
+                "the layout is on {}, the context on {}", to_string(s.y.device()), to_string(ctx.device));
   const UmapGraph graph{s.n_cells, s.n_active, std::as_const(s.indptr).view(), std::as_const(s.targets).view(),
                         std::as_const(s.rates).view()};
   umap_run_kernel(ctx, graph, s.schedule, s.epoch, until, s.y.view(), s.epoch);
@@ -282,8 +318,18 @@ Matrix<float> UmapLayout::embedding(const Context& ctx) const {
   const State& s = *state_;
   const std::int64_t dims = s.schedule.dims;
   Matrix<float> out(ctx.memory, s.n_cells, dims, "umap embedding", ctx.stream);
-  for (std::int64_t k = 0; k < s.n_cells; ++k)
-    std::copy_n(s.y.data() + k * dims, dims, out.data.data() + std::int64_t{s.order[k]} * dims);
+  const auto unpermute = [&](const float* y, float* to) {
+    for (std::int64_t k = 0; k < s.n_cells; ++k) std::copy_n(y + k * dims, dims, to + std::int64_t{s.order[k]} * dims);
+  };
+  if (ctx.device == Device{}) {
+    unpermute(s.y.data(), out.data.data());
+    return out;
+  }
+  const Array<float> here = to_host<float>(ctx, s.y.view(), "umap positions");
+  Array<float> ordered(host_memory(), here.size(), "umap positions");
+  unpermute(here.data(), ordered.data());
+  copy_bytes(ctx, out.data.data(), ctx.device, ordered.data(), Device{},
+             static_cast<std::size_t>(here.size()) * sizeof(float));
   return out;
 }
 

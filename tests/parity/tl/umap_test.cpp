@@ -1,0 +1,114 @@
+#include "scwarp/tl/umap.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "parity/parity.hpp"
+#include "tl/umap/kernel.hpp"
+
+namespace scw::tl {
+namespace {
+
+using parity::Guarded;
+
+/// A symmetric graph of `groups` rings with chords, some edges between them, and isolated cells at the end.
+struct Graph {
+  std::int64_t n = 0;
+  std::vector<std::int64_t> indptr{0};
+  std::vector<std::int32_t> indices;
+  std::vector<float> values;
+
+  static Graph rings(std::int32_t cells, std::int32_t groups, std::int32_t isolated) {
+    Graph g;
+    g.n = cells + isolated;
+    const std::int32_t size = cells / groups;
+    for (std::int32_t i = 0; i < cells; ++i) {
+      std::vector<std::int32_t> row;
+      for (const std::int32_t step : {1, 2, 3, 7, 12})
+        for (const std::int32_t j : {i % size + step, i % size - step + size})
+          row.push_back(i / size * size + j % size);
+      if (i % size % 10 == 0) {
+        row.push_back((i + size) % cells);
+        row.push_back((i - size + cells) % cells);
+      }
+      std::sort(row.begin(), row.end());
+      row.erase(std::unique(row.begin(), row.end()), row.end());
+      for (const std::int32_t j : row) {
+        const auto item =
+            static_cast<std::uint64_t>(std::min(i, j)) * 100000 + static_cast<std::uint64_t>(std::max(i, j));
+        g.indices.push_back(j);
+        g.values.push_back(static_cast<float>(0.01 + 0.99 * math::random_uniform({3, 3}, item)));
+      }
+      g.indptr.push_back(static_cast<std::int64_t>(g.indices.size()));
+    }
+    for (std::int32_t i = 0; i < isolated; ++i) g.indptr.push_back(g.indptr.back());
+    return g;
+  }
+};
+
+/// Five epochs of the layout alone, on guarded buffers.
+std::vector<float> epochs(const Context& ctx, int dims) {
+  const Graph g = Graph::rings(777, 7, 0);
+  std::vector<std::uint32_t> rates;
+  for (const float w : g.values) rates.push_back(static_cast<std::uint32_t>(static_cast<double>(w) * 0x1.0p32));
+  std::vector<float> start(static_cast<std::size_t>(g.n * dims));
+  for (std::size_t k = 0; k < start.size(); ++k) start[k] = static_cast<float>(10 * math::random_uniform({1, 2}, k));
+  const Guarded<std::int64_t> indptr(ctx, g.indptr);
+  const Guarded<std::int32_t> targets(ctx, g.indices);
+  const Guarded<std::uint32_t> on(ctx, rates);
+  Guarded<float> y(ctx, start);
+  UmapSchedule s;
+  s.force = math::UmapForce(0.583, 1.334, 1);
+  s.rng = RngKey{11, 12};
+  s.n_epochs = 8;
+  s.dims = dims;
+  int finished = 0;
+  umap_run_kernel(ctx, UmapGraph{g.n, g.n, indptr.cview(), targets.cview(), on.cview()}, s, 2, 7, y.view(), finished);
+  ctx.synchronize();
+  EXPECT_EQ(finished, 7);
+  return y.host();
+}
+
+std::vector<float> whole(const Context& ctx, int dims, UmapInit init) {
+  const Graph g = Graph::rings(1400, 7, 9);
+  const Guarded<std::int64_t> indptr(ctx, g.indptr);
+  const Guarded<std::int32_t> indices(ctx, g.indices);
+  const Guarded<float> values(ctx, g.values);
+  std::vector<float> start(static_cast<std::size_t>(g.n * dims));
+  for (std::size_t k = 0; k < start.size(); ++k) start[k] = static_cast<float>(math::random_uniform({7, 2}, k));
+  const Guarded<float> given(ctx, start);
+  UmapOptions o;
+  o.maxiter = 40;
+  o.n_components = dims;
+  o.init = init;
+  if (init == UmapInit::array) o.init_positions = MatrixView<const float>(given.cview().data, g.n, dims);
+  const CsrView<const float> view(g.n, static_cast<std::int32_t>(g.n), indptr.cview(), indices.cview(), values.cview());
+  const Umap r = umap(ctx, view, o);
+  ctx.synchronize();
+  const auto host = to_host<float>(ctx, r.embedding.data.view());
+  return {host.begin(), host.end()};
+}
+
+TEST(UmapParity, CudaHasTheBitsOfTheCpu) {
+  SCW_CUDA_CONTEXT(cuda);
+  for (const int dims : {1, 2, 3, 5}) {
+    parity::expect_same_bits(epochs(Context::cpu(2), dims), epochs(cuda, dims));
+    for (const UmapInit init : {UmapInit::spectral, UmapInit::random, UmapInit::array})
+      parity::expect_same_bits(whole(Context::cpu(2), dims, init), whole(cuda, dims, init));
+  }
+  parity::expect_same_bits(whole(cuda, 2, UmapInit::spectral), whole(cuda, 2, UmapInit::spectral));
+}
+
+TEST(UmapParity, GuardsAndMovementOnTheCpu) {
+  for (const int dims : {1, 2, 3, 5}) {
+    const auto y = epochs(Context::cpu(2), dims);
+    double moved = 0;
+    for (std::size_t k = 0; k < y.size(); ++k)
+      moved += std::abs(static_cast<double>(y[k]) - 10 * math::random_uniform({1, 2}, k));
+    EXPECT_GT(moved / static_cast<double>(y.size()), 0.5);
+    EXPECT_TRUE(std::all_of(y.begin(), y.end(), [](float v) { return std::isfinite(v); }));
+  }
+}
+
+}  // namespace
+}  // namespace scw::tl
