@@ -79,8 +79,8 @@ class SCW_API UmapLayout {
 /// forces along its own edges and moves itself alone (umap-learn moves both ends of an edge, in one sequential order).
 /// A cell without edges stays where it is placed.
 ///
-/// Memory: 8 bytes per edge, 8 + 12 n_components bytes per cell; for the spectral start 8 bytes per edge and about 100
-/// bytes per cell. Time: O(epochs (edges + cells n_components negative_sample_rate)).
+/// Memory: 8 bytes per edge and 8 + 12 n_components bytes per cell; while the start is made, on the host, 24 bytes per
+/// edge and about 130 per cell. Time: O(epochs (edges + cells n_components negative_sample_rate)).
 /// Throws InvalidArgument (options), ShapeMismatch (not square; init_positions), DataError (negative or non-finite
 /// weights or positions), Cancelled.
 SCW_API Umap umap(const Context& ctx, const CsrView<const float>& connectivities, const UmapOptions& options = {});
