@@ -113,7 +113,8 @@ Expected expected(const Data<V>& d, std::int64_t j, std::int32_t g, std::int32_t
 void expect_close(double got, double want) { EXPECT_LE(std::abs(got - want), 1e-10 * (1 + std::abs(want))) << want; }
 
 bool same_bits(const Matrix<double>& a, const Matrix<double>& b) {
-  return a.data.size() == b.data.size() &&
+  if (a.data.size() != b.data.size()) return false;
+  return a.data.size() == 0 ||
          std::memcmp(a.data.data(), b.data.data(), static_cast<std::size_t>(a.data.size()) * 8) == 0;
 }
 bool same(const RankGenesGroups& a, const RankGenesGroups& b) {
