@@ -280,8 +280,11 @@ void collect_report(const Context& ctx, const AnnData& data, const RunOptions& o
   collect_markers(data, report);
   collect_genes(ctx, data, report);
   collect_variable_genes(data, o, report);
-  if (const Value* ratio = at(data.uns, {"pca", "variance_ratio"}))
+  if (const Value* ratio = at(data.uns, {"pca", "variance_ratio"})) {
     if (const auto* values = ratio->get<NdArray<double>>()) report.pca_variance_ratio = values->values;
+    if (const auto* values = ratio->get<NdArray<float>>())
+      report.pca_variance_ratio.assign(values->values.begin(), values->values.end());
+  }
   collect_parameters(o, report);
 
   report.facts = {{"cells", format_count(n)}, {"genes", format_count((data.raw ? data.raw->var : data.var).n_rows())}};

@@ -75,6 +75,12 @@ class Browser:
         pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": actions}
         self._call("POST", "/actions", {"actions": [pointer]})
 
+    def click(self, x: float, y: float) -> None:
+        self.move_to(x, y)
+        actions = [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
+        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": actions}
+        self._call("POST", "/actions", {"actions": [pointer]})
+
     def log(self, kind: str) -> list[dict[str, Any]]:
         return list(self._call("POST", "/se/log", {"type": kind}))
 
