@@ -84,16 +84,16 @@ def calculate_qc_metrics(
     e, v = expr_type, var_type
     obs: dict[str, Any] = {f"n_{v}_by_{e}": n_genes}
     if log1p:
-        obs[f"log1p_n_{v}_by_{e}"] = np.log1p(n_genes)
+        obs[f"log1p_n_{v}_by_{e}"] = _log1p(n_genes)
     obs[f"total_{e}"] = total.astype(sum_type)
     if log1p:
-        obs[f"log1p_total_{e}"] = np.log1p(obs[f"total_{e}"])
+        obs[f"log1p_total_{e}"] = _log1p(obs[f"total_{e}"])
     for n, pct in zip(tops, pct_top, strict=True):
         obs[f"pct_{e}_in_top_{n}_{v}"] = pct
     for q, t in zip(families, family_total, strict=True):
         obs[f"total_{e}_{q}"] = t.astype(sum_type)
         if log1p:
-            obs[f"log1p_total_{e}_{q}"] = np.log1p(obs[f"total_{e}_{q}"])
+            obs[f"log1p_total_{e}_{q}"] = _log1p(obs[f"total_{e}_{q}"])
         with np.errstate(divide="ignore", invalid="ignore"):
             obs[f"pct_{e}_{q}"] = obs[f"total_{e}_{q}"] / obs[f"total_{e}"] * 100
     genes: dict[str, Any] = {f"n_cells_by_{e}": n_cells}
@@ -101,11 +101,11 @@ def calculate_qc_metrics(
     with np.errstate(divide="ignore", invalid="ignore"):
         genes[f"mean_{e}"] = (gene_total / x.shape[0]).astype(mean_type)
         if log1p:
-            genes[f"log1p_mean_{e}"] = np.log1p(genes[f"mean_{e}"])
+            genes[f"log1p_mean_{e}"] = _log1p(genes[f"mean_{e}"])
         genes[f"pct_dropout_by_{e}"] = (1 - n_cells / x.shape[0]) * 100
     genes[f"total_{e}"] = gene_total.astype(sum_type)
     if log1p:
-        genes[f"log1p_total_{e}"] = np.log1p(genes[f"total_{e}"])
+        genes[f"log1p_total_{e}"] = _log1p(genes[f"total_{e}"])
 
     if not inplace:
         return pd.DataFrame(obs, index=adata.obs_names), pd.DataFrame(genes, index=var.index)
@@ -115,3 +115,10 @@ def calculate_qc_metrics(
     for name, values in genes.items():
         target[name] = values
     return None
+
+
+def _log1p(values: Any) -> Any:
+    """Our own logarithm, which has the same bits on every machine, in float32 for float32 and else in float64."""
+    out = np.array(values, dtype=np.float32 if values.dtype == np.float32 else np.float64).reshape(1, -1)
+    _core.pp.log1p(make_context(op=_OP, device="cpu"), out, None)
+    return out[0]
