@@ -1,5 +1,6 @@
-// Kind: dual (the layout), driver (initial positions). Determinism tier B: the same bits on every run and for any
-// number of threads. The CPU layout uses only IEEE operations in a written order.
+// Kind: dual (the layout), driver (start positions, on the host). Determinism tier B: the same bits on every run, for
+// any number of threads, in every vector width and on CUDA (the layout is IEEE operations in a written order; the start
+// uses the square root and power of the machine's libm).
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The layout on the CPU: 32 cells step side by side in vector lanes. A step of a lane is one sampled edge: pull towards
+// The layout on the CPU: cells step side by side in vector lanes. A step of a lane is one sampled edge: pull towards
 // the other end, then the pushes of its random cells, all evaluated at the same place.
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -17,17 +17,21 @@
 namespace scw::tl::cpu {
 namespace {
 
-constexpr int kLanes = static_cast<int>(kUmapLanes);
 constexpr std::int64_t kGroupGrain = 8;       // groups of a block per chunk
 constexpr std::int64_t kParallelGroups = 48;  // below, waking the threads costs more than it gains
+constexpr std::int32_t kChunkCells = static_cast<std::int32_t>(kGroupGrain * kUmapLanes);
+constexpr std::int32_t kVectorRoom = 32;  // two vectors of the widest kind
 
-/// The edges of a group that are due in a pass.
-struct Sampled {
-  std::int32_t* targets;  // [lane][stride]: the other ends
-  std::int32_t stride;    // the largest degree, and room to write a vector at the end of a row
-  std::int32_t count[kLanes];
+/// The cells of a chunk in the order of their vectors, and their edges that are due in a pass.
+struct Chunk {
+  std::int32_t* targets;                           // the other ends, cell by cell
+  std::int32_t cell[kChunkCells + kVectorRoom];    // its place in the layout
+  std::int32_t offset[kChunkCells + kVectorRoom];  // of its first target
+  std::int32_t count[kChunkCells + kVectorRoom];   // of its targets
+  std::int32_t slot[kChunkCells + kVectorRoom];    // its place in the chunk
 };
 
+/// Collects the edges [begin, end) that are due; writes one entry more.
 [[gnu::always_inline]] inline std::int32_t due_edges(const UmapPass& p, std::int64_t begin, std::int64_t end,
                                                      std::int32_t* out) {
   std::int32_t count = 0;
@@ -71,7 +75,8 @@ struct Sampled {
 
 #pragma GCC diagnostic pop
 
-using Step = void (*)(const UmapPass&, Sampled&, std::int64_t, const float*, float*);
+using Step = void (*)(const UmapPass&, Chunk&, std::int64_t block, std::int64_t begin, std::int64_t end, const float*,
+                      float*);
 
 /// The widest version that the machine has; null: a cell at a time.
 Step step_of(int dims, int max_width) {
@@ -88,18 +93,28 @@ Step step_of(int dims, int max_width) {
 void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& schedule, int from, int to, Span<float> y,
               int& finished) {
   const int dims = schedule.dims;
-  const std::int64_t groups = chunk_count(graph.n_active, kLanes);
-  std::int64_t max_degree = 0;
-  for (std::int64_t i = 0; i < graph.n_active; ++i)
-    max_degree = std::max(max_degree, graph.indptr[i + 1] - graph.indptr[i]);
-  const std::int64_t stride = max_degree + 16;
-  // Lanes of a vector find their rows by 32-bit offsets.
-  SCW_EXPECT(stride < std::numeric_limits<std::int32_t>::max() / 16, "tl.umap",
-             "a cell has too many neighbours (got {})", max_degree);
+  const std::int64_t groups = chunk_count(graph.n_active, kUmapLanes);
+  const std::int64_t block_groups = chunk_count(groups, kUmapBlocks);
+  std::int64_t chunk_edges = 0;
+  for (std::int64_t block = 0; block < std::min(kUmapBlocks, groups); ++block)
+    for (std::int64_t begin = 0; begin < block_groups; begin += kGroupGrain) {
+      std::int64_t edges = 0;
+      for (std::int64_t g = begin; g < begin + kGroupGrain; ++g) {
+        const std::int64_t first = std::min((g * kUmapBlocks + block) * kUmapLanes, graph.n_active);
+        edges += graph.indptr[std::min(first + kUmapLanes, graph.n_active)] - graph.indptr[first];
+      }
+      chunk_edges = std::max(chunk_edges, edges);
+    }
+  // Lanes find their targets by 32-bit offsets; the last row may be written a vector too far.
+  SCW_EXPECT(chunk_edges < std::numeric_limits<std::int32_t>::max() - 16, "tl.umap",
+             "{} neighbouring cells have too many edges (got {})", kChunkCells, chunk_edges);
+  const std::int64_t room = chunk_edges + 16;
   const int threads = std::max(1, ctx.n_threads);
-  Array<std::int32_t> sampled(ctx.workspace, checked_mul(checked_mul(stride, kLanes), threads), "umap sampled edges");
+  Array<std::int32_t> targets(ctx.workspace, checked_mul(room, threads), "umap sampled edges");
   Array<float> wide(ctx.workspace, checked_mul(2 * threads, dims), "umap lanes");
-  Array<float> moved(ctx.workspace, checked_mul(chunk_count(groups, kUmapBlocks), kLanes * dims),
+  // A spare row after each chunk takes what lanes without a cell write.
+  const std::int64_t moved_rows = kChunkCells + 1;
+  Array<float> moved(ctx.workspace, checked_mul(chunk_count(block_groups, kGroupGrain) * moved_rows, dims),
                      "umap moved positions");
   Array<float> before(ctx.workspace, y.size, "umap positions before the epoch");
 
@@ -117,29 +132,29 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
         for (std::int64_t block = 0; block < std::min(kUmapBlocks, groups); ++block) {
           const std::int64_t n_block = (groups - block + kUmapBlocks - 1) / kUmapBlocks;
           parallel_chunks(n_block >= kParallelGroups ? ctx : single, n_block, kGroupGrain,
-                          [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
-                            Sampled due;
-                            due.targets = sampled.data() + worker * stride * kLanes;
-                            due.stride = static_cast<std::int32_t>(stride);
+                          [&](std::int64_t c, std::int64_t begin, std::int64_t end, int worker) {
+                            float* const out = moved.data() + c * moved_rows * dims;
+                            if (step != nullptr) {
+                              Chunk chunk;
+                              chunk.targets = targets.data() + worker * room;
+                              step(pass, chunk, block, begin, end, y.data, out);
+                              return;
+                            }
                             float* const here = wide.data() + std::int64_t{worker} * 2 * dims;
-                            for (std::int64_t g = begin; g < end; ++g) {
-                              const std::int64_t group = g * kUmapBlocks + block;
-                              float* const out = moved.data() + g * kLanes * dims;
-                              if (step != nullptr) {
-                                step(pass, due, group, y.data, out);
-                              } else {
-                                for (std::int64_t l = 0; l < kLanes && group * kLanes + l < graph.n_active; ++l) {
-                                  umap_step<0>(pass, group * kLanes + l, y.data, here, here + dims);
-                                  for (int k = 0; k < dims; ++k) out[k * kLanes + l] = here[k];
-                                }
-                              }
+                            for (std::int64_t k = 0; k < (end - begin) * kUmapLanes; ++k) {
+                              const std::int64_t i =
+                                  ((begin + k / kUmapLanes) * kUmapBlocks + block) * kUmapLanes + k % kUmapLanes;
+                              if (i >= graph.n_active) break;
+                              umap_step<0>(pass, i, y.data, here, here + dims);
+                              std::copy_n(here, dims, out + k * dims);
                             }
                           });
           for (std::int64_t g = 0; g < n_block; ++g) {
-            const std::int64_t first = (g * kUmapBlocks + block) * kLanes;
-            const std::int64_t lanes = std::min<std::int64_t>(kLanes, graph.n_active - first);
-            for (std::int64_t l = 0; l < lanes; ++l)
-              for (int k = 0; k < dims; ++k) y[(first + l) * dims + k] = moved[(g * dims + k) * kLanes + l];
+            const std::int64_t first = (g * kUmapBlocks + block) * kUmapLanes;
+            const std::int64_t cells = std::min(kUmapLanes, graph.n_active - first);
+            const float* const from =
+                moved.data() + (g / kGroupGrain * moved_rows + g % kGroupGrain * kUmapLanes) * dims;
+            std::copy_n(from, cells * dims, y.data + first * dims);
           }
         }
       }

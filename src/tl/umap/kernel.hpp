@@ -7,7 +7,7 @@
 
 namespace scw::tl {
 
-/// Cells are handled in groups of this many that take their steps together.
+/// Cells are dealt to blocks in groups of this many neighbours in the order of the layout.
 inline constexpr std::int64_t kUmapLanes = 32;
 /// Groups g, g + kUmapBlocks, ... form a block. Cells of a block do not see each other's moves of the same round.
 inline constexpr std::int64_t kUmapBlocks = 4;

@@ -129,39 +129,36 @@ SCW_INLINE std::int32_t collect_row(const UmapPass& p, std::int64_t begin, std::
 #endif
 }
 
-/// The targets of a step, one row of `targets` per lane.
-SCW_INLINE vu step_targets(const Sampled& s, int lane, int step) {
+/// The targets of a step; 0 where a lane has no more.
+SCW_INLINE vu step_targets(const std::int32_t* targets, vi offset, vi count, int step) {
+  const vi at = count > step ? offset + step : vi{};
 #if defined(__x86_64__) && SCW_WIDTH == 16
-  const __m512i iota = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  const __m512i at = _mm512_mullo_epi32(iota, _mm512_set1_epi32(s.stride));
-  return (vu)_mm512_i32gather_epi32(at, s.targets + std::int64_t{lane} * s.stride + step, 4);
+  const vu x = (vu)_mm512_i32gather_epi32((__m512i)at, targets, 4);
 #else
   vu x;
-  for (int l = 0; l < SCW_WIDTH; ++l)
-    x[l] = static_cast<std::uint32_t>(s.targets[std::int64_t{lane + l} * s.stride + step]);
-  return x;
+  for (int l = 0; l < SCW_WIDTH; ++l) x[l] = static_cast<std::uint32_t>(targets[at[l]]);
 #endif
+  return count > step ? x : vu{};
 }
 
-/// Lanes [lane, lane + kUnroll * SCW_WIDTH) of the group: new positions into out (D x kLanes). A step is a long chain
-/// of dependent operations: two vectors of cells side by side keep the units busy.
+/// Cells [first, first + kUnroll * SCW_WIDTH) of the chunk, sorted by their number of steps. A step is a long chain of
+/// dependent operations: two vectors of cells side by side keep the units busy.
 inline constexpr int kUnroll = 2;
 
 template <int D>
-SCW_INLINE void step_lanes(const UmapPass& p, const Sampled& sampled, std::uint32_t first_cell, const float* y,
-                           int lane, float* out) {
+SCW_INLINE void step_lanes(const UmapPass& p, const Chunk& chunk, int first, const float* y, float* moved) {
   const auto n = static_cast<std::uint32_t>(p.graph.n_cells);
   vu ids[kUnroll];
   vi count[kUnroll];
+  vi offset[kUnroll];
   vf here[kUnroll][D];
   for (int u = 0; u < kUnroll; ++u) {
-    const int first_lane = lane + u * SCW_WIDTH;
-    ids[u] = splat_u(first_cell + static_cast<std::uint32_t>(first_lane));
-    for (int l = 0; l < SCW_WIDTH; ++l) ids[u][l] += static_cast<std::uint32_t>(l);
-    count[u] = (vi)load(sampled.count + first_lane);
-    gather<D>(y, ids[u] < n ? ids[u] : splat_u(n - 1), here[u]);
+    ids[u] = load(chunk.cell + first + u * SCW_WIDTH);
+    count[u] = (vi)load(chunk.count + first + u * SCW_WIDTH);
+    offset[u] = (vi)load(chunk.offset + first + u * SCW_WIDTH);
+    gather<D>(y, ids[u], here[u]);
   }
-  const int most = *std::max_element(sampled.count + lane, sampled.count + lane + kUnroll * SCW_WIDTH);
+  const int most = *std::max_element(chunk.count + first, chunk.count + first + kUnroll * SCW_WIDTH);
 
   const math::UmapForce force = p.force;
   const auto key_low = static_cast<std::uint32_t>(p.rng.seed);
@@ -174,8 +171,7 @@ SCW_INLINE void step_lanes(const UmapPass& p, const Sampled& sampled, std::uint3
     vf alpha[kUnroll];
     for (int u = 0; u < kUnroll; ++u) {
       alpha[u] = count[u] > step ? splat(p.alpha) : vf{};
-      vu other = step_targets(sampled, lane + u * SCW_WIDTH, step);
-      other = count[u] > step ? other : vu{};  // beyond its count a lane's targets are left over from another group
+      const vu other = step_targets(chunk.targets, offset[u], count[u], step);
       vf at[D];
       gather<D>(y, other, at);
       vf d2{};
@@ -239,27 +235,59 @@ SCW_INLINE void step_lanes(const UmapPass& p, const Sampled& sampled, std::uint3
       for (int k = 0; k < D; ++k) here[u][k] += push[u][k] * alpha[u];
   }
   for (int u = 0; u < kUnroll; ++u)
-    for (int k = 0; k < D; ++k) std::memcpy(out + k * kLanes + lane + u * SCW_WIDTH, &here[u][k], sizeof(vf));
+    for (int l = 0; l < SCW_WIDTH; ++l) {
+      const std::int32_t slot = chunk.slot[first + u * SCW_WIDTH + l];
+      for (int k = 0; k < D; ++k) moved[std::int64_t{slot} * D + k] = here[u][k][l];
+    }
 }
 
+/// The cells of groups [begin, end) of a block: new positions into moved (a row per slot of the chunk, and one to
+/// spare).
 template <int D>
-void step_group(const UmapPass& p, Sampled& sampled, std::int64_t group, const float* y, float* out) {
-  for (int l = 0; l < kLanes; ++l) {
-    const std::int64_t i = group * kLanes + l;
-    sampled.count[l] = 0;
-    if (i < p.graph.n_active)
-      sampled.count[l] =
-          collect_row(p, p.graph.indptr[i], p.graph.indptr[i + 1], sampled.targets + std::int64_t{l} * sampled.stride);
+void step_chunk(const UmapPass& p, Chunk& chunk, std::int64_t block, std::int64_t begin, std::int64_t end,
+                const float* y, float* moved) {
+  std::int32_t offset[kChunkCells];
+  std::int32_t count[kChunkCells];
+  std::int32_t n = 0;
+  std::int32_t used = 0;
+  for (std::int64_t g = begin; g < end; ++g) {
+    const std::int64_t i = (g * kUmapBlocks + block) * kUmapLanes;
+    for (std::int64_t l = 0; l < kUmapLanes && i + l < p.graph.n_active; ++l, ++n) {
+      offset[n] = used;
+      count[n] = collect_row(p, p.graph.indptr[i + l], p.graph.indptr[i + l + 1], chunk.targets + used);
+      used += count[n];
+    }
   }
-  for (int lane = 0; lane < kLanes; lane += kUnroll * SCW_WIDTH)
-    step_lanes<D>(p, sampled, static_cast<std::uint32_t>(group * kLanes), y, lane, out);
+  // Counting sort: the cells of a vector have about the same number of steps.
+  constexpr int kBuckets = 64;
+  std::int32_t start[kBuckets + 1] = {};
+  const auto bucket = [&](std::int32_t c) { return kBuckets - 1 - std::min(c, kBuckets - 1); };
+  for (std::int32_t k = 0; k < n; ++k) ++start[bucket(count[k]) + 1];
+  for (int k = 0; k < kBuckets; ++k) start[k + 1] += start[k];
+  for (std::int32_t k = 0; k < n; ++k) {
+    const std::int32_t at = start[bucket(count[k])]++;
+    const std::int64_t g = begin + k / kUmapLanes;
+    chunk.cell[at] = static_cast<std::int32_t>((g * kUmapBlocks + block) * kUmapLanes + k % kUmapLanes);
+    chunk.offset[at] = offset[k];
+    chunk.count[at] = count[k];
+    chunk.slot[at] = k;
+  }
+  for (std::int32_t at = n; at < n + kUnroll * SCW_WIDTH; ++at) {  // the lanes past the end of the last vector
+    chunk.cell[at] = 0;
+    chunk.offset[at] = 0;
+    chunk.count[at] = 0;
+    chunk.slot[at] = kChunkCells;
+  }
+  for (int first = 0; first < n; first += kUnroll * SCW_WIDTH) step_lanes<D>(p, chunk, first, y, moved);
 }
 
-inline void step_2d(const UmapPass& p, Sampled& s, std::int64_t group, const float* y, float* out) {
-  step_group<2>(p, s, group, y, out);
+inline void step_2d(const UmapPass& p, Chunk& chunk, std::int64_t block, std::int64_t begin, std::int64_t end,
+                    const float* y, float* moved) {
+  step_chunk<2>(p, chunk, block, begin, end, y, moved);
 }
-inline void step_3d(const UmapPass& p, Sampled& s, std::int64_t group, const float* y, float* out) {
-  step_group<3>(p, s, group, y, out);
+inline void step_3d(const UmapPass& p, Chunk& chunk, std::int64_t block, std::int64_t begin, std::int64_t end,
+                    const float* y, float* moved) {
+  step_chunk<3>(p, chunk, block, begin, end, y, moved);
 }
 
 #undef SCW_INLINE
