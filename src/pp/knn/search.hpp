@@ -44,7 +44,7 @@ class Candidates {
   void reset(const float* row_e, const float* column_e, std::int64_t n, std::int64_t padded) {
     row_e_ = row_e;
     column_e_ = column_e;
-    std::fill(counts_.begin(), counts_.begin() + n, 0);
+    std::fill(counts_.begin(), counts_.begin() + n, Count{0, std::min(capacity_, 2 * k_ + 8)});
     std::fill(locks_.begin(), locks_.begin() + n, std::uint8_t{0});
     std::fill(thresholds_.begin(), thresholds_.begin() + n, kNothing);
     std::fill(thresholds_.begin() + n, thresholds_.begin() + padded, kClosed);
@@ -60,9 +60,10 @@ class Candidates {
 
   void offer(std::int64_t i, std::int32_t j, float acc) {
     const Lock lock(locks_[i]);
-    std::int32_t& count = counts_[i];
-    if (count == capacity_) {
+    auto& [count, limit] = counts_[i];
+    if (count == limit) {
       prune(i);
+      if (count > limit - k_ / 2 - 4) limit = std::min(capacity_, 2 * limit);
       if (count > capacity_ - 16) {  // the float scores do not separate this row: left to an exact scan
         count = -1;
         set_threshold(i, kClosed);
@@ -74,13 +75,17 @@ class Candidates {
 
   /// Drops what cannot be a neighbour. Returns the candidates left, or nullptr if the row needs an exact scan.
   const Candidate* finish(std::int64_t i, int& count) {
-    if (counts_[i] < 0) return nullptr;
+    if (counts_[i].count < 0) return nullptr;
     prune(i);
-    count = counts_[i];
+    count = counts_[i].count;
     return entries_.data() + i * capacity_;
   }
 
  private:
+  struct Count {
+    std::int32_t count;  // -1: needs an exact scan
+    std::int32_t limit;  // pruned here: often, since a tight threshold spares more than it costs
+  };
   class Lock {
    public:
     explicit Lock(std::uint8_t& flag) : flag_(flag) {
@@ -100,7 +105,7 @@ class Candidates {
   }
 
   void prune(std::int64_t i) {
-    std::int32_t& count = counts_[i];
+    std::int32_t& count = counts_[i].count;
     if (count < k_ || k_ == 0) return;
     Candidate* const c = entries_.data() + i * capacity_;
     std::nth_element(c, c + (k_ - 1), c + count,
@@ -118,7 +123,7 @@ class Candidates {
   std::int32_t capacity_;
   const float *row_e_ = nullptr, *column_e_ = nullptr;
   Array<Candidate> entries_;
-  Array<std::int32_t> counts_;  // -1: needs an exact scan
+  Array<Count> counts_;
   Array<float> thresholds_;
   Array<std::uint8_t> locks_;
 };

@@ -161,6 +161,15 @@ def test_representation():
         scw.pp.neighbors(a, use_rep="nope")
 
 
+def test_runs_pca_if_there_is_none():
+    a = ad.AnnData(cells(200, 80))
+    scw.pp.neighbors(a, n_pcs=10)
+    assert a.obsm["X_pca"].shape == (200, 10)
+    b = ad.AnnData(np.ascontiguousarray(a.obsm["X_pca"]))
+    scw.pp.neighbors(b)
+    np.testing.assert_array_equal(a.obsp["distances"].data, b.obsp["distances"].data)
+
+
 def test_precomputed_distances(adata):
     from scipy.spatial.distance import cdist
 
