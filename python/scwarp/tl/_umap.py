@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, make_context, resolve_seed
+from .._context import _UNSET, is_cupy, make_context, resolve_seed
 from .._matrix import is_sparse, pack
 from .._settings import logger
 from .._slots import make_actual, require_anndata
@@ -93,11 +93,17 @@ def umap(
     seed = resolve_seed(_OP, random_state, rng)
     init = _start(adata, init_pos, int(n_components), seed)
     ctx = make_context(graph, op=_OP, device=device, seed=seed)
+    if is_cupy(graph) and not isinstance(init, str):
+        import cupy
+
+        init = cupy.asarray(init)
     embedding, a, b, n_epochs = _core.tl.umap(
         ctx, pack(graph, _OP, name="the graph").arg, float(min_dist), float(spread), int(n_components),
         None if maxiter is None else int(maxiter), float(alpha), float(gamma), int(negative_sample_rate), init,
         None if a is None else float(a), None if b is None else float(b),
     )  # fmt: skip
+    if is_cupy(embedding):
+        embedding = embedding.get()  # embeddings live on the host
     params: dict[str, Any] = {"a": a, "b": b}
     if rng is _UNSET and not (isinstance(random_state, (int, np.integer)) and random_state == 0):
         params["random_state"] = random_state
