@@ -10,6 +10,7 @@ not counted; --cold leaves the warm-up out. Steps with a + are not part of the s
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -59,8 +60,11 @@ def job(m, path: str, timings: dict[str, float], scanpy: bool) -> dict[str, obje
     step("hvg seurat", lambda: m.pp.highly_variable_genes(a, n_top_genes=2000))
     a.raw = a
     h = a[:, a.var["highly_variable"]].copy()
-    step("+ pca sparse", lambda s=h.copy(): m.pp.pca(s))
-    step("+ regress_out", lambda s=h.copy(): m.pp.regress_out(s, ["total_counts", "pct_counts_mt"]))
+    for name, f in (
+        ("+ pca sparse", m.pp.pca),
+        ("+ regress_out", lambda x: m.pp.regress_out(x, ["total_counts", "pct_counts_mt"])),
+    ):
+        step(name, functools.partial(f, h.copy()))
     step("scale", lambda: m.pp.scale(h, max_value=10))
     step("pca dense", lambda: m.pp.pca(h))
     step("neighbors", lambda: m.pp.neighbors(h))

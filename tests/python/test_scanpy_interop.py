@@ -1,4 +1,4 @@
-"""A script written for scanpy runs with `import scwarp as sc`, and scanpy's plots and tools take the result unchanged."""
+"""A script written for scanpy runs with `import scwarp as sc`; scanpy's plots and tools take the result unchanged."""
 
 from __future__ import annotations
 

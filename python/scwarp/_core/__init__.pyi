@@ -1,3 +1,4 @@
+from . import datasets as datasets
 from . import get as get
 from . import io as io
 from . import pp as pp
@@ -19,11 +20,6 @@ def memory_used() -> int: ...
 def memory_peak() -> int: ...
 def reset_memory_peak() -> None: ...
 def supports(op: str, device: str) -> bool: ...
-
-from . import get as get
-from . import io as io
-from . import pp as pp
-from . import tl as tl
 
 __version__: str
 

@@ -70,7 +70,7 @@ def neighbors(
     metric
         euclidean, l2, sqeuclidean, l1, cityblock, manhattan, taxicab, linf, chebyshev, canberra, cosine, correlation,
         inner_product, jensenshannon, hellinger, lp, minkowski, haversine, hamming, jaccard, braycurtis; other names of
-        scikit-learn and functions of two rows are left to scikit-learn. Sparse data: without correlation, jensenshannon,
+        scikit-learn and functions of two rows are left to scikit-learn. Sparse data: no correlation, jensenshannon,
         haversine, hamming, braycurtis. Values are not changed first.
     metric_kwds
         ``{"p": 3}`` for minkowski.

@@ -302,7 +302,8 @@ std::string render_report(const Context& ctx, const ReportData& data) {
 void write_report(const Context& ctx, const ReportData& data, const std::string& path) {
   const std::string html = render_report(ctx, data);
   const std::filesystem::path target(path);
-  const std::string temporary = (target.parent_path() / fmt::format(".{}.{}.tmp", target.filename().string(), ::getpid())).string();
+  const std::string temporary =
+      (target.parent_path() / fmt::format(".{}.{}.tmp", target.filename().string(), ::getpid())).string();
   std::FILE* const file = std::fopen(temporary.c_str(), "wb");
   SCW_EXPECT_AS(IoError, file != nullptr, kOp, "cannot write {} ({})", path, std::strerror(errno));
   const bool written = std::fwrite(html.data(), 1, html.size(), file) == html.size();

@@ -79,8 +79,8 @@ struct BinStats {
   double centre = kNan, spread = kNan;
 };
 
-/// Compensated sum and Welford's update, in the order of the genes: the operations that pandas uses, so that genes whose
-/// normalised dispersion is exactly at a cutoff (small bins of equal genes) fall on the same side.
+/// Compensated sum and Welford's update, in the order of the genes: the operations that pandas uses, so that genes
+/// whose normalised dispersion is exactly at a cutoff (small bins of equal genes) fall on the same side.
 BinStats seurat_stats(const std::vector<double>& d) {
   double sum = 0, lost = 0, mean = 0, squares = 0, n = 0;
   for (const double v : d) {

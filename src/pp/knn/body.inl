@@ -11,7 +11,8 @@ SCW_HD inline math::RowTerm row_term(const MatrixView<const V>& x, Metric metric
   math::RowTerm out;
   const V* const row = x.row(i);
   if (metric == Metric::correlation)
-    out.shift = x.n_cols > 0 ? math::dense_row_sum(row, x.n_cols, math::Identity{}) / static_cast<double>(x.n_cols) : 0.0;
+    out.shift =
+        x.n_cols > 0 ? math::dense_row_sum(row, x.n_cols, math::Identity{}) / static_cast<double>(x.n_cols) : 0.0;
   if (metric == Metric::cosine || metric == Metric::correlation)
     out.scale = math::square_root(math::dense_row_sum(row, x.n_cols, math::SquareOfDifference{out.shift}));
   if (metric == Metric::jensenshannon) out.scale = math::dense_row_sum(row, x.n_cols, math::Identity{});
@@ -36,8 +37,9 @@ template <class M, class V>
 SCW_HD inline double row_key(const M& metric, const CsrView<const V>& x, std::int64_t i, std::int64_t j,
                              const math::RowTerm& a, const math::RowTerm& b) {
   const std::int64_t bi = x.indptr.data[i], bj = x.indptr.data[j];
-  return math::sparse_key(metric, x.indices.data + bi, x.values.data + bi, x.indptr.data[i + 1] - bi, x.indices.data + bj,
-                          x.values.data + bj, x.indptr.data[j + 1] - bj, static_cast<std::int64_t>(x.n_cols), a, b);
+  return math::sparse_key(metric, x.indices.data + bi, x.values.data + bi, x.indptr.data[i + 1] - bi,
+                          x.indices.data + bj, x.values.data + bj, x.indptr.data[j + 1] - bj,
+                          static_cast<std::int64_t>(x.n_cols), a, b);
 }
 
 /// Nearer first, ties by index.

@@ -33,7 +33,7 @@ def test_same_numbers_for_any_number_of_threads():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="datasets.simulate"):
+    with pytest.raises(ValueError, match=r"datasets\.simulate"):
         scw.datasets.simulate(10, 10)
     with pytest.raises(ValueError, match="doublet_rate"):
         scw.datasets.simulate(10, 100, doublet_rate=2)

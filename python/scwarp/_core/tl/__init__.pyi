@@ -19,6 +19,20 @@ def leiden(
 def modularity(ctx: _core.Context, graph: object, labels: object, resolution: float, use_weights: bool) -> float:
     """Modularity of a clustering."""
 
+def logistic_regression(
+    ctx: _core.Context,
+    x: object,
+    codes: object,
+    n_classes: int,
+    c: float,
+    tol: float,
+    max_iter: int,
+    fit_intercept: bool,
+) -> tuple[Any, ...]:
+    """
+    Returns (coefficients, intercepts, n_iterations, max_gradient, converged).
+    """
+
 def rank_genes_groups(
     ctx: _core.Context,
     x: object,
