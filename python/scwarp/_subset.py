@@ -49,6 +49,11 @@ def subset_inplace(adata: AnnData, op: str, *, cells: Any = None, genes: Any = N
     """Keep the cells and genes of the masks, as ``adata._inplace_subset_obs/var`` does."""
     from anndata import AnnData
 
+    # A mask that keeps everything changes nothing.
+    cells = None if cells is None or np.all(cells) else cells
+    genes = None if genes is None or np.all(genes) else genes
+    if cells is None and genes is None:
+        return
     if adata.isbacked or adata.is_view or adata.X is None or not hasattr(adata.X, "dtype"):
         if cells is not None:
             adata._inplace_subset_obs(np.asarray(cells))
