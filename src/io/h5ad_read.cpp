@@ -51,9 +51,9 @@ class Reader {
   }
   Dataset vector_of(const Node& group, const char* name, std::int64_t expected);
 
-  MatrixElement sparse(const Node& node);
+  MatrixElement sparse(const Node& node, bool keep_order = false);
   template <class V>
-  Csr<V> finish_sparse(const Node& node, bool by_column, std::int64_t n_rows, std::int64_t n_cols,
+  Csr<V> finish_sparse(const Node& node, bool by_column, bool keep_order, std::int64_t n_rows, std::int64_t n_cols,
                        Array<std::int64_t> indptr, Array<std::int32_t> indices, Array<V> values);
   MatrixElement dense(Dataset d);
   template <class V>
@@ -71,7 +71,7 @@ class Reader {
 
   AxisElements axis(const Node& parent, const char* name, std::int64_t rows, std::int64_t cols);
   AxisElements compound_axis(Dataset d);
-  std::optional<AxisElement> axis_element(Node node);
+  std::optional<AxisElement> axis_element(Node node, bool keep_order);
   void add_field(StructArray& s, const Dataset& d, const std::string& name, hid_t type);
   std::optional<StructArray> struct_array(const Dataset& d);
   Value value(Node node, int depth);
@@ -142,8 +142,9 @@ void Reader::check_counts(const Node& node, const V* values, std::int64_t n,
 }
 
 template <class V>
-Csr<V> Reader::finish_sparse(const Node& node, bool by_column, std::int64_t n_rows, std::int64_t n_cols,
-                             Array<std::int64_t> indptr, Array<std::int32_t> indices, Array<V> values) {
+Csr<V> Reader::finish_sparse(const Node& node, bool by_column, bool keep_order, std::int64_t n_rows,
+                             std::int64_t n_cols, Array<std::int64_t> indptr, Array<std::int32_t> indices,
+                             Array<V> values) {
   const std::int64_t n_major = by_column ? n_cols : n_rows, n_minor = by_column ? n_rows : n_cols;
   const char* major = by_column ? "column" : "row";
   const auto out_of_range = first_bad(ctx_, n_major, [&](std::int64_t i) -> std::int64_t {
@@ -165,7 +166,16 @@ Csr<V> Reader::finish_sparse(const Node& node, bool by_column, std::int64_t n_ro
       if (indices[p - 1] >= indices[p]) return p;
     return -1;
   };
-  if (const auto bad = first_bad(ctx_, n_major, unsorted); bad.first >= 0) {
+  if (keep_order) {
+    const auto twice = first_bad(ctx_, n_major, [&](std::int64_t i) -> std::int64_t {
+      if (unsorted(i) < 0) return -1;
+      std::vector<std::int32_t> row(indices.data() + indptr[i], indices.data() + indptr[i + 1]);
+      std::sort(row.begin(), row.end());
+      const auto at = std::adjacent_find(row.begin(), row.end());
+      return at == row.end() ? -1 : *at;
+    });
+    if (twice.first >= 0) node.fail<DataError>("duplicate index {} in {} {}", twice.second, major, twice.first);
+  } else if (const auto bad = first_bad(ctx_, n_major, unsorted); bad.first >= 0) {
     const bool duplicate = indices[bad.second - 1] == indices[bad.second];
     if (!options_.sort_indices || duplicate)
       node.fail<DataError>("{} index {} in {} {} (position {})", duplicate ? "duplicate" : "unsorted",
@@ -196,7 +206,7 @@ Csr<V> Reader::finish_sparse(const Node& node, bool by_column, std::int64_t n_ro
   return out;
 }
 
-MatrixElement Reader::sparse(const Node& node) {
+MatrixElement Reader::sparse(const Node& node, bool keep_order) {
   const bool legacy = h5::has_attribute(node, "h5sparse_format");
   const std::string type = legacy ? h5::text_attribute(node, "h5sparse_format").value_or("") : encoding(node);
   const auto shape = h5::integers_attribute(node, legacy ? "h5sparse_shape" : "shape");
@@ -223,8 +233,8 @@ MatrixElement Reader::sparse(const Node& node) {
     value_set.fail("is of type {} (expected numbers)", value_set.type.name);
   auto indices = numbers<std::int32_t>(index_set, "indices");
   const auto finish = [&]<class V>(Array<V> values) {
-    MatrixElement m(
-        finish_sparse(node, by_column, n_rows, n_cols, std::move(indptr), std::move(indices), std::move(values)));
+    MatrixElement m(finish_sparse(node, by_column, keep_order && !by_column, n_rows, n_cols, std::move(indptr),
+                                  std::move(indices), std::move(values)));
     m.stored_layout = by_column ? StoredLayout::csc : StoredLayout::csr;
     m.stored_dtype = value_set.type.name;
     return m;
@@ -468,9 +478,9 @@ void Reader::adopt_legacy_categories(AnnData& a) {
 // -------------------------------------------------------------------------------------------------- obsm, varm and so
 // on
 
-std::optional<AxisElement> Reader::axis_element(Node node) {
+std::optional<AxisElement> Reader::axis_element(Node node, bool keep_order) {
   const auto type = encoding(node);
-  if (is_sparse(node)) return sparse(node);
+  if (is_sparse(node)) return sparse(node, keep_order);
   if (node.is_group) {
     if (type == "dataframe") return frame(node);
     return foreign(node, type);
@@ -543,7 +553,8 @@ AxisElements Reader::axis(const Node& parent, const char* name, std::int64_t row
     for (const auto& link : h5::links(*group)) {
       Node node = h5::child(*group, link.name);
       const std::string path = node.path;
-      auto e = axis_element(std::move(node));
+      // Graphs: scanpy lists the neighbours of a cell nearest first, which sorting by index would lose.
+      auto e = axis_element(std::move(node), cols >= 0);
       if (!e) continue;
       if (scw::n_rows(*e) >= 0 && scw::n_rows(*e) != rows)
         source_->fail(path, "has {} rows (expected {})", scw::n_rows(*e), rows);

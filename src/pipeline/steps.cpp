@@ -135,6 +135,11 @@ class QcStep final : public Step {
     const auto add = [](auto& list, std::string name, auto values) {
       list.emplace_back(std::move(name), Column(std::move(values)));
     };
+    // NumPy's sums of unsigned numbers are unsigned.
+    const auto add_sum = [&](auto& list, std::string name, auto values) {
+      add(list, std::move(name), std::move(values));
+      if (x.stored_dtype.starts_with("uint")) list.back().second.stored_dtype = "uint64";
+    };
     const auto n_genes = to_vector(m.n_genes);
     std::vector<double> pct_mt;
     add(obs, "n_genes_by_counts", n_genes);
@@ -142,11 +147,11 @@ class QcStep final : public Step {
     with_sum_type(sum_type(x), [&](auto zero) {
       using T = decltype(zero);
       const auto total = cast<T>(m.total), total_mt = cast<T>(m.family_total[0]);
-      add(obs, "total_counts", total);
+      add_sum(obs, "total_counts", total);
       add(obs, "log1p_total_counts", log1p_of(total));
       for (std::size_t k = 0; k < options.percent_top.size(); ++k)
         add(obs, fmt::format("pct_counts_in_top_{}_genes", options.percent_top[k]), to_vector(m.pct_top[k]));
-      add(obs, "total_counts_mt", total_mt);
+      add_sum(obs, "total_counts_mt", total_mt);
       add(obs, "log1p_total_counts_mt", log1p_of(total_mt));
       using P = std::conditional_t<std::is_same_v<T, float>, float, double>;
       std::vector<P> pct(total.size());
@@ -169,7 +174,7 @@ class QcStep final : public Step {
       add(var, "log1p_mean_counts", log1p_of(mean));
       add(var, "pct_dropout_by_counts", std::move(dropout));
       const auto gene_total = cast<T>(m.gene_total);
-      add(var, "total_counts", gene_total);
+      add_sum(var, "total_counts", gene_total);
       add(var, "log1p_total_counts", log1p_of(gene_total));
     });
 

@@ -16,6 +16,7 @@ struct ReadH5adOptions {
   /// Refuse NaN, infinite and negative values in X (DataError with the first cell and gene). Off: X is not looked at.
   bool check_counts = false;
   /// Sort rows of sparse matrices whose column indices are out of order, with a log line. Off: DataError.
+  /// Rows of obsp and varp keep their order: scanpy's distances come nearest first.
   bool sort_indices = true;
 };
 
