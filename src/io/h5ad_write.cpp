@@ -119,6 +119,7 @@ class Writer {
   Writer(const Context& ctx, const AnnData& data, const std::string& file, const WriteH5adOptions& options)
       : ctx_(ctx), data_(data), file_(file) {
     options_.level = options.compression_level;
+    can_copy_ = data.source != nullptr && data.source->is_unchanged();
   }
   void write(hid_t file);
 
@@ -148,11 +149,13 @@ class Writer {
   void axis(const Target& t, const std::string& name, const AxisElements& all);
   void struct_array(const Target& t, const std::string& name, const StructArray& s);
   void value(const Target& t, const std::string& name, const Value& v);
+  void copy_extra_attributes(hid_t file);
 
   const Context& ctx_;
   const AnnData& data_;
   const std::string& file_;
   h5::WriteOptions options_;
+  bool can_copy_ = false;  // the source is there and as it was
 };
 
 /// An array in its stored type if all values fit that, else in V.
@@ -260,15 +263,19 @@ void Writer::opaque(const Target& t, const std::string& name, const OpaqueRows& 
       t, name, type.get(), o.shape, false, [&](std::int64_t first, std::int64_t rows, std::byte* out) {
         std::memcpy(out, o.bytes.data() + first * o.row_bytes, static_cast<std::size_t>(rows * o.row_bytes));
       });
-  if (data_.source != nullptr && !o.path.empty()) {
-    const Id from(H5Oopen(data_.source->file(), o.path.c_str(), H5P_DEFAULT));
-    if (from) h5::copy_attributes(t, from.get(), d.get());
-  }
-  if (H5Aexists(d.get(), "encoding-type") <= 0) h5::write_encoding(t, d.get(), "array", "0.2.0");
+  std::string encoding = "array", version = "0.2.0";
+  if (can_copy_ && !o.path.empty())
+    if (const auto from = h5::find(h5::root(*data_.source), o.path.substr(1))) {
+      encoding = h5::text_attribute(*from, "encoding-type").value_or(encoding);
+      version = h5::text_attribute(*from, "encoding-version").value_or(version);
+    }
+  h5::write_encoding(t, d.get(), encoding.c_str(), version.c_str());
 }
 
 void Writer::foreign(const Target& t, const std::string& name, const std::string& path) {
   SCW_EXPECT(data_.source != nullptr, kOp, "'{}/{}' is to be copied from a file, but there is no source", t.path, name);
+  SCW_EXPECT_AS(IoError, can_copy_, kOp, "'{}/{}' is to be copied from '{}', which was changed since it was read",
+                t.path, name, data_.source->name());
   const Id links = h5::create_links(name);
   const bool ok = H5Ocopy(data_.source->file(), path.c_str(), t.id, name.c_str(), H5P_DEFAULT, links.get()) >= 0;
   if (!ok)
@@ -434,7 +441,7 @@ void Writer::struct_array(const Target& t, const std::string& name, const Struct
 
 void Writer::value(const Target& t, const std::string& name, const Value& v) {
   ctx_.check_cancelled(kOp);
-  if (data_.source != nullptr && !v.stored_path().empty()) return foreign(t, name, v.stored_path());
+  if (can_copy_ && !v.stored_path().empty()) return foreign(t, name, v.stored_path());
   const auto scalar = [&](hid_t type, const void* data, std::size_t size) {
     const Id d = h5::write_dataset(t, name, type, {}, false,
                                    [&](std::int64_t, std::int64_t, std::byte* out) { std::memcpy(out, data, size); });
@@ -503,10 +510,6 @@ void Writer::write(hid_t file) {
   root.options = options_;
   const Id top(H5Oopen(file, "/", H5P_DEFAULT));
   h5::write_encoding(root, top.get(), "anndata", "0.1.0");
-  if (data_.source != nullptr) {
-    const Id from(H5Oopen(data_.source->file(), "/", H5P_DEFAULT));
-    if (from) h5::copy_attributes(root, from.get(), top.get());
-  }
   if (data_.X) matrix(root, "X", *data_.X);
   frame(root, "obs", data_.obs);
   frame(root, "var", data_.var);
@@ -526,6 +529,40 @@ void Writer::write(hid_t file) {
     axis(g, "varm", data_.raw->varm);
   }
   for (const auto& path : data_.foreign) foreign(root, path.substr(1), path);
+  if (can_copy_) copy_extra_attributes(file);
+}
+
+/// Attributes that the encodings do not know, on objects that were there before: they are carried over as well.
+void Writer::copy_extra_attributes(hid_t file) {
+  std::vector<std::string> paths;
+  const auto collect = [](hid_t, const char* name, const H5O_info_t*, void* all) -> herr_t {
+    try {
+      static_cast<std::vector<std::string>*>(all)->emplace_back(name);
+    } catch (...) {
+      return -1;
+    }
+    return 0;
+  };
+  h5::check(H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_INC, collect, &paths, H5O_INFO_BASIC) >= 0, kOp, file_, "/");
+  Target root;
+  root.ctx = &ctx_;
+  root.file = &file_;
+  root.id = file;
+  const h5::Node top = h5::root(*data_.source);
+  for (const auto& path : paths) {
+    const Id to(H5Oopen(file, path.c_str(), H5P_DEFAULT));
+    if (path == ".") {
+      h5::copy_attributes(root, top.id.get(), to.get());
+    } else {
+      std::optional<h5::Node> from;
+      try {
+        from = h5::find(top, path);
+      } catch (const FormatError&) {
+        continue;  // damaged where nobody looked
+      }
+      if (from) h5::copy_attributes(root, from->id.get(), to.get());
+    }
+  }
 }
 
 /// A file that is removed unless it was moved to its place.
@@ -589,7 +626,6 @@ void write_h5ad(const Context& ctx, const AnnData& data, const std::string& path
   SCW_EXPECT_AS(IoError, std::filesystem::is_directory(folder, none), kOp, "'{}' is not a folder", folder.string());
 
   const h5::Session session;
-  if (data.source != nullptr) data.source->check_unchanged(kOp);
   TemporaryFile temporary(target);
   {
     const Id access(H5Pcreate(H5P_FILE_ACCESS));

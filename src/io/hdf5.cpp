@@ -182,13 +182,11 @@ bool Source::read_at(std::uint64_t address, std::size_t n, void* out) const {
   return true;
 }
 
-void Source::check_unchanged(const char* op) const {
-  if (fd_ < 0) return;
+bool Source::is_unchanged() const {
+  if (fd_ < 0) return true;
   struct stat now {};
-  SCW_EXPECT_AS(IoError,
-                ::fstat(fd_, &now) == 0 && now.st_size == stat_.st_size && now.st_mtim.tv_sec == stat_.st_mtim.tv_sec &&
-                    now.st_mtim.tv_nsec == stat_.st_mtim.tv_nsec,
-                op, "'{}' was changed since it was read, and parts of it were to be copied: read it again", name_);
+  return ::fstat(fd_, &now) == 0 && now.st_size == stat_.st_size && now.st_mtim.tv_sec == stat_.st_mtim.tv_sec &&
+         now.st_mtim.tv_nsec == stat_.st_mtim.tv_nsec;
 }
 
 namespace h5 {
@@ -1047,6 +1045,10 @@ struct AttributeCopy {
 herr_t copy_attribute(hid_t from, const char* name, const H5A_info_t*, void* state) {
   const auto& c = *static_cast<AttributeCopy*>(state);
   if (H5Aexists(c.to, name) > 0) return 0;
+  // What older layouts said in other words must not contradict the new encoding.
+  for (const char* own : {"h5sparse_format", "h5sparse_shape", "encoding-type", "encoding-version", "shape", "_index",
+                          "column-order", "ordered", "categories"})
+    if (std::strcmp(name, own) == 0) return 0;
   const Id a(H5Aopen(from, name, H5P_DEFAULT));
   const Id type(H5Aget_type(a.get()));
   const Id space(H5Aget_space(a.get()));

@@ -92,8 +92,8 @@ class Source {
   std::vector<h5::StoredField> record(std::uint64_t address, std::size_t& record_bytes) const {
     return structure_->record(address, record_bytes);
   }
-  /// Throws IoError if the file was changed since it was opened.
-  void check_unchanged(const char* op) const;
+  /// False if the file was changed since it was opened.
+  bool is_unchanged() const;
 
   /// Throws E: "read_h5ad: 'file', object '/X': ...".
   template <class E = FormatError, class... Args>

@@ -298,10 +298,15 @@ def test_unknown_things_are_carried(tmp_path: Path) -> None:
         f["uns/vlen"] = np.array([np.arange(2), np.arange(3)], dtype=h5py.vlen_dtype(np.int32))
         f["uns"].attrs["extra"] = 7
         f["uns/rank_genes_groups"].attrs["extra"] = 8
+        for path in ("X", "obs", "obs/nan", "obs/cat", "obsm/X_pca", "obsm/three", "raw/var", "layers"):
+            f[path].attrs["note"] = f"about {path}"
     copy(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
     with h5py.File(tmp_path / "a.h5ad") as f, h5py.File(tmp_path / "b.h5ad") as g:
         assert g.attrs["my attribute"] == "kept"
         assert g["uns"].attrs["extra"] == 7 and g["uns/rank_genes_groups"].attrs["extra"] == 8
+        for path in ("X", "obs", "obs/nan", "obs/cat", "obsm/X_pca", "obsm/three", "raw/var", "layers"):
+            assert dict(f[path].attrs).keys() == dict(g[path].attrs).keys()
+            assert g[path].attrs["note"] == f"about {path}"
         for path in ("mystery/inner", "uns/future", "obsm/awkward/node0", "obs/interval/left"):
             np.testing.assert_array_equal(f[path][()], g[path][()])
         for path in ("mystery", "uns/future", "obsm/awkward", "obs/interval"):

@@ -191,6 +191,19 @@ TEST_F(H5adTest, AFailedWriteLeavesTheOldFile) {
   EXPECT_THROW(write_h5ad(ctx, a, "/dev/null"), IoError);
 }
 
+TEST_F(H5adTest, ASourceThatChangedIsNotCopiedFrom) {
+  const auto ctx = Context::cpu(1);
+  write_h5ad(ctx, example(ctx), path("a.h5ad"));
+  AnnData a = read_h5ad(ctx, path("a.h5ad"));
+  std::ofstream(path("a.h5ad"), std::ios::app) << "more";
+  // What was decoded is written from memory.
+  write_h5ad(ctx, a, path("b.h5ad"));
+  const AnnData b = read_h5ad(ctx, path("b.h5ad"));
+  EXPECT_EQ(b.uns.find("pca")->find("variance")->get<NdArray<double>>()->values[0], 2.0);
+  a.obsm.emplace("only there", Foreign{"/obsm/X_pca", "test"});
+  EXPECT_THROW(write_h5ad(ctx, a, path("c.h5ad")), IoError);
+}
+
 TEST_F(H5adTest, BadFiles) {
   const auto ctx = Context::cpu(1);
   EXPECT_THROW(read_h5ad(ctx, path("missing.h5ad")), IoError);
