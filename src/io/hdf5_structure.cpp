@@ -474,7 +474,7 @@ void Structure::check_link(Cursor c) const {
 void Structure::check_layout(Cursor c, Object& o) {
   Layout l;
   const auto version = c.take(1);
-  require(version >= 1 && version <= 4, "a layout has an unknown version");
+  require(version >= 1 && version <= 4, "a layout is of a version that only newer HDF5 libraries know");
   if (version <= 2) {
     const auto rank = c.take(1);
     l.cls = static_cast<unsigned>(c.take(1));

@@ -196,6 +196,19 @@ def test_everything(tmp_path: Path, compression: str | None) -> None:
     assert (tmp_path / "c.h5ad").read_bytes() == (tmp_path / "d.h5ad").read_bytes()
 
 
+@pytest.mark.parametrize("libver", ["v108", "v110"])
+def test_newer_hdf5_layouts(tmp_path: Path, libver: str) -> None:
+    """Groups, chunk indices and attributes in the forms of later HDF5 versions."""
+    a = everything()
+    a.uns["wide"] = {f"key {i}": i for i in range(40)}
+    with h5py.File(tmp_path / "a.h5ad", "w", libver=(libver, libver)) as f:
+        ad.io.write_elem(f, "/", a, dataset_kwargs={"compression": "gzip"})
+        for i in range(20):
+            f["obs"].attrs[f"note {i}"] = "text" * i
+    copy(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
+    check_same_adata(ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_h5ad(tmp_path / "b.h5ad"))
+
+
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_bytes_do_not_depend_on_threads(tmp_path: Path, n_threads: int) -> None:
     everything().write_h5ad(tmp_path / "a.h5ad", compression="gzip")
