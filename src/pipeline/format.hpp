@@ -4,13 +4,15 @@
 #include <cstdint>
 #include <string>
 
+#include "scwarp/core/config.hpp"
+
 namespace scw::pipeline {
 
 /// 1 234 567
-std::string format_count(std::int64_t n);
+SCW_API std::string format_count(std::int64_t n);
 /// Up to four significant digits, whole numbers in full.
-std::string format_number(double v);
+SCW_API std::string format_number(double v);
 /// repr(float): 1.0, 0.4, 1e-05
-std::string python_float(double v);
+SCW_API std::string python_float(double v);
 
 }  // namespace scw::pipeline

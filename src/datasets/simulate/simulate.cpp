@@ -163,7 +163,7 @@ Model build_model(const Context& ctx, const SimulateOptions& o, Span<std::int32_
         if (math::random_uniform(key.fold(kCluster), item, 2 * cluster) < 0.03)
           effect += 0.9 + 0.6 * normal(key.fold(kCluster), item, 2 * cluster + 1);
         if (marker_of[j] == static_cast<std::int32_t>(cluster))
-          effect += 3.6 + 0.5 * normal(key.fold(kMarker), item, 0);
+          effect += 5.2 + 0.5 * normal(key.fold(kMarker), item, 0);
         if (o.n_batches > 1) effect += 0.2 * normal(key.fold(kBatch), item, batch);
         w[static_cast<std::size_t>(j)] *= exp_of(effect);
       }

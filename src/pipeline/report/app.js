@@ -157,7 +157,7 @@
     const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: '', title: { font: { ...font, color: '#56606f' }, standoff: 4 } };
     const range = map.range || {};
     map.annotations = annotations;
-    const layout = { font, height: 660, margin: { l: 34, r: 10, t: 14, b: 34 }, hovermode: 'closest', dragmode: 'zoom', uirevision: 'map',
+    const layout = { font, height: Math.max(460, Math.min(660, window.innerHeight - 190)), margin: { l: 34, r: 10, t: 14, b: 34 }, hovermode: 'closest', dragmode: 'zoom', uirevision: 'map',
       paper_bgcolor: '#fff', plot_bgcolor: '#fff', annotations: $('labels').checked ? annotations : [],
       legend: { itemsizing: 'constant', font, y: 0.5, yanchor: 'middle', tracegroupgap: 2, title: { text: spec.categories ? '<b>' + spec.name + '</b>' : '' } },
       xaxis: { ...axis, ...range.x, title: { ...axis.title, text: meta.embedding.name + ' 1' } },
