@@ -148,7 +148,8 @@ void add_run(CLI::App* app, Arguments& a, Choices& choices) {
   b.add("--leiden-iterations", o.leiden_iterations, "Leiden passes; -1: until nothing moves");
 
   b.group("Markers");
-  b.choose("--markers", o.markers, {"wilcoxon", "t-test", "t-test_overestim_var", "none"}, "Test for marker genes");
+  b.choose("--markers", o.markers, {"wilcoxon", "t-test", "t-test_overestim_var", "logreg", "none"},
+           "Test for marker genes");
   b.flag("--tie-correct", o.tie_correct, "wilcoxon: correct for ties");
   b.add("--groupby", o.markers_groupby, "Column of obs; none: the clustering with the resolution nearest 1");
   b.flag("--pts,!--no-pts", o.pts, "Fractions of expressing cells for all genes")->default_str("true");

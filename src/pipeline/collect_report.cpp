@@ -1,6 +1,7 @@
 // What the report shows, read from the slots of a finished AnnData.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -14,7 +15,8 @@ namespace scw::pipeline {
 
 namespace {
 
-constexpr std::size_t kTableGenes = 100;  // rows a group in the marker table
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();  // logreg has no fold changes and p-values
+constexpr std::size_t kTableGenes = 100;                               // rows a group in the marker table
 
 /// values[g][i] = expression of gene wanted[g] in cell i.
 std::vector<std::vector<float>> expression(const Context& ctx, const AnyMatrixView& x,
@@ -83,11 +85,12 @@ void collect_markers(const AnnData& data, ReportData& report) {
     const auto* fold = field<float>(part("logfoldchanges"), g);
     const auto* p = field<double>(part("pvals"), g);
     const auto* q = field<double>(part("pvals_adj"), g);
-    if (genes == nullptr || score == nullptr || fold == nullptr || p == nullptr || q == nullptr) continue;
+    if (genes == nullptr || score == nullptr) continue;
     std::vector<ReportMarker> list;
     for (std::size_t k = 0; k < std::min(kTableGenes, genes->size()); ++k)
-      list.push_back({(*genes)[k], (*score)[k], (*fold)[k], (*p)[k], (*q)[k], fraction(pts, group, (*genes)[k]),
-                      fraction(pts_rest, group, (*genes)[k])});
+      list.push_back({(*genes)[k], (*score)[k], fold == nullptr ? kUnknown : static_cast<double>((*fold)[k]),
+                      p == nullptr ? kUnknown : (*p)[k], q == nullptr ? kUnknown : (*q)[k],
+                      fraction(pts, group, (*genes)[k]), fraction(pts_rest, group, (*genes)[k])});
     report.markers.emplace_back(group, std::move(list));
   }
 }
@@ -104,7 +107,7 @@ std::vector<std::pair<std::string, std::int32_t>> top_markers(const ReportData& 
       const auto& list = report.markers[g].second;
       while (taken[g] < per_group && next[g] < list.size()) {
         const auto& m = list[next[g]++];
-        if (!(m.score > 0) || !(m.log_fold_change > 0.5) || !seen.insert(m.gene).second) continue;
+        if (!(m.score > 0) || m.log_fold_change <= 0.5 || !seen.insert(m.gene).second) continue;
         out.emplace_back(m.gene, static_cast<std::int32_t>(g));
         ++taken[g];
         more = true;

@@ -19,6 +19,7 @@
 #include "scwarp/pp/regress_out.hpp"
 #include "scwarp/pp/scale.hpp"
 #include "scwarp/tl/leiden.hpp"
+#include "scwarp/tl/logistic_regression.hpp"
 #include "scwarp/tl/rank_genes_groups.hpp"
 #include "scwarp/tl/umap.hpp"
 
@@ -783,6 +784,15 @@ class MarkersStep final : public Step {
     const bool use_raw = data.raw.has_value();
     const MatrixElement& x = use_raw ? data.raw->X : *data.X;
     const auto& genes = use_raw ? data.raw->var.index() : data.var.index();
+    Dict params{
+        {"groupby", Value(groupby)},       {"reference", Value("rest")}, {"method", Value(o_.markers)},
+        {"use_raw", Value(use_raw)},       {"layer", Value()},           {"corr_method", Value("benjamini-hochberg")},
+        {"mean_in_log_space", Value(true)}};
+    if (o_.markers == "logreg") {
+      data.uns["rank_genes_groups"] = Value(logreg(ctx, x.view(), codes, names, genes, std::move(params)));
+      return fmt::format("{} genes in one regression on {} groups of '{}'",
+                         format_count(static_cast<std::int64_t>(genes.size())), names.size(), groupby);
+    }
     const auto r = tl::rank_genes_groups(ctx, x.view(), Span<const std::int32_t>(codes),
                                          static_cast<std::int32_t>(names.size()), options);
 
@@ -810,10 +820,6 @@ class MarkersStep final : public Step {
       pvals.fields.emplace_back(name, std::move(p));
       adjusted.fields.emplace_back(name, std::move(q));
     }
-    Dict params{
-        {"groupby", Value(groupby)},       {"reference", Value("rest")}, {"method", Value(o_.markers)},
-        {"use_raw", Value(use_raw)},       {"layer", Value()},           {"corr_method", Value("benjamini-hochberg")},
-        {"mean_in_log_space", Value(true)}};
     if (o_.markers == "wilcoxon") {
       params["tie_correct"] = Value(o_.tie_correct);
       params["return_u_values"] = Value(false);
@@ -838,6 +844,36 @@ class MarkersStep final : public Step {
   }
 
  private:
+  /// Names and scores only: the coefficients of every group, or with two groups those of the second, under the first.
+  Dict logreg(const Context& ctx, const AnyMatrixView& x, const std::vector<std::int32_t>& codes,
+              const std::vector<std::string>& names, const std::vector<std::string>& genes, Dict params) const {
+    SCW_EXPECT_AS(DataError, names.size() > 1, "markers", "logreg needs at least two groups");
+    const auto r =
+        tl::logistic_regression(ctx, x, Span<const std::int32_t>(codes), static_cast<std::int32_t>(names.size()));
+    if (!r.converged)
+      ctx.warn(fmt::format("markers: the logistic regression stopped after {} iterations", r.n_iterations));
+    const auto m = static_cast<std::int64_t>(genes.size());
+    const std::int64_t n = o_.n_marker_genes ? std::min(*o_.n_marker_genes, m) : m;
+    StructArray top, scores;
+    top.n_rows = scores.n_rows = n;
+    for (std::int64_t g = 0; g < r.coefficients.n_rows; ++g) {
+      const double* w = r.coefficients.view().row(g);
+      std::vector<std::int32_t> order(static_cast<std::size_t>(m));
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return w[a] > w[b]; });
+      std::vector<std::string> gene_names;
+      std::vector<float> score;
+      for (std::int64_t k = 0; k < n; ++k) {
+        gene_names.push_back(genes[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])]);
+        score.push_back(static_cast<float>(w[order[static_cast<std::size_t>(k)]]));
+      }
+      top.fields.emplace_back(names[static_cast<std::size_t>(g)], std::move(gene_names));
+      scores.fields.emplace_back(names[static_cast<std::size_t>(g)], std::move(score));
+    }
+    return Dict{
+        {"params", Value(std::move(params))}, {"names", Value(std::move(top))}, {"scores", Value(std::move(scores))}};
+  }
+
   RunOptions o_;
 };
 
@@ -866,7 +902,7 @@ void check_options(const RunOptions& o) {
   one_of("flavor", o.flavor, {"seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper"});
   one_of("scaling", o.scaling, {"implicit", "explicit", "none"});
   one_of("umap_init", o.umap_init, {"spectral", "pca", "random"});
-  one_of("markers", o.markers, {"wilcoxon", "t-test", "t-test_overestim_var", "none"});
+  one_of("markers", o.markers, {"wilcoxon", "t-test", "t-test_overestim_var", "logreg", "none"});
   pp::parse_metric(o.metric);
   pp::parse_knn_algorithm(o.knn_algorithm);
   pp::parse_connectivity_method(o.connectivities);

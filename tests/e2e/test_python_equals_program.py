@@ -56,6 +56,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "markers": "t-test_overestim_var",
         "groupby": "cluster",
     },
+    "logistic regression": {**SHORT, "markers": "logreg", "pts": False, "resolution": [0.3], "n_marker_genes": 200},
     "regression on a category, ties": {
         **SHORT,
         "regress_out": ["batch"],

@@ -79,7 +79,7 @@ TEST(Pipeline, RefusesBadOptionsBeforeAnythingRuns) {
   refused([](RunOptions& o) { o.resolution = {0.5, 0.5}; });
   refused([](RunOptions& o) { o.resolution = {-1}; });
   refused([](RunOptions& o) { o.metric = "nonsense"; });
-  refused([](RunOptions& o) { o.markers = "logreg"; });
+  refused([](RunOptions& o) { o.markers = "nonsense"; });
   refused([](RunOptions& o) { o.target_sum = 0; });
   refused([](RunOptions& o) { o.max_value = 0; });
   refused([](RunOptions& o) {
