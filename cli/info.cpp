@@ -1,22 +1,47 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <fstream>
+#include <string_view>
+#include <vector>
 
 #include "app.hpp"
 #include "console.hpp"
 #include "scwarp/core/error.hpp"
 #include "scwarp/io/inspect.hpp"
+#include "scwarp/io/read.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
 #include "session.hpp"
 
 namespace scw::cli {
 
+namespace {
+
+/// The signature of HDF5 is at byte 0, or at 512, 1024, ... behind a user block.
+bool is_hdf5(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  char text[8] = {};
+  for (std::streamoff at = 0; file.seekg(at) && file.read(text, 8); at = at == 0 ? 512 : 2 * at)
+    if (std::string_view(text, 8) == "\x89HDF\r\n\x1a\n") return true;
+  return false;
+}
+
+}  // namespace
+
 int info_command(const Arguments& a) {
   std::error_code error;
   if (!std::filesystem::exists(a.input, error))
     throw FormatError(fmt::format("info: {}: there is no such file", a.input));
-  const auto entries = io::inspect(a.input);
-  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(a.input, error));
+  std::vector<io::FileEntry> entries;
+  if (is_hdf5(a.input)) {
+    entries = io::inspect(a.input);
+  } else {  // tables and matrix folders have no headers: they are read
+    const auto shape = pipeline::shape_of(io::read(Context::cpu(), a.input));
+    entries.push_back({"X", "table", {shape.n_obs, shape.n_vars}, "", shape.nnz, -1, 0});
+  }
+  const auto bytes = std::filesystem::is_directory(a.input)
+                         ? std::int64_t{0}
+                         : static_cast<std::int64_t>(std::filesystem::file_size(a.input, error));
   if (a.json) {
     nlohmann::json list = nlohmann::json::array();
     for (const auto& e : entries) {

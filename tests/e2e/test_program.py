@@ -192,6 +192,31 @@ def test_info(scwarp: Run, simulated: Path) -> None:
     assert by_path["/obs/cluster"]["n_categories"] == 4
 
 
+def test_info_and_run_on_a_table(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    import anndata
+
+    table = tmp_path / "counts.csv"
+    anndata.read_h5ad(simulated)[:150].to_df().to_csv(table)
+    assert re.search(r"150 x 2 000 ", scwarp("info", table).stdout)
+    out = scwarp("run", table, "-o", tmp_path / "o.h5ad", *FAST).stdout
+    assert "150 cells x 2 000 genes" in out
+
+
+@pytest.mark.parametrize("n_cells", [0, 1, 2, 3, 7])
+def test_few_cells(scwarp: Run, simulated: Path, tmp_path: Path, n_cells: int) -> None:
+    """A result, or an error that says what is wrong: never a crash."""
+    import anndata
+
+    anndata.read_h5ad(simulated)[:n_cells].copy().write_h5ad(tmp_path / "few.h5ad")
+    flags = ("--report", tmp_path / "few.html", "--min-genes", "none", "--min-cells", 1, "--max-pct-mt", "none")
+    done = scwarp("run", tmp_path / "few.h5ad", "-o", tmp_path / "o.h5ad", *flags, check=None)
+    assert done.returncode in (0, 2, 3), done.stderr
+    assert (tmp_path / "o.h5ad").exists() == (done.returncode == 0)
+    if done.returncode != 0:
+        assert re.search(r"scwarp: .+: .+", done.stderr)
+    assert n_cells > 0 or "empty" in done.stderr
+
+
 def test_doctor(scwarp: Run) -> None:
     data = json.loads(scwarp("doctor", "--json").stdout)
     assert data["facts"]["scwarp"] and all(c["ok"] for c in data["checks"])
