@@ -371,7 +371,8 @@ Node child(const Node& group, const std::string& name) {
 std::vector<Link> links(const Node& group) {
   std::vector<Link> all;
   hsize_t at = 0;
-  // In the order of the file: to sort them, the library builds a table that it cannot take down when a member is damaged.
+  // In the order of the file: to sort them, the library builds a table that it cannot take down when a member is
+  // damaged.
   if (H5Literate(group.id.get(), H5_INDEX_NAME, H5_ITER_NATIVE, &at, &collect_link, &all) < 0)
     group.fail("its list of members is damaged ({})", last_error());
   std::sort(all.begin(), all.end(), [](const Link& a, const Link& b) { return a.name < b.name; });

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <string_view>
 
 namespace scw::io::h5 {
 namespace {
@@ -280,7 +281,10 @@ void Structure::check_message(unsigned type, unsigned flags, Cursor c, std::vect
     case 0x15: {  // attribute info
       require(c.take(1) == 0, "attribute information has an unknown version");
       const auto f = c.take(1);
-      c.skip((f & 1U ? 2 : 0) + 16 + (f & 2U ? 8 : 0));
+      c.skip(f & 1U ? 2 : 0);
+      const auto dense = c.take(8);
+      c.skip(8 + (f & 2U ? 8 : 0));
+      if (dense != kUndefined) check_all_heaps();
       break;
     }
     case 0x0F:
@@ -534,6 +538,50 @@ void Structure::check_attribute(Cursor c) {
   if (type.cls == 9) check_references(c.p, space.count, type.base_size);
 }
 
+/// Sizes of the texts in one collection of the global heap.
+const std::unordered_map<std::uint32_t, std::uint64_t>& Structure::heap(std::uint64_t address) {
+  const auto known = heaps_.find(address);
+  if (known != heaps_.end()) return known->second;
+  const auto head = load(address, 16, "a heap of texts");
+  std::uint64_t bytes = 0;
+  std::memcpy(&bytes, head.data() + 8, 8);
+  require(std::memcmp(head.data(), "GCOL\x01", 5) == 0 && bytes >= 16 && bytes <= size_, "a heap of texts is damaged");
+  heap_bytes_ += bytes;
+  require(heap_bytes_ <= size_ + kFreeBytes, "heaps of texts overlap");
+  const auto all = load(address, bytes, "a heap of texts");
+  std::unordered_map<std::uint32_t, std::uint64_t> objects;
+  for (std::size_t at = 16; all.size() - at >= 16;) {
+    Cursor c{all.data() + at, 16};
+    const auto i = static_cast<std::uint32_t>(c.take(2));
+    c.skip(6);
+    const auto n = c.take(8);
+    if (i == 0) {
+      // Free space counts its own head.
+      require(n >= 16 && n <= all.size() - at, "a heap of texts is damaged");
+      at += static_cast<std::size_t>(n);
+      continue;
+    }
+    require(n <= all.size() - at - 16, "a heap of texts is damaged");
+    at += 16 + std::min<std::size_t>((static_cast<std::size_t>(n) + 7) / 8 * 8, all.size() - at - 16);
+    require(objects.emplace(i, n).second, "a heap of texts has two of the same number");
+  }
+  return heaps_.emplace(address, std::move(objects)).first->second;
+}
+
+/// Checks every collection of the global heap. The library's newer storage of many attributes is protected by
+/// checksums, but the texts that they refer to are not, and which ones they are cannot be seen from here.
+void Structure::check_all_heaps() {
+  if (heaps_checked_) return;
+  heaps_checked_ = true;
+  constexpr std::string_view kMark("GCOL\x01\0\0\0", 8);
+  constexpr std::uint64_t kPiece = std::uint64_t{4} << 20;
+  for (std::uint64_t at = 0; at < size_; at += kPiece) {
+    const auto bytes = load(at, std::min(kPiece + kMark.size() - 1, size_ - at), "the file");
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    for (auto found = text.find(kMark); found != text.npos; found = text.find(kMark, found + 1)) heap(at + found);
+  }
+}
+
 /// References to the global heap: the library copies as much as the heap has, into as much room as the reference says.
 void Structure::check_references(const std::uint8_t* data, std::uint64_t count, std::uint64_t base_bytes) {
   for (std::uint64_t k = 0; k < count; ++k) {
@@ -544,39 +592,12 @@ void Structure::check_references(const std::uint8_t* data, std::uint64_t count, 
       require(length == 0, "a text is nowhere");
       continue;
     }
-    auto known = heaps_.find(address);
-    if (known == heaps_.end()) {
-      const auto head = load(address, 16, "a heap of texts");
-      std::uint64_t bytes = 0;
-      std::memcpy(&bytes, head.data() + 8, 8);
-      require(std::memcmp(head.data(), "GCOL\x01", 5) == 0 && bytes >= 16 && bytes <= size_,
-              "a heap of texts is damaged");
-      heap_bytes_ += bytes;
-      require(heap_bytes_ <= size_ + kFreeBytes, "heaps of texts overlap");
-      const auto all = load(address, bytes, "a heap of texts");
-      std::unordered_map<std::uint32_t, std::uint64_t> objects;
-      for (std::size_t at = 16; all.size() - at >= 16;) {
-        Cursor c{all.data() + at, 16};
-        const auto i = static_cast<std::uint32_t>(c.take(2));
-        c.skip(6);
-        const auto n = c.take(8);
-        if (i == 0) {
-          // Free space counts its own head.
-          require(n >= 16 && n <= all.size() - at, "a heap of texts is damaged");
-          at += static_cast<std::size_t>(n);
-          continue;
-        }
-        require(n <= all.size() - at - 16, "a heap of texts is damaged");
-        at += 16 + std::min<std::size_t>((static_cast<std::size_t>(n) + 7) / 8 * 8, all.size() - at - 16);
-        require(objects.emplace(i, n).second, "a heap of texts has two of the same number");
-      }
-      known = heaps_.emplace(address, std::move(objects)).first;
-    }
-    const auto object = known->second.find(index);
+    const auto& objects = heap(address);
+    const auto object = objects.find(index);
     std::uint64_t expected = 0;
-    require(object != known->second.end() && !__builtin_mul_overflow(length, base_bytes, &expected) &&
-                object->second == expected,
-            "a text and its heap disagree");
+    require(
+        object != objects.end() && !__builtin_mul_overflow(length, base_bytes, &expected) && object->second == expected,
+        "a text and its heap disagree");
   }
 }
 

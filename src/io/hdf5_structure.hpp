@@ -62,6 +62,8 @@ class Structure {
   void check_link(Cursor c) const;
   void check_layout(Cursor c, Object& o);
   void check_references(const std::uint8_t* data, std::uint64_t count, std::uint64_t base_bytes);
+  const std::unordered_map<std::uint32_t, std::uint64_t>& heap(std::uint64_t address);
+  void check_all_heaps();
   void check_group(std::uint64_t tree, std::uint64_t heap);
   void check_group_node(std::uint64_t address, int level, const std::vector<std::uint8_t>& names);
   void check_chunk_node(std::uint64_t address, int level, const Object& o);
@@ -73,6 +75,7 @@ class Structure {
   std::set<std::uint64_t> checked_, nodes_;
   std::unordered_map<std::uint64_t, std::unordered_map<std::uint32_t, std::uint64_t>> heaps_;
   std::uint64_t heap_bytes_ = 0;
+  bool heaps_checked_ = false;
   struct Record {
     std::size_t bytes = 0;
     std::vector<StoredField> fields;
