@@ -1,8 +1,6 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <new>
 
@@ -43,18 +41,9 @@ int report_error(const Arguments& arguments) {
   }
 }
 
-/// Waiting OpenMP threads spin for some hundred milliseconds by default; on a machine that is shared, threads that wait
-/// then hold up those that work (three times the wall time with 5 others running). The runtime reads this before main.
-void spin_less(char** argv) {
-  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
-  ::setenv("GOMP_SPINCOUNT", "1000", 1);
-  ::execv("/proc/self/exe", argv);  // only returns if it fails, which does no harm
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  spin_less(argv);
   Interrupt::install();
   CLI::App app;
   Arguments arguments;

@@ -165,12 +165,10 @@ class QcStep final : public Step {
 
       const auto n_cells = to_vector(m.n_cells);
       const auto n = static_cast<double>(data.n_obs());
-      add(var, "n_cells_by_counts", n_cells);
-      using M = std::conditional_t<std::is_same_v<T, float>, float, double>;
-      std::vector<M> mean;
-      std::vector<double> dropout;
+      add(var, "n_cells_by_counts", cast<std::int64_t>(n_cells));
+      std::vector<double> mean, dropout;
       for (std::size_t j = 0; j < n_cells.size(); ++j) {
-        mean.push_back(static_cast<M>(m.gene_total[static_cast<std::int64_t>(j)] / n));
+        mean.push_back(m.gene_total[static_cast<std::int64_t>(j)] / n);
         dropout.push_back((1 - n_cells[j] / n) * 100);
       }
       add(var, "mean_counts", mean);

@@ -54,7 +54,8 @@ def calculate_qc_metrics(
     -------
     ``(obs frame, var frame)``, or ``None`` with ``inplace=True``. Columns as in scanpy: ``n_genes_by_counts`` (int32),
     ``total_counts`` (dtype of the matrix), ``pct_counts_in_top_50_genes``, ``total_counts_mt``, ``pct_counts_mt``;
-    ``n_cells_by_counts``, ``mean_counts``, ``pct_dropout_by_counts``, ``total_counts``. Explicit zeros are not counted.
+    ``n_cells_by_counts`` (int64), ``mean_counts`` (float64),
+    ``pct_dropout_by_counts``, ``total_counts``. Explicit zeros are not counted.
     """
     import pandas as pd
 
@@ -96,10 +97,9 @@ def calculate_qc_metrics(
             obs[f"log1p_total_{e}_{q}"] = _log1p(obs[f"total_{e}_{q}"])
         with np.errstate(divide="ignore", invalid="ignore"):
             obs[f"pct_{e}_{q}"] = obs[f"total_{e}_{q}"] / obs[f"total_{e}"] * 100
-    genes: dict[str, Any] = {f"n_cells_by_{e}": n_cells}
-    mean_type = np.float32 if source.dtype == np.float32 else np.float64
+    genes: dict[str, Any] = {f"n_cells_by_{e}": n_cells.astype(np.int64)}
     with np.errstate(divide="ignore", invalid="ignore"):
-        genes[f"mean_{e}"] = (gene_total / x.shape[0]).astype(mean_type)
+        genes[f"mean_{e}"] = gene_total / x.shape[0]
         if log1p:
             genes[f"log1p_mean_{e}"] = _log1p(genes[f"mean_{e}"])
         genes[f"pct_dropout_by_{e}"] = (1 - n_cells / x.shape[0]) * 100
