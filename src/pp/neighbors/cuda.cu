@@ -99,8 +99,10 @@ __global__ void forward_kernel(KnnView knn, const float* weights, Edge* forward,
     Edge* const row = forward + i * k;
     std::int32_t count = 0;
     for (std::int64_t j = 0; j < k; ++j) {
-      const Edge e{knn.indices.data[i * k + j], weights[i * k + j]};
-      if (e.id < 0 || e.id == i || !(e.weight > 0)) continue;
+      const std::int32_t id = knn.indices.data[i * k + j];
+      if (id < 0 || id == i) continue;  // a cell itself has no weight
+      const Edge e{id, weights[i * k + j]};
+      if (!(e.weight > 0)) continue;
       atomicAdd(pointing + e.id, 1ull);
       int at = count++;
       for (; at > 0 && row[at - 1].id > e.id; --at) row[at] = row[at - 1];
