@@ -1,0 +1,110 @@
+"""CuPy in, CuPy out: operations with CUDA kernels run where the data are, and give the CPU's bits where promised."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from conftest import simulated_counts
+
+import scwarp as scw
+
+cp = pytest.importorskip("cupy", reason="CuPy is not installed")
+if scw._core.unavailable_reason("cuda"):
+    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
+import cupyx.scipy.sparse as csp  # noqa: E402
+
+TO_GPU = {
+    "csr": lambda x: csp.csr_matrix(sp.csr_matrix(x)),
+    "csc": lambda x: csp.csc_matrix(sp.csc_matrix(x)),
+    "dense": lambda x: cp.asarray(x.toarray()),
+    "fortran": lambda x: cp.asfortranarray(cp.asarray(x.toarray())),
+}
+
+
+def host(x) -> np.ndarray:
+    x = x.get() if hasattr(x, "get") else x
+    return x.toarray() if sp.issparse(x) else np.asarray(x)
+
+
+@pytest.mark.parametrize("layout", list(TO_GPU))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_normalize_total_and_log1p_have_the_bits_of_the_cpu(layout, dtype):
+    x = simulated_counts(500, 300, seed=2).astype(dtype)
+    x.data /= 3
+    cpu_x = x if layout in ("csr", "csc") else x.toarray()
+    on_cpu, on_gpu = ad.AnnData(cpu_x.copy()), ad.AnnData(TO_GPU[layout](x))
+    kind = type(on_gpu.X)
+    for a in (on_cpu, on_gpu):
+        scw.pp.normalize_total(a, target_sum=1e3, key_added="factor")
+        scw.pp.log1p(a)
+    assert type(on_gpu.X) is kind
+    np.testing.assert_array_equal(host(on_gpu.X), host(on_cpu.X))
+    np.testing.assert_array_equal(on_gpu.obs["factor"], on_cpu.obs["factor"])
+
+
+def test_the_callers_stream_is_used():
+    x = simulated_counts(300, 200, seed=4)
+    want = scw.pp.log1p(x).toarray()
+    stream = cp.cuda.Stream(non_blocking=True)
+    with stream:
+        on_gpu = csp.csr_matrix(x)
+        on_gpu.data *= 1  # queued on the stream before the call
+        got = scw.pp.log1p(on_gpu)
+        got = got.get(stream)
+    stream.synchronize()
+    np.testing.assert_array_equal(got.toarray(), want)
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+def test_pca_agrees_with_the_cpu_and_repeats(layout):
+    x = simulated_counts(600, 200, seed=5)
+    x.data = np.log1p(x.data)
+    want, _, _, want_variance = scw.pp.pca(x if layout == "csr" else x.toarray(), n_comps=8, return_info=True)
+    results = [scw.pp.pca(TO_GPU[layout](x), n_comps=8, return_info=True) for _ in range(3)]
+    for scores, _, _, variance in results:
+        np.testing.assert_allclose(host(variance), want_variance, rtol=1e-5)
+        np.testing.assert_allclose(host(scores), want, atol=1e-4 * np.abs(want).max())
+        np.testing.assert_array_equal(host(scores), host(results[0][0]))
+
+
+def test_pca_of_an_anndata_writes_scanpys_slots():
+    a = ad.AnnData(csp.csr_matrix(simulated_counts(300, 120, seed=6)))
+    scw.pp.pca(a, n_comps=5)
+    assert isinstance(a.obsm["X_pca"], np.ndarray) and a.obsm["X_pca"].shape == (300, 5)
+    assert a.varm["PCs"].shape == (120, 5)
+    assert a.uns["pca"]["variance"].shape == (5,)
+
+
+@pytest.mark.parametrize("method", ["umap", "gauss"])
+def test_neighbors_has_the_cpus_neighbours_and_weights(method):
+    rep = np.random.default_rng(0).normal(size=(700, 12)).astype(np.float32)
+    on_cpu, on_gpu = ad.AnnData(np.zeros((700, 1), np.float32)), ad.AnnData(np.zeros((700, 1), np.float32))
+    on_cpu.obsm["X_pca"], on_gpu.obsm["X_pca"] = rep, cp.asarray(rep)
+    for a in (on_cpu, on_gpu):
+        scw.pp.neighbors(a, use_rep="X_pca", method=method)
+    for key in ("distances", "connectivities"):
+        x, y = on_cpu.obsp[key], on_gpu.obsp[key]
+        assert sp.issparse(y)
+        np.testing.assert_array_equal(x.indptr, y.indptr)
+        np.testing.assert_array_equal(x.indices, y.indices)
+        np.testing.assert_array_equal(x.data, y.data)
+
+
+def test_nothing_moves_silently():
+    x = simulated_counts(50, 30)
+    with pytest.raises(TypeError, match="the data are on cuda:0"):
+        scw.pp.log1p(ad.AnnData(csp.csr_matrix(x)), device="cpu")
+    with pytest.raises(NotImplementedError, match="nothing is moved silently"):
+        scw.pp.log1p(ad.AnnData(x), device="cuda")
+    with pytest.raises(NotImplementedError, match="has no CUDA implementation"):
+        scw.pp.calculate_qc_metrics(ad.AnnData(csp.csr_matrix(x)), percent_top=None)
+
+
+def test_an_error_leaves_the_object():
+    x = simulated_counts(50, 30)
+    a = ad.AnnData(csp.csr_matrix(x))
+    with pytest.raises(ValueError, match="target_sum must be positive"):
+        scw.pp.normalize_total(a, target_sum=-1)
+    np.testing.assert_array_equal(host(a.X), x.toarray())
