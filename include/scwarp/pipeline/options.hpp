@@ -56,7 +56,8 @@ struct RunOptions {
   int leiden_iterations = -1;              ///< -1: until nothing moves
 
   // Markers
-  /// wilcoxon, t-test, t-test_overestim_var, logreg, none. scanpy has t-test; ranks do not mind that the data are not normal.
+  /// wilcoxon, t-test, t-test_overestim_var, logreg, none. scanpy has t-test; ranks do not mind that the data are not
+  /// normal.
   std::string markers = "wilcoxon";
   bool tie_correct = false;                    ///< wilcoxon
   std::optional<std::string> markers_groupby;  ///< obs column; unset: the clustering of the resolution nearest 1
