@@ -1,13 +1,16 @@
 // Feeds damaged files to the readers: each must end in data or in a scw::Error. Deterministic: mutant i of a run with
 // the same seed and files is always the same bytes.
 //
-//   fuzz_readers [--mutants N] [--first I] [--seed S] [--keep FOLDER] [FILE.h5ad ...]
+//   fuzz_readers [--format h5ad|10x|mtx|table] [--mutants N] [--first I] [--seed S] [--keep FOLDER] [FILE ...]
 //
-// Without files it writes its own. Work is done in child processes, so that a crash, a sanitizer report or a hang (over
-// 20 s) is counted, the mutant named and kept, and the run goes on. Exit code 1 if there was any.
+// Without files it writes its own (10x: give some; mtx: the three texts of a folder, with a form feed between them).
+// Work is done in child processes, so that a crash, a sanitizer report or a hang (over 20 s) is counted, the mutant
+// named and kept, and the run goes on. Exit code 1 if there was any.
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,11 +20,14 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
 #include "math/philox.hpp"
 #include "scwarp/io/h5ad.hpp"
+#include "scwarp/io/tenx.hpp"
+#include "scwarp/io/text.hpp"
 
 /// The HDF5 library asks for what a damaged file declares and copes with a refusal; the sanitizer must not stop it.
 extern "C" SCW_API const char* __asan_default_options() { return "allocator_may_return_null=1:detect_leaks=0"; }
@@ -112,13 +118,26 @@ void mutate(Bytes& file, const std::vector<std::size_t>& marks, Dice& dice) {
 /// What happened to one mutant.
 enum class Outcome : int { read, refused, foreign_exception };
 
-Outcome attempt(const Bytes& file) {
-  auto ctx = scw::Context::cpu(1);
+scw::AnnData read(const std::string& format, const Bytes& file) {
+  const auto ctx = scw::Context::cpu(1);
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+  if (format == "table") return scw::io::read_text(ctx, text, "mutant");
+  if (format == "10x") return scw::io::read_10x_h5(ctx, scw::Span<const std::byte>(file), "mutant");
+  if (format == "mtx") {
+    const std::size_t one = std::min(text.find('\f'), text.size());
+    const std::size_t two = std::min(text.find('\f', std::min(one + 1, text.size())), text.size());
+    return scw::io::read_10x_mtx(ctx, text.substr(0, one),
+                                 text.substr(std::min(one + 1, two), two - std::min(one + 1, two)),
+                                 text.substr(std::min(two + 1, text.size())));
+  }
   scw::io::ReadH5adOptions options;
   options.check_counts = true;
+  return scw::io::read_h5ad(ctx, scw::Span<const std::byte>(file), "mutant", options);
+}
+
+Outcome attempt(const std::string& format, const Bytes& file) {
   try {
-    const auto data = scw::io::read_h5ad(ctx, scw::Span<const std::byte>(file), "mutant", options);
-    data.validate();
+    read(format, file).validate();
     return Outcome::read;
   } catch (const scw::Error&) {
     return Outcome::refused;
@@ -126,6 +145,29 @@ Outcome attempt(const Bytes& file) {
     std::fprintf(stderr, "not a scw::Error: %s\n", e.what());
     return Outcome::foreign_exception;
   }
+}
+
+/// A table, or the three texts of a 10x folder.
+Bytes example_text(const std::string& format) {
+  std::string text;
+  const auto add = std::back_inserter(text);
+  if (format == "table") {
+    text = "cell,MT-ND1";
+    for (int j = 1; j < 20; ++j) fmt::format_to(add, ",\"gene {}\"", j);
+    for (int i = 0; i < 30; ++i) {
+      fmt::format_to(add, "\ncell{}", i);
+      for (int j = 0; j < 20; ++j) fmt::format_to(add, ",{}{}", (i * j) % 7, j % 5 == 0 ? ".5e-1" : "");
+    }
+  } else {
+    text = "%%MatrixMarket matrix coordinate integer general\n%\n20 30 150\n";
+    for (int i = 0; i < 30; ++i)
+      for (int j = 0; j < 5; ++j) fmt::format_to(add, "{} {} {}\n", (i + 4 * j) % 20 + 1, i + 1, i * j + 1);
+    for (int i = 0; i < 30; ++i) fmt::format_to(add, "{}AACG{}-1\n", i == 0 ? "\f" : "", i);
+    for (int j = 0; j < 20; ++j) fmt::format_to(add, "{}ENSG{}\tGENE{}\tGene Expression\n", j == 0 ? "\f" : "", j, j);
+  }
+  Bytes out(text.size());
+  std::memcpy(out.data(), text.data(), text.size());
+  return out;
 }
 
 scw::AnnData example(const scw::Context& ctx) {
@@ -190,7 +232,7 @@ Bytes load(const std::filesystem::path& path) {
 
 int main(int argc, char** argv) {
   std::uint64_t mutants = 1000, first = 0, seed = 1;
-  std::string keep;
+  std::string keep, format = "h5ad";
   std::vector<Bytes> files;
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
@@ -200,13 +242,16 @@ int main(int argc, char** argv) {
       first = std::strtoull(argv[++i], nullptr, 10);
     } else if (a == "--seed" && i + 1 < argc) {
       seed = std::strtoull(argv[++i], nullptr, 10);
+    } else if (a == "--format" && i + 1 < argc) {
+      format = argv[++i];
     } else if (a == "--keep" && i + 1 < argc) {
       keep = argv[++i];
     } else {
       files.push_back(load(a));
     }
   }
-  if (files.empty()) {
+  if (files.empty() && (format == "mtx" || format == "table")) files.push_back(example_text(format));
+  if (files.empty() && format == "h5ad") {
     const auto ctx = scw::Context::cpu(1);
     for (const int level : {0, 1}) {
       const auto path = std::filesystem::temp_directory_path() / ("fuzz_seed_" + std::to_string(::getpid()) + ".h5ad");
@@ -218,10 +263,14 @@ int main(int argc, char** argv) {
     }
   }
   for (const auto& f : files)
-    if (attempt(f) != Outcome::read) {
+    if (attempt(format, f) != Outcome::read) {
       std::fprintf(stderr, "a file to start from cannot be read\n");
       return 2;
     }
+  if (files.empty()) {
+    std::fprintf(stderr, "format %s: give files to start from\n", format.c_str());
+    return 2;
+  }
   std::vector<std::vector<std::size_t>> marks;
   for (const auto& f : files) marks.push_back(landmarks(f));
   const auto mutant = [&](std::uint64_t i) {
@@ -250,7 +299,7 @@ int main(int argc, char** argv) {
       while (shared->at < stop) {
         const Bytes file = mutant(shared->at);
         ::alarm(20);
-        const auto outcome = attempt(file);
+        const auto outcome = attempt(format, file);
         ++shared->count[static_cast<int>(outcome)];
         if (outcome == Outcome::foreign_exception) ::_exit(3);
         ++shared->at;
