@@ -36,9 +36,6 @@ struct Foreign {
 
 // ---------------------------------------------------------------------------------------------------------- matrices
 
-/// Owning counterpart of AnyMatrixView.
-using AnyMatrix = std::variant<Csr<float>, Csr<double>, Matrix<float>, Matrix<double>>;
-
 enum class StoredLayout : std::uint8_t { csr, csc, dense };
 
 /// A matrix with what its file said about it. CSC and integer or boolean values are converted when read (to CSR; to

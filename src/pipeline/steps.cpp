@@ -423,7 +423,7 @@ class SelectGenesStep final : public Step {
 };
 
 /// The dense matrix of a sparse one's place.
-void replace_X(AnnData& data, pp::AnyMatrix&& dense) {
+void replace_X(AnnData& data, AnyDenseMatrix&& dense) {
   std::visit([&](auto& m) { data.set_X(MatrixElement(std::move(m))); }, dense);
 }
 
@@ -452,7 +452,7 @@ class RegressOutStep final : public Step {
     constexpr const char* op = "regress out";
     for (const auto& key : o_.regress_out) (void)data.obs.at(key);
     const bool sparse = data.X->is_sparse();
-    pp::AnyMatrix dense;
+    AnyDenseMatrix dense;
     const auto dense_view = [&] {
       return std::visit(
           [](const auto& v) -> pp::AnyMutableDenseView {
@@ -512,7 +512,7 @@ class ScaleStep final : public Step {
   std::string run(const Context& ctx, AnnData& data) override {
     pp::ScaleOptions options;
     options.max_value = o_.max_value;
-    pp::AnyMatrix dense;
+    AnyDenseMatrix dense;
     const bool sparse = data.X->is_sparse();
     const pp::Scale r = sparse ? pp::scale_to_dense(ctx, csr_view(data), dense, options)
                                : pp::scale(ctx, data.X->mutable_view(), options);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <type_traits>
 #include <utility>
+#include <variant>
 
 #include "scwarp/core/config.hpp"
 #include "scwarp/core/error.hpp"
@@ -121,5 +122,10 @@ struct Csc {
 
   CscView<const V> view() const { return {n_rows, n_cols, indptr.view(), indices.view(), values.view()}; }
 };
+
+/// Owning counterpart of AnyMatrixView.
+using AnyMatrix = std::variant<Csr<float>, Csr<double>, Matrix<float>, Matrix<double>>;
+/// What operations return that make a sparse matrix dense, in its value type.
+using AnyDenseMatrix = std::variant<Matrix<float>, Matrix<double>>;
 
 }  // namespace scw

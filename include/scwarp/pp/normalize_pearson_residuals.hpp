@@ -28,7 +28,7 @@ struct PearsonResiduals {
 ///
 /// Lause, Berens & Kobak 2021, Genome Biol 22:258, equation 2. Throws InvalidArgument (options). Memory: the result,
 /// and as gene_moments. Floor: two reads of x, one write of out.
-SCW_API PearsonResiduals normalize_pearson_residuals(const Context& ctx, const AnyMatrixView& x, AnyMatrix& out,
+SCW_API PearsonResiduals normalize_pearson_residuals(const Context& ctx, const AnyMatrixView& x, AnyDenseMatrix& out,
                                                      const PearsonResidualsOptions& options = {});
 
 }  // namespace scw::pp

@@ -29,7 +29,7 @@ struct RegressOut {
 SCW_API RegressOut regress_out(const Context& ctx, const AnyMutableDenseView& x, MatrixView<const double> keys);
 
 /// The same for a sparse matrix, into a new dense one.
-SCW_API RegressOut regress_out_to_dense(const Context& ctx, const AnyCsrView& x, AnyMatrix& out,
+SCW_API RegressOut regress_out_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
                                         MatrixView<const double> keys);
 
 /// x <- x - mean of the gene over the cells of the same category, in place. codes: [n_cells] on ctx.device, in
@@ -37,7 +37,7 @@ SCW_API RegressOut regress_out_to_dense(const Context& ctx, const AnyCsrView& x,
 /// Throws ShapeMismatch, InvalidArgument; x is then unchanged. Floor: two reads and one write of x.
 SCW_API void regress_out_categories(const Context& ctx, const AnyMutableDenseView& x, Span<const std::int32_t> codes,
                                     std::int32_t n_categories);
-SCW_API void regress_out_categories_to_dense(const Context& ctx, const AnyCsrView& x, AnyMatrix& out,
+SCW_API void regress_out_categories_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
                                              Span<const std::int32_t> codes, std::int32_t n_categories);
 
 }  // namespace scw::pp

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <variant>
 
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
@@ -28,9 +27,6 @@ struct Scale {
   Array<double> std;
 };
 
-/// A dense result in the value type of the input.
-using AnyMatrix = std::variant<Matrix<float>, Matrix<double>>;
-
 /// z_ij = (x_ij - mean_j) / std_j, or x_ij / std_j without zero_center; in place, computed in double and rounded once.
 ///
 /// Throws InvalidArgument or ShapeMismatch (options; a sparse matrix with zero_center: see scale_to_dense); x is then
@@ -39,6 +35,7 @@ using AnyMatrix = std::variant<Matrix<float>, Matrix<double>>;
 SCW_API Scale scale(const Context& ctx, const AnyMutableMatrixView& x, const ScaleOptions& options = {});
 
 /// The same for a sparse matrix, into a new dense one. Memory: the result.
-SCW_API Scale scale_to_dense(const Context& ctx, const AnyCsrView& x, AnyMatrix& out, const ScaleOptions& options = {});
+SCW_API Scale scale_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
+                             const ScaleOptions& options = {});
 
 }  // namespace scw::pp

@@ -2,15 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <variant>
 
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace scw::pp {
-
-using AnyMatrix = std::variant<Csr<float>, Csr<double>, Matrix<float>, Matrix<double>>;
 
 /// The cells with keep_cells[i] != 0 and the genes with keep_genes[j] != 0, in order; an empty mask keeps everything.
 /// Throws ShapeMismatch for a mask of another length. Memory: the result + 8 bytes a cell + 12 bytes a gene.

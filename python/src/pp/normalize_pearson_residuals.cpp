@@ -9,7 +9,7 @@ SCW_PYTHON(pp, normalize_pearson_residuals) {
       "normalize_pearson_residuals",
       [](PyContext& py, nb::handle x, double theta, std::optional<double> clip) {
         const auto view = matrix_arg(py, x);
-        pp::AnyMatrix out;
+        AnyDenseMatrix out;
         const auto r =
             run(py, [&](const Context& ctx) { return pp::normalize_pearson_residuals(ctx, view, out, {theta, clip}); });
         const nb::object dense = std::visit([](auto& d) { return to_array(std::move(d)); }, out);

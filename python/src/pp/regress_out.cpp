@@ -15,7 +15,7 @@ AnyCsrView csr_of(const AnyMatrixView& x) {
   if (const auto* d = std::get_if<CsrView<const double>>(&x)) return *d;
   throw nb::type_error("x: expected a CSR matrix");
 }
-nb::object to_python(pp::AnyMatrix&& m) {
+nb::object to_python(AnyDenseMatrix&& m) {
   return std::visit([](auto& d) { return to_array(std::move(d)); }, m);
 }
 
@@ -37,7 +37,7 @@ SCW_PYTHON(pp, regress_out) {
         const PyContext host("cpu", 1, 0, 0, nb::none(), nb::none());
         const auto view = csr_of(matrix_arg(py, x));
         const auto k = matrix2d_arg<double>(host, keys, "keys");
-        pp::AnyMatrix out;
+        AnyDenseMatrix out;
         const auto r = run(py, [&](const Context& ctx) { return pp::regress_out_to_dense(ctx, view, out, k); });
         return nb::make_tuple(to_python(std::move(out)), r.n_independent);
       },
@@ -56,7 +56,7 @@ SCW_PYTHON(pp, regress_out) {
       [](PyContext& py, nb::handle x, nb::handle codes, std::int32_t n_categories) {
         const auto view = csr_of(matrix_arg(py, x));
         const auto c = vector_arg<std::int32_t>(py, codes, "codes");
-        pp::AnyMatrix out;
+        AnyDenseMatrix out;
         run(py, [&](const Context& ctx) { pp::regress_out_categories_to_dense(ctx, view, out, c, n_categories); });
         return to_python(std::move(out));
       },

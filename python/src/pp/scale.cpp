@@ -23,7 +23,7 @@ SCW_PYTHON(pp, scale) {
         const AnyCsrView csr = view.index() == 0   ? AnyCsrView(std::get<0>(view))
                                : view.index() == 1 ? AnyCsrView(std::get<1>(view))
                                                    : throw nb::type_error("x: expected a CSR matrix");
-        pp::AnyMatrix out;
+        AnyDenseMatrix out;
         auto r = run(py, [&](const Context& ctx) { return pp::scale_to_dense(ctx, csr, out, o); });
         const nb::object dense = std::visit([](auto& d) { return to_array(std::move(d)); }, out);
         return nb::make_tuple(dense, to_array(std::move(r.mean)), to_array(std::move(r.std)));

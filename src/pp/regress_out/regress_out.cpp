@@ -90,7 +90,7 @@ void check_codes(Span<const std::int32_t> codes, std::int32_t n_categories, std:
 }
 
 template <class Body>
-void with_dense(const Context& ctx, const AnyCsrView& x, AnyMatrix& out, const Body& body) {
+void with_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out, const Body& body) {
   std::visit(
       [&](const auto& v) {
         using V = std::remove_const_t<std::remove_pointer_t<decltype(v.values.data)>>;
@@ -122,7 +122,7 @@ RegressOut regress_out(const Context& ctx, const AnyMutableDenseView& x, MatrixV
   return out;
 }
 
-RegressOut regress_out_to_dense(const Context& ctx, const AnyCsrView& x, AnyMatrix& out,
+RegressOut regress_out_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
                                 MatrixView<const double> keys) {
   check_keys(keys, n_rows(to_any_matrix(x)));
   RegressOut r;
@@ -141,7 +141,7 @@ void regress_out_categories(const Context& ctx, const AnyMutableDenseView& x, Sp
   subtract_group_means_kernel(ctx, x, codes, m.mean.view());
 }
 
-void regress_out_categories_to_dense(const Context& ctx, const AnyCsrView& x, AnyMatrix& out,
+void regress_out_categories_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
                                      Span<const std::int32_t> codes, std::int32_t n_categories) {
   check_codes(codes, n_categories, n_rows(to_any_matrix(x)));
   with_dense(ctx, x, out,

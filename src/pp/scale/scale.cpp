@@ -65,7 +65,7 @@ Scale scale(const Context& ctx, const AnyMutableMatrixView& x, const ScaleOption
   return out;
 }
 
-Scale scale_to_dense(const Context& ctx, const AnyCsrView& x, AnyMatrix& out, const ScaleOptions& options) {
+Scale scale_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out, const ScaleOptions& options) {
   Scale s = statistics(ctx, to_any_matrix(x), options);
   std::visit(
       [&](const auto& v) {

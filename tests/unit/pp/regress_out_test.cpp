@@ -88,7 +88,7 @@ TEST(RegressOut, Categories) {
   const std::vector<std::int32_t> indices{1, 0};
   const std::vector<float> values{4, 6};
   const std::vector<std::int32_t> one_category{0, 0};
-  AnyMatrix out;
+  AnyDenseMatrix out;
   regress_out_categories_to_dense(
       Context::cpu(1), CsrView<const float>(2, 2, indptr, indices, Span<const float>(values)), out, one_category, 1);
   const auto& d = std::get<Matrix<float>>(out).data;

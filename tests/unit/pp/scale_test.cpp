@@ -45,7 +45,7 @@ TEST(Scale, ClipsBothSidesOnlyWhenCentred) {
 
 TEST(Scale, SparseKeepsItsPatternOrBecomesDense) {
   Sparse x;
-  AnyMatrix dense;
+  AnyDenseMatrix dense;
   scale_to_dense(Context::cpu(2), CsrView<const float>(x.view()), dense, {.zero_center = true, .max_value = 0.5});
   const auto& d = std::get<Matrix<float>>(dense);
   EXPECT_EQ(std::vector<float>(d.data.begin(), d.data.end()),
@@ -65,7 +65,7 @@ TEST(Scale, MaskedRowsStay) {
   EXPECT_EQ(x[4], 5);
   EXPECT_EQ(s.mean[0], 2);
   Sparse sparse;
-  AnyMatrix dense;
+  AnyDenseMatrix dense;
   scale_to_dense(Context::cpu(1), CsrView<const float>(sparse.view()), dense, o);
   for (std::int64_t k = 0; k < 9; ++k)
     EXPECT_EQ(std::get<Matrix<float>>(dense).data[k], x[static_cast<std::size_t>(k)]) << k;
