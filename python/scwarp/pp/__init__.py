@@ -11,6 +11,7 @@ from ._pca import pca
 from ._regress_out import regress_out
 from ._scale import scale
 from ._sqrt import sqrt
+from ._subset import subset
 
 __all__ = [
     "calculate_qc_metrics",
@@ -27,4 +28,5 @@ __all__ = [
     "regress_out",
     "scale",
     "sqrt",
+    "subset",
 ]

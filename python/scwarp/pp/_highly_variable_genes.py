@@ -10,6 +10,7 @@ from .._context import is_cupy, make_context
 from .._matrix import pack
 from .._settings import logger
 from .._slots import get_matrix, is_anndata, make_actual
+from .._subset import subset_inplace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +152,7 @@ def highly_variable_genes(
     for name, values in columns.items():
         adata.var[name] = values.astype(np.float32) if name == "dispersions_norm" else values
     if subset:
-        adata._inplace_subset_var(selected)
+        subset_inplace(adata, _OP, genes=np.asarray(selected, dtype=bool))
     return None
 
 

@@ -1,20 +1,16 @@
-#include "prim/csr_subset.hpp"
-
 #include <algorithm>
 #include <cstring>
 
-#include "core/check.hpp"
 #include "core/parallel.hpp"
+#include "prim/csr_subset/csr_subset.hpp"
 
-namespace scw::prim {
+namespace scw::prim::cpu {
 namespace {
 
 constexpr std::int64_t kGrain = 512;
 
 /// Old positions of what is kept.
-Array<std::int64_t> kept_positions(Span<const std::uint8_t> keep, std::int64_t n, const char* what) {
-  SCW_EXPECT_AS(ShapeMismatch, keep.empty() || keep.size == n, "subset", "the mask has {} entries, expected {} {}",
-                keep.size, n, what);
+Array<std::int64_t> kept_positions(Span<const std::uint8_t> keep, std::int64_t n) {
   const bool all = keep.empty();
   const std::int64_t count = all ? n : std::count_if(keep.begin(), keep.end(), [](std::uint8_t k) { return k != 0; });
   Array<std::int64_t> kept(host_memory(), count, "subset positions");
@@ -24,13 +20,11 @@ Array<std::int64_t> kept_positions(Span<const std::uint8_t> keep, std::int64_t n
   return kept;
 }
 
-}  // namespace
-
 template <class V>
-Csr<V> csr_subset(const Context& ctx, const CsrView<const V>& x, Span<const std::uint8_t> keep_rows,
-                  Span<const std::uint8_t> keep_cols) {
-  const auto rows = kept_positions(keep_rows, x.n_rows, "rows");
-  const auto cols = kept_positions(keep_cols, x.n_cols, "columns");
+AnyMatrix take(const Context& ctx, const CsrView<const V>& x, Span<const std::uint8_t> keep_rows,
+               Span<const std::uint8_t> keep_cols) {
+  const auto rows = kept_positions(keep_rows, x.n_rows);
+  const auto cols = kept_positions(keep_cols, x.n_cols);
   const bool all_cols = cols.size() == x.n_cols;
   Array<std::int32_t> new_col(host_memory(), x.n_cols, "subset columns");
   std::fill(new_col.begin(), new_col.end(), -1);
@@ -80,10 +74,10 @@ Csr<V> csr_subset(const Context& ctx, const CsrView<const V>& x, Span<const std:
 }
 
 template <class V>
-Matrix<V> dense_subset(const Context& ctx, const MatrixView<const V>& x, Span<const std::uint8_t> keep_rows,
-                       Span<const std::uint8_t> keep_cols) {
-  const auto rows = kept_positions(keep_rows, x.n_rows, "rows");
-  const auto cols = kept_positions(keep_cols, x.n_cols, "columns");
+AnyMatrix take(const Context& ctx, const MatrixView<const V>& x, Span<const std::uint8_t> keep_rows,
+               Span<const std::uint8_t> keep_cols) {
+  const auto rows = kept_positions(keep_rows, x.n_rows);
+  const auto cols = kept_positions(keep_cols, x.n_cols);
   Matrix<V> out(ctx.memory, rows.size(), cols.size(), "dense subset");
   const auto view = out.view();
   parallel_for(ctx, view.n_rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -95,13 +89,13 @@ Matrix<V> dense_subset(const Context& ctx, const MatrixView<const V>& x, Span<co
   return out;
 }
 
-template Csr<float> csr_subset(const Context&, const CsrView<const float>&, Span<const std::uint8_t>,
-                               Span<const std::uint8_t>);
-template Csr<double> csr_subset(const Context&, const CsrView<const double>&, Span<const std::uint8_t>,
-                                Span<const std::uint8_t>);
-template Matrix<float> dense_subset(const Context&, const MatrixView<const float>&, Span<const std::uint8_t>,
-                                    Span<const std::uint8_t>);
-template Matrix<double> dense_subset(const Context&, const MatrixView<const double>&, Span<const std::uint8_t>,
-                                     Span<const std::uint8_t>);
+}  // namespace
 
-}  // namespace scw::prim
+void subset(const Context& ctx, const AnyMatrixView& x, Span<const std::uint8_t> keep_rows,
+            Span<const std::uint8_t> keep_cols, AnyMatrix& out) {
+  std::visit([&](const auto& v) { out = take(ctx, v, keep_rows, keep_cols); }, x);
+}
+
+SCW_REGISTER(subset_kernel, cpu, &subset);
+
+}  // namespace scw::prim::cpu
