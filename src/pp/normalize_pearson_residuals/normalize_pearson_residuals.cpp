@@ -106,7 +106,7 @@ void PearsonBlocks::for_each(const Context& ctx,
   });
 }
 
-PearsonResiduals normalize_pearson_residuals(const Context& ctx, const AnyMatrixView& x, AnyMatrix& out,
+PearsonResiduals normalize_pearson_residuals(const Context& ctx, const AnyMatrixView& x, AnyDenseMatrix& out,
                                              const PearsonResidualsOptions& options) {
   const PearsonSums sums = pearson_sums(ctx, ResidentBlocks(x), {}, 1, options, "pp.normalize_pearson_residuals");
   const PearsonModel model{sums.row_share.view(), {},   sums.gene_sums.view(), sums.clip.view(),
