@@ -1,0 +1,15 @@
+#include "scwarp/tl/leiden.hpp"
+
+#include "micro/data.hpp"
+
+namespace scw::bench {
+namespace {
+
+void leiden(benchmark::State& state) {
+  const Context ctx = context(state);
+  for (auto _ : state) benchmark::DoNotOptimize(tl::leiden(ctx, graph().connectivities.view()));
+}
+SCW_BENCHMARK(leiden);
+
+}  // namespace
+}  // namespace scw::bench

@@ -1,0 +1,17 @@
+#include "scwarp/tl/umap.hpp"
+
+#include "micro/data.hpp"
+
+namespace scw::bench {
+namespace {
+
+void umap(benchmark::State& state) {
+  const Context ctx = context(state);
+  tl::UmapOptions options;
+  options.maxiter = 50;
+  for (auto _ : state) benchmark::DoNotOptimize(tl::umap(ctx, graph().connectivities.view(), options));
+}
+SCW_BENCHMARK(umap);
+
+}  // namespace
+}  // namespace scw::bench
