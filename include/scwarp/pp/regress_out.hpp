@@ -1,4 +1,5 @@
-// Kind: driver; sums over cells in fixed chunks. Same bits for any number of threads.
+// Kind: driver; sums over cells in fixed chunks. Determinism: a categorical key tier A; numeric keys tier B (same bits
+// for any number of threads and on every run; CPU and CUDA within 1e-12 of the largest value, before rounding).
 #pragma once
 
 #include <cstdint>
@@ -25,10 +26,10 @@ struct RegressOut {
 /// keys: [n_cells x k] on the host, finite. They are centred, scaled to unit length and orthogonalised (Gram-Schmidt,
 /// every column twice) to Q; the residual is x - mean - Q Q^T x, which has no normal equations to lose digits in.
 /// Throws ShapeMismatch, DataError (a key that is not finite); x is then unchanged. Memory: 8 bytes x (cells + 64 x
-/// genes) x (k + 1). Floor: two reads and one write of x.
+/// genes) x (k + 1) on the CPU, 8 bytes x (cells + 256 x genes) x (k + 1) on CUDA. Floor: two reads and one write of x.
 SCW_API RegressOut regress_out(const Context& ctx, const AnyMutableDenseView& x, MatrixView<const double> keys);
 
-/// The same for a sparse matrix, into a new dense one.
+/// The same for a sparse matrix, into a new dense one. Floor on CUDA: two reads of x, one write of the result.
 SCW_API RegressOut regress_out_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
                                         MatrixView<const double> keys);
 

@@ -118,7 +118,14 @@ void densify(const Context& ctx, const AnyCsrView& x, const AnyMutableDenseView&
       x);
 }
 
+void residual_to_dense(const Context& ctx, const AnyCsrView& x, MatrixView<const double> q, Span<const double> d,
+                       const AnyMutableDenseView& out) {
+  densify(ctx, x, out);
+  remove_projection(ctx, out, q, d);
+}
+
 SCW_REGISTER(remove_projection_kernel, cpu, &remove_projection);
+SCW_REGISTER(residual_to_dense_kernel, cpu, &residual_to_dense);
 SCW_REGISTER(subtract_group_means_kernel, cpu, &subtract_group_means);
 SCW_REGISTER(densify_kernel, cpu, &densify);
 
