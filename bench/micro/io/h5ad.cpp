@@ -38,17 +38,19 @@ const File& file() {
 
 void read_h5ad(benchmark::State& state) {
   const Context ctx = context(state);
-  for (auto _ : state) benchmark::DoNotOptimize(io::read_h5ad(ctx, file().path()));
-  state.SetBytesProcessed(state.iterations() * file().size());
+  const auto& f = file();
+  for (auto _ : state) benchmark::DoNotOptimize(io::read_h5ad(ctx, f.path()));
+  state.SetBytesProcessed(state.iterations() * f.size());
 }
 SCW_BENCHMARK(read_h5ad);
 
 void write_h5ad(benchmark::State& state) {
   const Context ctx = context(state);
-  const std::string path = file().path() + ".copy";
-  for (auto _ : state) io::write_h5ad(ctx, file().data, path);
+  const auto& f = file();
+  const std::string path = f.path() + ".copy";
+  for (auto _ : state) io::write_h5ad(ctx, f.data, path);
   std::filesystem::remove(path);
-  state.SetBytesProcessed(state.iterations() * file().size());
+  state.SetBytesProcessed(state.iterations() * f.size());
 }
 SCW_BENCHMARK(write_h5ad);
 

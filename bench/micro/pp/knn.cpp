@@ -8,9 +8,10 @@ namespace {
 // 15 neighbours on 30 components. Exact floor: cells^2 x columns multiply-adds.
 void knn(benchmark::State& state, pp::KnnAlgorithm algorithm) {
   const Context ctx = context(state);
+  const auto& x = scores();
   pp::KnnOptions options;
   options.algorithm = algorithm;
-  for (auto _ : state) benchmark::DoNotOptimize(pp::knn(ctx, scores().view(), options));
+  for (auto _ : state) benchmark::DoNotOptimize(pp::knn(ctx, x.view(), options));
 }
 void knn_exact(benchmark::State& state) { knn(state, pp::KnnAlgorithm::brute); }
 void knn_nn_descent(benchmark::State& state) { knn(state, pp::KnnAlgorithm::nn_descent); }
