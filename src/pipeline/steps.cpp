@@ -318,7 +318,7 @@ class Log1pStep final : public Step {
   std::int64_t kept_bytes(const Shape&) const override { return 0; }
   std::string run(const Context& ctx, AnnData& data) override {
     pp::log1p(ctx, data.X->mutable_view());
-    data.uns["log1p"] = Dict{{"base", Value()}};
+    data.uns["log1p"] = Dict{};  // no base = None: anndata before 0.12 cannot read it
     return "X = ln(1 + X)";
   }
 };
@@ -784,10 +784,12 @@ class MarkersStep final : public Step {
     const bool use_raw = data.raw.has_value();
     const MatrixElement& x = use_raw ? data.raw->X : *data.X;
     const auto& genes = use_raw ? data.raw->var.index() : data.var.index();
-    Dict params{
-        {"groupby", Value(groupby)},       {"reference", Value("rest")}, {"method", Value(o_.markers)},
-        {"use_raw", Value(use_raw)},       {"layer", Value()},           {"corr_method", Value("benjamini-hochberg")},
-        {"mean_in_log_space", Value(true)}};
+    Dict params{{"groupby", Value(groupby)},
+                {"reference", Value("rest")},
+                {"method", Value(o_.markers)},
+                {"use_raw", Value(use_raw)},
+                {"corr_method", Value("benjamini-hochberg")},
+                {"mean_in_log_space", Value(true)}};
     if (o_.markers == "logreg") {
       data.uns["rank_genes_groups"] = Value(logreg(ctx, x.view(), codes, names, genes, std::move(params)));
       return fmt::format("{} genes in one regression on {} groups of '{}'",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ def write_h5ad(
 
     The file is complete or not there: it is written beside ``filename`` and renamed once it is on disk. ``adata`` is
     left as it is (anndata's own writer turns text columns into categories in place; here only the file has them).
+    ``None`` values of ``uns`` are left out: anndata before 0.12 cannot read them.
 
     Parameters
     ----------
@@ -115,7 +117,7 @@ def write_h5ad(
         X=None if "X" in ours else adata.X,
         obs=adata.obs.copy(),
         var=adata.var.copy(),
-        uns=dict(adata.uns),
+        uns=_without_none(adata.uns, "uns"),
         obsm=dict(adata.obsm),
         varm=dict(adata.varm),
         obsp=dict(adata.obsp),
@@ -130,6 +132,17 @@ def write_h5ad(
         light.write_h5ad(rest)
         _core.io.copy_h5ad(ctx, rest, str(target), compression_level, False, [(k, p.arg) for k, p in packed])
     logger.debug("write_h5ad: %s", target)
+
+
+def _without_none(tree: Any, path: str) -> dict[str, Any]:
+    """A nested dict without its None values: anndata before 0.12 neither writes them nor reads a file with them."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if value is None:
+            logger.debug("write_h5ad: %s/%s is None and is left out, as anndata 0.8 to 0.11 leave it out", path, key)
+        else:
+            out[key] = _without_none(value, f"{path}/{key}") if isinstance(value, Mapping) else value
+    return out
 
 
 def _is_ours(x: Any) -> bool:
