@@ -17,7 +17,7 @@ struct GeneTransform {
 };
 
 /// A row as the kernels see it: z_ij - shift_j, which is fill_j where nothing is stored. fill_j is exact in the type of
-/// x. Sparse rows on the CPU keep shift_j = z(0), so that fill_j = 0 and nothing but stored entries counts.
+/// x. Sparse rows keep shift_j = z(0) where a product allows it, so that fill_j = 0 and only stored entries count.
 struct RowShift {
   const double* shift = nullptr;  ///< [m]
   const double* fill = nullptr;   ///< [m]; null: 0
@@ -26,7 +26,8 @@ struct RowShift {
 // Blocks of rows start at multiples of kPcaBlockRows, so that a sum over blocks has the same order for any blocks.
 inline constexpr std::int64_t kPcaBlockRows = 4096;
 
-/// out[p] += sum of z (or z^2) over stored entries, out[m + p] += their number.
+/// out[p] += sum of z (or z^2) over stored entries, out[m + p] += their number. CUDA counts every entry as stored, and
+/// if out has 4 m elements, out[2 m + p] and out[3 m + p] become the least and the greatest z.
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, const GeneTransform&, bool, Span<double>)>
     pca_sums_kernel;
 
@@ -34,7 +35,15 @@ struct CovarianceMode {
   /// Sparse rows on the CPU only: the left factor has z - z(0) at stored entries and 0 elsewhere, instead of R.
   bool stored_left = false;
   bool first_block = true;  ///< c = instead of c +=
+  std::int64_t first_row = 0, n_rows = 0;  ///< of the block, and of the whole matrix
+  /// CUDA with float values only, on the device: unit [m] are powers of two with |z - shift| * unit <= 2^14, partial
+  /// [pca_padded(m)^2] keeps the sums of the rows since the last multiple of kPcaFlushRows from block to block.
+  const double* unit = nullptr;
+  float* partial = nullptr;
 };
+/// CUDA: rows summed in float before they are added to the covariance in double.
+inline constexpr std::int64_t kPcaFlushRows = 16384;
+inline std::int64_t pca_padded(std::int64_t m) { return (m + 7) / 8 * 8; }
 /// c += R' R over the rows R of the block, upper triangle; what the lower one holds afterwards is undefined.
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, const GeneTransform&, const RowShift&,
                            const CovarianceMode&, const MatrixView<double>&)>

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "core/check.hpp"
@@ -57,6 +58,7 @@ class AlignedBlocks {
     ctx_.report(step, 0, n);
     std::vector<std::pair<AnyMatrixView, Holder>> pending;
     std::int64_t pending_rows = 0, first = 0;
+    std::optional<std::size_t> type;
     const auto flush = [&] {
       if (pending.size() == 1) {
         body(first, pending[0].first);
@@ -74,6 +76,8 @@ class AlignedBlocks {
       std::int64_t used = 0;
       const std::int64_t rows = n_rows(block);
       while (used < rows) {
+        SCW_EXPECT_AS(DTypeMismatch, !type || *type == block.index(), kOp, "the row blocks have different types");
+        type = block.index();
         const std::int64_t position = first + pending_rows;
         std::int64_t take = 0;
         if (pending_rows > 0 || (rows - used < kPcaBlockRows && position + rows - used < n)) {
@@ -141,11 +145,7 @@ class AlignedBlocks {
     using V = decltype(value_of(std::declval<View>()));
     Joined out;
     Array<V>& values = values_of(out.holder, V{});
-    const auto part = [&](std::size_t i) -> const View& {
-      const View* v = std::get_if<View>(&parts[i].first);
-      SCW_EXPECT_AS(DTypeMismatch, v != nullptr, kOp, "the row blocks have different types");
-      return *v;
-    };
+    const auto part = [&](std::size_t i) -> const View& { return std::get<View>(parts[i].first); };
     if constexpr (requires(View v) { v.indptr; }) {
       std::vector<Array<std::int64_t>> offsets;
       Array<std::int64_t> indptr(host_memory(), rows + 1, "row block");
@@ -220,7 +220,7 @@ class Driver {
     SCW_EXPECT(k_ >= 1 && k_ <= most, kOp, "n_comps must be between 1 and {} for {} cells and {} genes in use (got {})",
                most, n_, m_, k_);
     covariance_ = o_.solver == PcaSolver::covariance ||
-                  (o_.solver == PcaSolver::automatic && m_ <= kPcaMaxCovarianceGenes) || prim::eigh_is_direct(m_, k_);
+                  (o_.solver == PcaSolver::automatic && m_ <= kPcaMaxCovarianceGenes) || prim::eigh_is_direct(ctx_.device, m_, k_);
   }
 
   /// Makes the current order of genes_ the order of positions.
@@ -247,23 +247,34 @@ class Driver {
   void clear_scaling() { transform_.center = nullptr; }
 
   /// z of x = 0 for the gene at position p.
-  double at_zero(std::int64_t p) const {
+  double at_zero(std::int64_t p) const { return z_of(0.0, p); }
+  double z_of(double x, std::int64_t p) const {
     GeneTransform t = transform_;  // with host pointers
     if (t.center != nullptr) t.center = center_.data();
     t.inverse_scale = inverse_scale_.data();
-    return transformed(t, 0.0, p);
+    return transformed(t, x, p);
   }
+  bool on_cuda() const { return ctx_.device.type == DeviceType::cuda; }
 
-  /// Sums of z (or z^2) over all cells, those without a stored entry included.
+  /// Sums of z (or z^2) over all cells, those without a stored entry included. Sums of x on CUDA find its range too.
   Doubles sums(bool squares, const char* step) {
-    const Doubles zero(at(2 * m_), 0.0);
+    const bool range = on_cuda() && !squares && transform_.center == nullptr;
+    Doubles zero(at((range ? 4 : 2) * m_), 0.0);
+    if (range) {
+      std::fill_n(zero.begin() + 2 * m_, m_, std::numeric_limits<double>::infinity());
+      std::fill_n(zero.begin() + 3 * m_, m_, -std::numeric_limits<double>::infinity());
+    }
     Array<double> device = to_device<double>(ctx_, zero);
     blocks_.for_each(step, [&](std::int64_t, const AnyMatrixView& x) {
       pca_sums_kernel(ctx_, x, transform_, squares, device.view());
     });
     const Array<double> host = to_host<double>(ctx_, std::as_const(device).view());
     Doubles out(at(m_));
-    stored_.assign(host.begin() + m_, host.end());
+    stored_.assign(host.begin() + m_, host.begin() + 2 * m_);
+    if (range) {
+      lowest_.assign(host.begin() + 2 * m_, host.begin() + 3 * m_);
+      highest_.assign(host.begin() + 3 * m_, host.end());
+    }
     for (std::int64_t p = 0; p < m_; ++p) {
       const double base = at_zero(p);
       out[at(p)] = host[p] + (static_cast<double>(n_) - host[m_ + p]) * (squares ? base * base : base);
@@ -280,7 +291,7 @@ class Driver {
       mean_[at(p)] /= n;
       SCW_EXPECT_AS(DataError, std::isfinite(mean_[at(p)]), kOp, "gene {} contains NaN or infinity", genes_[at(p)]);
     }
-    if (sparse_) order_by_count();
+    if (sparse_ && !on_cuda()) order_by_count();
     z_mean_ = mean_;
     if (!o_.scale && covariance_) return;
 
@@ -327,7 +338,6 @@ class Driver {
   /// Shifts of the rows that the kernels see. The fill of a tile is exact in float, so that the many entries that are
   /// not stored carry no rounding error.
   void centre() {
-    const bool keep_sparse = sparse_ && ctx_.device.type == DeviceType::cpu;
     Doubles tile_fill(at(m_));
     tile_shift_.resize(at(m_));
     base_.resize(at(m_));
@@ -339,9 +349,9 @@ class Driver {
     device_tile_shift_ = to_device<double>(ctx_, tile_shift_);
     device_fill_ = to_device<double>(ctx_, tile_fill);
     tile_ = {device_tile_shift_.data(), device_fill_.data()};
-    row_shift_ = keep_sparse ? base_ : tile_shift_;
+    row_shift_ = sparse_ ? base_ : tile_shift_;
     device_row_shift_ = to_device<double>(ctx_, row_shift_);
-    rows_ = keep_sparse ? RowShift{device_row_shift_.data(), nullptr} : tile_;
+    rows_ = sparse_ ? RowShift{device_row_shift_.data(), nullptr} : tile_;
     // What is left to add to a row: shift - centre.
     remainder_.resize(at(m_));
     for (std::int64_t p = 0; p < m_; ++p)
@@ -356,13 +366,37 @@ class Driver {
     return sparse_work * 2.5 < static_cast<double>(n_) * static_cast<double>(m_) * static_cast<double>(m_) / 2;
   }
 
+  /// Powers of two that bring |z - shift| of each gene to 2^14 at most.
+  Doubles units() const {
+    Doubles out(at(m_));
+    for (std::int64_t p = 0; p < m_; ++p) {
+      const double shift = tile_shift_[at(p)];
+      const double largest = std::max({std::abs(z_of(lowest_[at(p)], p) - shift), std::abs(base_[at(p)] - shift),
+                                       std::abs(z_of(highest_[at(p)], p) - shift)});
+      out[at(p)] = largest > 0 && std::isfinite(largest) ? std::ldexp(1.0, 13 - std::ilogb(largest)) : 1.0;
+    }
+    return out;
+  }
+
   prim::TopEigen from_covariance() {
     Matrix<double> c(ctx_.workspace, m_, m_, "covariance", ctx_.stream);
     const bool stored_left = sparse_product_pays();
-    bool first = true;
-    blocks_.for_each("pca: covariance", [&](std::int64_t, const AnyMatrixView& x) {
-      pca_covariance_kernel(ctx_, x, transform_, tile_, {stored_left, first}, c.view());
-      first = false;
+    Array<double> unit;
+    Array<float> partial;
+    blocks_.for_each("pca: covariance", [&](std::int64_t first, const AnyMatrixView& x) {
+      if (first == 0 && on_cuda() && x.index() % 2 == 0) {  // float
+        const Doubles host = units();
+        unit = to_device<double>(ctx_, host);
+        partial = Array<float>(ctx_.workspace, checked_mul(pca_padded(m_), pca_padded(m_)), "covariance", ctx_.stream);
+      }
+      pca_covariance_kernel(ctx_, x, transform_, tile_,
+                            {.stored_left = stored_left,
+                             .first_block = first == 0,
+                             .first_row = first,
+                             .n_rows = n_,
+                             .unit = unit.data(),
+                             .partial = partial.data()},
+                            c.view());
     });
     Doubles left(at(m_)), right(at(m_));
     for (std::int64_t p = 0; p < m_; ++p) {
@@ -477,7 +511,7 @@ class Driver {
   RowShift tile_, rows_;
   double total_variance_ = 0;
   // By position, on the host and on the device.
-  Doubles stored_, mean_, std_, z_mean_, center_, inverse_scale_, base_, tile_shift_, row_shift_, remainder_;
+  Doubles stored_, lowest_, highest_, mean_, std_, z_mean_, center_, inverse_scale_, base_, tile_shift_, row_shift_, remainder_;
   Array<std::int32_t> position_, column_;
   Array<double> device_center_, device_inverse_scale_, device_tile_shift_, device_fill_, device_row_shift_;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <utility>
 
 #include "core/check.hpp"
 #include "core/transfer.hpp"
@@ -15,54 +17,80 @@ namespace scw::prim {
 constinit Kernel<void(const Context&, const MatrixView<const double>&, const MatrixView<const double>&,
                       Span<const double>, Span<double>)>
     residual_norms_kernel{"prim.eigh: residual_norms"};
+constinit Kernel<void(const Context&, const MatrixView<const double>&, const MatrixView<double>&,
+                      const MatrixView<double>&, Span<std::int32_t>)>
+    orthogonalise_kernel{"prim.eigh: orthogonalise"};
 constinit Kernel<void(const Context&, const MatrixView<const double>&, const MatrixView<const double>&,
                       const MatrixView<double>&)>
     symmetric_product_kernel{"prim.eigh: symmetric_product"};
 
 namespace {
 
-constexpr std::int64_t kBlock = 16;        // wide enough for BLAS-3 speed, narrow enough for a high polynomial degree
-constexpr std::int64_t kGrowth = 304;      // basis vectors added between restarts
-constexpr std::int64_t kDirectSize = 512;  // LAPACK alone is faster below
 constexpr int kMaxCycles = 200;
-constexpr double kTolerance = 1e-9;
 constexpr double kMeasurable = 1e-10;  // eigenvalues of a normalised Gram matrix that rounding leaves accurate
 
-std::int64_t kept_vectors(std::int64_t k) { return std::min(2 * k, k + 64); }
+/// Block: wide enough for BLAS-3 speed, narrow enough for a high polynomial degree. On the GPU the products are cheap,
+/// and the small eigenvalue problems on the host are what costs: a smaller basis.
+struct Plan {
+  std::int64_t block, extra, growth, direct;  // direct: LAPACK alone is faster below
+  double tolerance;
+};
+constexpr Plan kPlans[kDeviceTypeCount] = {{16, 64, 304, 512, 1e-9}, {kEighDeviceBlock, 30, 128, 256, 1e-6}};
+
+const Plan& plan_for(Device device) { return kPlans[static_cast<int>(device.type)]; }
+std::int64_t kept_vectors(const Plan& plan, std::int64_t k) { return std::min(2 * k, k + plan.extra); }
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// The basis V (rows), W = A V and T = V A V' of the iteration.
 class Lanczos {
  public:
-  Lanczos(const Context& ctx, std::int64_t m, std::int64_t k, const BlockOperator& op, RngKey key)
+  /// on_device: the new vectors are made orthonormal without a look from the host (orthogonalise_kernel).
+  Lanczos(const Context& ctx, std::int64_t m, std::int64_t k, const BlockOperator& op, RngKey key, bool on_device)
       : ctx_(ctx),
+        plan_(plan_for(ctx.device)),
+        block_(plan_.block),
+        kept_(kept_vectors(plan_, k)),
         m_(m),
         k_(k),
-        limit_(eigh_basis_limit(k)),
+        limit_(eigh_basis_limit(ctx.device, k)),
+        on_device_(on_device),
         op_(op),
         key_(key),
         v_(ctx.workspace, limit_, m, "eigh basis", ctx.stream),
         w_(ctx.workspace, limit_, m, "eigh products", ctx.stream),
-        next_(ctx.workspace, kBlock, m, "eigh block", ctx.stream),
-        spare_(ctx.workspace, std::max(kept_vectors(k), kBlock), m, "eigh block", ctx.stream),
+        next_(ctx.workspace, block_, m, "eigh block", ctx.stream),
+        spare_(ctx.workspace, std::max(kept_, block_), m, "eigh block", ctx.stream),
         small_(ctx.workspace, checked_mul(limit_, limit_), "eigh coefficients", ctx.stream),
+        device_t_(ctx.workspace, on_device ? limit_ * limit_ : 0, "eigh coefficients", ctx.stream),
+        trouble_(ctx.workspace, on_device ? 1 : 0, "eigh coefficients", ctx.stream),
         t_(at(limit_ * limit_)) {}
 
-  TopEigen run() {
-    Array<double> start(host_memory(), kBlock * m_, "eigh start");
-    for (std::int64_t i = 0; i < kBlock; ++i) draw(start.data() + i * m_);
-    to(next_.data.data(), start.data(), kBlock * m_);
-    project(nullptr);
+  /// Nothing if the vectors on the device became too dependent for its one way to separate them.
+  std::optional<TopEigen> run() {
+    if (on_device_) {
+      const std::int32_t none = 0;
+      copy_bytes(ctx_, trouble_.data(), ctx_.device, &none, Device{}, sizeof none);
+    }
+    Array<double> start(host_memory(), block_ * m_, "eigh start");
+    for (std::int64_t i = 0; i < block_; ++i) draw(start.data() + i * m_);
+    to(next_.data.data(), start.data(), block_ * m_);
+    if (on_device_) {
+      orthogonalise_kernel(ctx_, {v_.data.data(), 0, m_}, next_.view(), {}, trouble_.view());
+    } else {
+      project(nullptr);
+    }
     TopEigen out;
     for (int cycle = 0;; ++cycle) {
-      while (size_ + kBlock <= limit_) expand();
+      const std::int64_t before = size_;
+      while (size_ + block_ <= limit_) expand();
+      if (on_device_ && !fetch(before)) return std::nullopt;
       std::vector<double> s = t_packed(), values(at(size_));
       blas::eigh(size_, s.data(), values.data());
       // Descending order: row i of s belongs to values[size - 1 - i] after the reversal below.
       std::reverse(values.begin(), values.end());
-      std::vector<double> top(at(kept_vectors(k_) * size_));
-      for (std::int64_t i = 0; i < kept_vectors(k_); ++i)
+      std::vector<double> top(at(kept_ * size_));
+      for (std::int64_t i = 0; i < kept_; ++i)
         std::copy_n(s.data() + (size_ - 1 - i) * size_, size_, top.data() + i * size_);
       compress(top, values);
       out.converged = converged(values);
@@ -95,25 +123,46 @@ class Lanczos {
 
   /// Appends next_ to the basis, multiplies it by A and makes the following next_.
   void expand() {
-    copy_bytes(ctx_, v_.data.data() + size_ * m_, ctx_.device, next_.data.data(), ctx_.device, bytes(kBlock * m_));
-    op_(rows(v_, size_, kBlock), rows(w_, size_, kBlock));
+    copy_bytes(ctx_, v_.data.data() + size_ * m_, ctx_.device, next_.data.data(), ctx_.device, bytes(block_ * m_));
+    op_(rows(v_, size_, block_), rows(w_, size_, block_));
     ++products_;
-    size_ += kBlock;
-    copy_bytes(ctx_, next_.data.data(), ctx_.device, w_.data.data() + (size_ - kBlock) * m_, ctx_.device,
-               bytes(kBlock * m_));
-    std::vector<double> h(at(kBlock * size_));
+    size_ += block_;
+    copy_bytes(ctx_, next_.data.data(), ctx_.device, w_.data.data() + (size_ - block_) * m_, ctx_.device,
+               bytes(block_ * m_));
+    if (on_device_) {
+      const MatrixView<double> h(device_t_.data() + (size_ - block_) * limit_, block_, size_, limit_);
+      orthogonalise_kernel(ctx_, rows(v_, 0, size_), next_.view(), h, trouble_.view());
+      return;
+    }
+    std::vector<double> h(at(block_ * size_));
     project(&h);
-    for (std::int64_t i = 0; i < kBlock; ++i)
-      for (std::int64_t j = 0; j < size_; ++j) {
-        t(size_ - kBlock + i, j) = h[at(i * size_ + j)];
-        t(j, size_ - kBlock + i) = h[at(i * size_ + j)];
+    set_coefficients(size_ - block_, h.data(), size_);
+  }
+
+  /// Rows and columns [first, first + block) of T from the products h ([block x (first + block)]) of the new vectors.
+  void set_coefficients(std::int64_t first, const double* h, std::int64_t ld) {
+    for (std::int64_t i = 0; i < block_; ++i)
+      for (std::int64_t j = 0; j < first + block_; ++j) {
+        t(first + i, j) = h[i * ld + j];
+        t(j, first + i) = h[i * ld + j];
       }
-    for (std::int64_t i = size_ - kBlock; i < size_; ++i)  // the diagonal block came from one side: make it symmetric
-      for (std::int64_t j = size_ - kBlock; j < i; ++j) {
-        const double mean = (h[at((i - size_ + kBlock) * size_ + j)] + h[at((j - size_ + kBlock) * size_ + i)]) / 2;
-        t(i, j) = mean;
-        t(j, i) = mean;
+    for (std::int64_t i = 0; i < block_; ++i)  // the diagonal block came from one side: make it symmetric
+      for (std::int64_t j = 0; j < i; ++j) {
+        const double mean = (h[i * ld + first + j] + h[j * ld + first + i]) / 2;
+        t(first + i, first + j) = mean;
+        t(first + j, first + i) = mean;
       }
+  }
+
+  /// Takes the coefficients of the vectors since `first` from the device; false if something went wrong there.
+  bool fetch(std::int64_t first) {
+    std::int32_t trouble = 0;
+    copy_bytes(ctx_, &trouble, Device{}, trouble_.data(), ctx_.device, sizeof trouble);
+    if (trouble != 0) return false;
+    std::vector<double> h(at((size_ - first) * limit_));
+    from(h.data(), device_t_.data() + first * limit_, (size_ - first) * limit_);
+    for (std::int64_t s = first; s < size_; s += block_) set_coefficients(s, h.data() + (s - first) * limit_, limit_);
+    return true;
   }
 
   /// Makes next_ orthonormal and orthogonal to the basis; first_coefficients receives next_ V' of the first pass.
@@ -123,9 +172,9 @@ class Lanczos {
     for (int pass = 0; pass < 2 || !done; ++pass) {
       SCW_ASSERT(pass < 20);
       if (size_ > 0) {
-        const MatrixView<double> h(small_.data(), kBlock, size_);
+        const MatrixView<double> h(small_.data(), block_, size_);
         gemm(ctx_, next, rows(v_, 0, size_), h, {.trans_b = true});
-        if (pass == 0 && first_coefficients != nullptr) from(first_coefficients->data(), h.data, kBlock * size_);
+        if (pass == 0 && first_coefficients != nullptr) from(first_coefficients->data(), h.data, block_ * size_);
         gemm(ctx_, h, rows(v_, 0, size_), next, {.alpha = -1, .beta = 1});
       }
       done = orthonormalise();
@@ -137,13 +186,13 @@ class Lanczos {
   /// pass: to drop them would leave their residuals in the result for good. Returns whether it changed next_ little.
   bool orthonormalise() {
     const MatrixView<double> next = next_.view();
-    const MatrixView<double> g_device(small_.data(), kBlock, kBlock);
+    const MatrixView<double> g_device(small_.data(), block_, block_);
     gemm(ctx_, next, next, g_device, {.trans_b = true});
-    std::vector<double> g(at(kBlock * kBlock)), values(at(kBlock)), inverse(at(kBlock));
-    from(g.data(), g_device.data, kBlock * kBlock);
+    std::vector<double> g(at(block_ * block_)), values(at(block_)), inverse(at(block_));
+    from(g.data(), g_device.data, block_ * block_);
     bool done = true;
-    for (std::int64_t i = 0; i < kBlock; ++i) {
-      const double d = g[at(i * kBlock + i)];
+    for (std::int64_t i = 0; i < block_; ++i) {
+      const double d = g[at(i * block_ + i)];
       if (!(d > 1e-290)) {  // nothing left of this vector: the operator's range is exhausted
         std::vector<double> row(at(m_));
         draw(row.data());
@@ -153,23 +202,23 @@ class Lanczos {
       done = done && std::abs(d - 1) < 0.1;
       inverse[at(i)] = 1 / std::sqrt(d);
     }
-    for (std::int64_t i = 0; i < kBlock; ++i)
-      for (std::int64_t j = 0; j < kBlock; ++j) g[at(i * kBlock + j)] *= inverse[at(i)] * inverse[at(j)];
-    blas::eigh(kBlock, g.data(), values.data());
+    for (std::int64_t i = 0; i < block_; ++i)
+      for (std::int64_t j = 0; j < block_; ++j) g[at(i * block_ + j)] *= inverse[at(i)] * inverse[at(j)];
+    blas::eigh(block_, g.data(), values.data());
     done = done && values[0] > 0.9;
-    for (std::int64_t i = 0; i < kBlock; ++i) {
+    for (std::int64_t i = 0; i < block_; ++i) {
       const double f = values[at(i)] > kMeasurable ? 1 / std::sqrt(values[at(i)]) : 1;
-      for (std::int64_t j = 0; j < kBlock; ++j) g[at(i * kBlock + j)] *= f * inverse[at(j)];
+      for (std::int64_t j = 0; j < block_; ++j) g[at(i * block_ + j)] *= f * inverse[at(j)];
     }
-    to(small_.data(), g.data(), kBlock * kBlock);
-    gemm(ctx_, g_device, next, rows(spare_, 0, kBlock));
-    copy_bytes(ctx_, next_.data.data(), ctx_.device, spare_.data.data(), ctx_.device, bytes(kBlock * m_));
+    to(small_.data(), g.data(), block_ * block_);
+    gemm(ctx_, g_device, next, rows(spare_, 0, block_));
+    copy_bytes(ctx_, next_.data.data(), ctx_.device, spare_.data.data(), ctx_.device, bytes(block_ * m_));
     return done;
   }
 
   /// Replaces the basis by its leading Ritz vectors (rows of top).
   void compress(const std::vector<double>& top, const std::vector<double>& values) {
-    const std::int64_t kept = kept_vectors(k_);
+    const std::int64_t kept = kept_;
     to(small_.data(), top.data(), kept * size_);
     const MatrixView<const double> s(small_.data(), kept, size_);
     for (Matrix<double>* x : {&v_, &w_}) {
@@ -188,7 +237,7 @@ class Lanczos {
     from(norms.data(), small_.data() + k_, k_);
     const double rounding = 4e-15 * std::sqrt(static_cast<double>(m_)) * std::abs(values[0]);
     for (std::int64_t i = 0; i < k_; ++i)
-      if (!(norms[at(i)] <= kTolerance * std::abs(values[at(i)]) + rounding)) return false;
+      if (!(norms[at(i)] <= plan_.tolerance * std::abs(values[at(i)]) + rounding)) return false;
     return true;
   }
 
@@ -200,11 +249,14 @@ class Lanczos {
   }
 
   const Context& ctx_;
-  std::int64_t m_, k_, limit_;
+  const Plan& plan_;
+  std::int64_t block_, kept_, m_, k_, limit_;
+  bool on_device_;
   const BlockOperator& op_;
   RngKey key_;
   Matrix<double> v_, w_, next_, spare_;
-  Array<double> small_;
+  Array<double> small_, device_t_;
+  Array<std::int32_t> trouble_;
   std::vector<double> t_;
   std::int64_t size_ = 0;
   int products_ = 0;
@@ -228,20 +280,26 @@ TopEigen direct(const Context& ctx, const MatrixView<const double>& a, std::int6
 
 }  // namespace
 
-std::int64_t eigh_basis_limit(std::int64_t k) {
-  return kept_vectors(k) + std::max(kGrowth, (k + kBlock) / kBlock * kBlock);
+std::int64_t eigh_basis_limit(Device device, std::int64_t k) {
+  const Plan& plan = plan_for(device);
+  return kept_vectors(plan, k) + std::max(plan.growth, (k + plan.block) / plan.block * plan.block);
 }
 
-bool eigh_is_direct(std::int64_t m, std::int64_t k) { return m <= std::max(kDirectSize, eigh_basis_limit(k) + kBlock); }
+bool eigh_is_direct(Device device, std::int64_t m, std::int64_t k) {
+  const Plan& plan = plan_for(device);
+  return m <= std::max(plan.direct, eigh_basis_limit(device, k) + plan.block);
+}
 
 TopEigen top_eigenpairs(const Context& ctx, std::int64_t m, std::int64_t k, const BlockOperator& op, RngKey key) {
-  SCW_ASSERT(k > 0 && !eigh_is_direct(m, k));
-  return Lanczos(ctx, m, k, op, key).run();
+  SCW_ASSERT(k > 0 && !eigh_is_direct(ctx.device, m, k));
+  if (orthogonalise_kernel.supports(ctx.device.type))
+    if (auto out = Lanczos(ctx, m, k, op, key, true).run()) return std::move(*out);
+  return *Lanczos(ctx, m, k, op, key, false).run();
 }
 
 TopEigen top_eigenpairs(const Context& ctx, const MatrixView<const double>& a, std::int64_t k, RngKey key) {
   SCW_ASSERT(a.n_rows == a.n_cols && k > 0 && k <= a.n_rows);
-  if (eigh_is_direct(a.n_rows, k)) return direct(ctx, a, k);
+  if (eigh_is_direct(ctx.device, a.n_rows, k)) return direct(ctx, a, k);
   return top_eigenpairs(
       ctx, a.n_rows, k,
       [&](const MatrixView<const double>& v, const MatrixView<double>& w) { symmetric_product_kernel(ctx, a, v, w); },
