@@ -1,5 +1,5 @@
-// The covariance of pp.pca. Float values go through the tensor cores: with x = h + l, h and l in half precision (22 bits
-// together, columns scaled by powers of two), R' R = M + M' + l' l where M = h' h / 2 + l' h; l' l is 2^-24 of the
+// The covariance of pp.pca. Float values go through the tensor cores: with x = h + l, h and l in half precision (22
+// bits together, columns scaled by powers of two), R' R = M + M' + l' l where M = h' h / 2 + l' h; l' l is 2^-24 of the
 // whole and left out. Tensor cores round their sums towards zero: they get kChunkRows rows at a time (a bias of 1e-6),
 // the chunks are added in float, kPcaFlushRows rows in double. Floor: 4 n m^2 / 790 TFLOP/s: 0.13 s for 1M x 5000.
 #include <cuda_fp16.h>
@@ -11,10 +11,10 @@ namespace scw::pp::cuda {
 namespace {
 
 constexpr std::int64_t kChunkRows = 1024;
-constexpr std::int64_t kPanelGenes = 1024;     // double: rows of the covariance per product
-constexpr int kSplitRows = 8;                  // dense: rows a thread converts
-constexpr std::int64_t kSegmentGenes = 8192;   // sparse: genes of a row assembled at a time
-constexpr int kSide = 32, kSideThreads = 8;    // square tiles that are read twice, once across
+constexpr std::int64_t kPanelGenes = 1024;    // double: rows of the covariance per product
+constexpr int kSplitRows = 8;                 // dense: rows a thread converts
+constexpr std::int64_t kSegmentGenes = 8192;  // sparse: genes of a row assembled at a time
+constexpr int kSide = 32, kSideThreads = 8;   // square tiles that are read twice, once across
 static_assert(kPcaBlockRows % kChunkRows == 0 && kPcaFlushRows % kChunkRows == 0);
 
 /// low in .x, high in .y.
@@ -146,7 +146,7 @@ void split_rows(const Context& ctx, const CsrView<const float>& x, const GeneTra
                 const CovarianceMode& mode, const __half2* fill, std::int64_t first, const SplitRows& out) {
   const auto bytes = static_cast<std::size_t>(std::min(kSegmentGenes, out.ld)) * sizeof(__half2);
   split_sparse<<<static_cast<unsigned>(out.rows), kThreads, bytes, scw::cuda::stream_of(ctx)>>>(x, t, r, mode.unit,
-                                                                                               fill, first, out);
+                                                                                                fill, first, out);
   SCW_CUDA_LAUNCHED("pca: split_sparse");
 }
 

@@ -120,9 +120,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class S>
-__global__ void __launch_bounds__(kThreads)
-    write_scores(const double* product, std::int64_t rows, const double* offset, std::int64_t first,
-                 MatrixView<S> out) {
+__global__ void __launch_bounds__(kThreads) write_scores(const double* product, std::int64_t rows, const double* offset,
+                                                         std::int64_t first, MatrixView<S> out) {
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t e = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; e < rows * out.n_cols; e += stride) {
     const std::int64_t i = e / out.n_cols, c = e % out.n_cols;
@@ -133,7 +132,8 @@ __global__ void __launch_bounds__(kThreads)
 template <class S>
 void launch(const Context& ctx, const MatrixView<const float>& x, const GeneTransform& t, const RowShift& r,
             const float* components, Span<const double> offset, const MatrixView<S>& out) {
-  const dim3 blocks(static_cast<unsigned>((x.n_rows + kRows - 1) / kRows), static_cast<unsigned>(groups_of(out.n_cols)));
+  const dim3 blocks(static_cast<unsigned>((x.n_rows + kRows - 1) / kRows),
+                    static_cast<unsigned>(groups_of(out.n_cols)));
   dense_scores<<<blocks, kDenseThreads, 0, scw::cuda::stream_of(ctx)>>>(x, t, r, components, padded_genes(t.m),
                                                                         offset.data, out);
   SCW_CUDA_LAUNCHED("pca: dense_scores");

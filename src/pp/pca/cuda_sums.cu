@@ -34,9 +34,9 @@ __global__ void __launch_bounds__(kThreads) sum_columns(MatrixView<const V> x, G
 }
 
 /// Adds the chunks in their order.
-__global__ void __launch_bounds__(kThreads) add_partials(const double* sum, const double* low, const double* high,
-                                                         std::int64_t chunks, std::int64_t m, double rows,
-                                                         double* out) {
+__global__ void __launch_bounds__(kThreads)
+    add_partials(const double* sum, const double* low, const double* high, std::int64_t chunks, std::int64_t m,
+                 double rows, double* out) {
   const std::int64_t p = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (p >= m) return;
   double total = out[p];

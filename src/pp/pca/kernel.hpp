@@ -34,7 +34,7 @@ extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, const GeneTrans
 struct CovarianceMode {
   /// Sparse rows on the CPU only: the left factor has z - z(0) at stored entries and 0 elsewhere, instead of R.
   bool stored_left = false;
-  bool first_block = true;  ///< c = instead of c +=
+  bool first_block = true;                 ///< c = instead of c +=
   std::int64_t first_row = 0, n_rows = 0;  ///< of the block, and of the whole matrix
   /// CUDA with float values only, on the device: unit [m] are powers of two with |z - shift| * unit <= 2^14, partial
   /// [pca_padded(m)^2] keeps the sums of the rows since the last multiple of kPcaFlushRows from block to block.

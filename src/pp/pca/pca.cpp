@@ -220,7 +220,8 @@ class Driver {
     SCW_EXPECT(k_ >= 1 && k_ <= most, kOp, "n_comps must be between 1 and {} for {} cells and {} genes in use (got {})",
                most, n_, m_, k_);
     covariance_ = o_.solver == PcaSolver::covariance ||
-                  (o_.solver == PcaSolver::automatic && m_ <= kPcaMaxCovarianceGenes) || prim::eigh_is_direct(ctx_.device, m_, k_);
+                  (o_.solver == PcaSolver::automatic && m_ <= kPcaMaxCovarianceGenes) ||
+                  prim::eigh_is_direct(ctx_.device, m_, k_);
   }
 
   /// Makes the current order of genes_ the order of positions.
@@ -511,7 +512,8 @@ class Driver {
   RowShift tile_, rows_;
   double total_variance_ = 0;
   // By position, on the host and on the device.
-  Doubles stored_, lowest_, highest_, mean_, std_, z_mean_, center_, inverse_scale_, base_, tile_shift_, row_shift_, remainder_;
+  Doubles stored_, lowest_, highest_, mean_, std_, z_mean_, center_, inverse_scale_, base_, tile_shift_, row_shift_,
+      remainder_;
   Array<std::int32_t> position_, column_;
   Array<double> device_center_, device_inverse_scale_, device_tile_shift_, device_fill_, device_row_shift_;
 };

@@ -1,4 +1,5 @@
-// What the CUDA kernels of pp.pca share: values of z, and dense tiles of rows, shifted and scaled while they are filled.
+// What the CUDA kernels of pp.pca share: values of z, and dense tiles of rows, shifted and scaled while they are
+// filled.
 #pragma once
 
 #include <algorithm>

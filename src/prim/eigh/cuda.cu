@@ -160,9 +160,8 @@ __global__ void __launch_bounds__(kThreads)
 
 /// next <- L^-1 next with L L' the Gram matrix of its rows, given in `parts` parts. least: smallest acceptable pivot of
 /// the normalised matrix.
-__global__ void __launch_bounds__(kThreads)
-    orthonormalise(MatrixView<double> next, const double* gram, std::int64_t parts, double least,
-                   std::int32_t* trouble) {
+__global__ void __launch_bounds__(kThreads) orthonormalise(MatrixView<double> next, const double* gram,
+                                                           std::int64_t parts, double least, std::int32_t* trouble) {
   __shared__ double g[kPairs];
   __shared__ double inverse[kBlock][kBlock];  // of L
   if (threadIdx.x < kPairs) {

@@ -44,6 +44,17 @@ std::vector<Case> cases() {
   return all;
 }
 
+/// Few enough products for compute-sanitizer: tiles, panels and the iteration at their smallest.
+std::vector<Case> small_cases() {
+  std::vector<Case> all;
+  for (const bool sparse : {true, false}) {
+    all.push_back({40, 13, sparse, 3, true, 2, true, PcaSolver::covariance});
+    all.push_back({300, 270, sparse, 4, true, 0, false, PcaSolver::covariance});
+    all.push_back({300, 270, sparse, 4, false, 0, true, PcaSolver::krylov});
+  }
+  return all;
+}
+
 /// Fractions in planted groups of cells, so that the leading components are well apart.
 template <class V>
 HostCsr<V> grouped(std::int64_t rows, std::int32_t cols) {
@@ -115,9 +126,9 @@ void expect_close(const Result& a, const Result& b, std::int64_t rows) {
 }
 
 template <class V>
-void check_on_cuda(const Context& cuda) {
+void check_on_cuda(const Context& cuda, const std::vector<Case>& list) {
   const Context cpu = Context::cpu(2);
-  for (const Case& c : cases()) {
+  for (const Case& c : list) {
     SCOPED_TRACE(testing::Message() << c);
     const auto x = grouped<V>(c.rows, c.cols);
     const Result got = run(cuda, c, x);
@@ -129,11 +140,73 @@ void check_on_cuda(const Context& cuda) {
 
 TEST(PcaParity, CudaAgreesWithTheCpuFloat) {
   SCW_CUDA_CONTEXT(cuda);
-  check_on_cuda<float>(cuda);
+  check_on_cuda<float>(cuda, cases());
 }
 TEST(PcaParity, CudaAgreesWithTheCpuDouble) {
   SCW_CUDA_CONTEXT(cuda);
-  check_on_cuda<double>(cuda);
+  check_on_cuda<double>(cuda, cases());
+}
+TEST(PcaParity, SmallFloat) {
+  SCW_CUDA_CONTEXT(cuda);
+  check_on_cuda<float>(cuda, small_cases());
+}
+TEST(PcaParity, SmallDouble) {
+  SCW_CUDA_CONTEXT(cuda);
+  check_on_cuda<double>(cuda, small_cases());
+}
+
+template <class V, class U>
+HostCsr<V> converted(const HostCsr<U>& x) {
+  return {x.n_rows, x.n_cols, x.indptr, x.indices, {x.values.begin(), x.values.end()}};
+}
+
+/// Float values on the device (half-precision pairs, sums in float) against the same values decomposed in double.
+TEST(PcaParity, FloatAgreesWithDouble) {
+  SCW_CUDA_CONTEXT(cuda);
+  for (const bool sparse : {true, false})
+    for (const int scale : {0, 2}) {
+      const Case c{40000, 300, sparse, 20, true, scale, false, PcaSolver::covariance};  // three sums in float
+      SCOPED_TRACE(testing::Message() << c);
+      auto x = grouped<float>(c.rows, c.cols);
+      // Genes of very different sizes, and rare large values.
+      for (std::size_t e = 0; e < x.values.size(); ++e)
+        x.values[e] *= (e % 1999 == 0 ? 50.0f : 1.0f) * (x.indices[e] % 7 == 3 ? 1e-3f : 1.0f);
+      const Result got = run(cuda, c, x);
+      expect_close(run(Context::cpu(2), c, converted<double>(x)), got, c.rows);
+      for (const std::int64_t rows : {5000, 20000}) expect_same_bits(got, run(cuda, c, x, rows));
+    }
+}
+
+/// Means a hundred times the spread must not cost digits.
+TEST(PcaParity, LargeMeans) {
+  SCW_CUDA_CONTEXT(cuda);
+  const Case c{3000, 40, false, 5, true, 0, false, PcaSolver::covariance};
+  HostCsr<float> full{c.rows, c.cols, {0}, {}, {}};
+  for (std::int64_t i = 0; i < c.rows; ++i) {
+    for (std::int32_t j = 0; j < c.cols; ++j) {
+      const double u = math::random_uniform({3, 1}, static_cast<std::uint64_t>(i * c.cols + j));
+      full.indices.push_back(j);
+      full.values.push_back(
+          static_cast<float>(100 + u + 2 * std::pow(0.7, j % 9) * std::sin(static_cast<double>(i % 9) * (j % 9 + 1))));
+    }
+    full.indptr.push_back(static_cast<std::int64_t>(full.indices.size()));
+  }
+  const Result want = run(Context::cpu(2), c, converted<double>(full));
+  expect_close(want, run(cuda, c, full), c.rows);
+}
+
+/// Fewer cells than vectors in the basis of the iteration: its blocks run out of directions.
+TEST(PcaParity, FewerCellsThanTheBasis) {
+  SCW_CUDA_CONTEXT(cuda);
+  for (const auto solver : {PcaSolver::covariance, PcaSolver::krylov})
+    for (const bool sparse : {true, false}) {
+      const Case c{60, 600, sparse, 5, true, 0, false, solver};
+      SCOPED_TRACE(testing::Message() << c);
+      const auto x = grouped<float>(c.rows, c.cols);
+      const Result got = run(cuda, c, x);
+      expect_close(run(Context::cpu(2), c, converted<double>(x)), got, c.rows);
+      expect_same_bits(got, run(cuda, c, x, 50));
+    }
 }
 
 /// The same list on the CPU: sparse rows against dense ones, which take other kernels.
