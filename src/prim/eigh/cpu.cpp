@@ -11,6 +11,8 @@
 #include "prim/row_ops.hpp"
 #include "scwarp/core/array.hpp"
 
+#include "prim/eigh/body.inl"
+
 namespace scw::prim::cpu {
 namespace {
 
@@ -87,7 +89,38 @@ void symmetric_product(const Context& ctx, const MatrixView<const double>& a, co
   gemm(ctx, v, a, w);
 }
 
+/// The reference of the CUDA kernel: the iteration on the CPU separates its vectors itself, and in more ways.
+void orthogonalise(const Context& ctx, const MatrixView<const double>& basis, const MatrixView<double>& next,
+                   const MatrixView<double>& coefficients, Span<std::int32_t> trouble) {
+  constexpr std::int64_t b = kEighDeviceBlock;
+  const std::int64_t s = basis.n_rows, m = next.n_cols;
+  Array<double> h(ctx.workspace, b * s, "eigh coefficients");
+  for (int round = 0; round < 2; ++round) {
+    if (s > 0) {
+      const MatrixView<double> products(h.data(), b, s);
+      gemm(ctx, next, basis, products, {.trans_b = true});
+      for (std::int64_t i = 0; i < b && round == 0 && coefficients.data != nullptr; ++i)
+        std::copy_n(products.row(i), s, coefficients.row(i));
+      gemm(ctx, products, basis, next, {.alpha = -1, .beta = 1});
+    }
+    double full[b * b], gram[kEighPairs], inverse[b][b];
+    gemm(ctx, next, next, MatrixView<double>(full, b, b), {.trans_b = true});
+    for (std::int64_t i = 0, pair = 0; i < b; ++i)
+      for (std::int64_t j = 0; j <= i; ++j) gram[pair++] = full[i * b + j];
+    if (!inverse_cholesky(gram, kEighLeastPivot[round], inverse)) trouble[0] = 1;
+    parallel_for(ctx, m, 1024, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t p = begin; p < end; ++p)
+        for (std::int64_t i = b - 1; i >= 0; --i) {
+          double sum = 0;
+          for (std::int64_t j = 0; j <= i; ++j) sum += inverse[i][j] * next(j, p);
+          next(i, p) = sum;
+        }
+    });
+  }
+}
+
 SCW_REGISTER(symmetric_product_kernel, cpu, &symmetric_product);
+SCW_REGISTER(orthogonalise_kernel, cpu, &orthogonalise);
 SCW_REGISTER(residual_norms_kernel, cpu, &residual_norms);
 
 }  // namespace scw::prim::cpu

@@ -3,6 +3,8 @@
 #include "prim/gemm/kernel.hpp"
 #include "scwarp/core/array.hpp"
 
+#include "prim/eigh/body.inl"
+
 namespace scw::prim::cuda {
 namespace {
 
@@ -117,8 +119,6 @@ __global__ void __launch_bounds__(kThreads)
   if (coefficients.data != nullptr) coefficients(b, j) = total;
 }
 
-constexpr int kPairs = kBlock * (kBlock + 1) / 2;
-
 /// next -= h' basis, and gram[block][pair] = products of the rows of next over the 32 columns of the block. Warp w
 /// takes every eighth vector of the basis, lane l one column.
 __global__ void __launch_bounds__(kThreads)
@@ -148,67 +148,30 @@ __global__ void __launch_bounds__(kThreads)
   rows[warp][lane] = value;
   if (inside) next(warp, p) = value;
   __syncthreads();
-  if (threadIdx.x >= kPairs) return;
+  if (threadIdx.x >= kEighPairs) return;
   int i = 0;
   while ((i + 1) * (i + 2) / 2 <= static_cast<int>(threadIdx.x)) ++i;
   const int j = static_cast<int>(threadIdx.x) - i * (i + 1) / 2;
   double total = 0;
 #pragma unroll
   for (int k = 0; k < 32; ++k) total = fma(rows[i][k], rows[j][k], total);
-  gram[std::int64_t{blockIdx.x} * kPairs + threadIdx.x] = total;
+  gram[std::int64_t{blockIdx.x} * kEighPairs + threadIdx.x] = total;
 }
 
 /// next <- L^-1 next with L L' the Gram matrix of its rows, given in `parts` parts. least: smallest acceptable pivot of
 /// the normalised matrix.
 __global__ void __launch_bounds__(kThreads) orthonormalise(MatrixView<double> next, const double* gram,
                                                            std::int64_t parts, double least, std::int32_t* trouble) {
-  __shared__ double g[kPairs];
+  __shared__ double g[kEighPairs];
   __shared__ double inverse[kBlock][kBlock];  // of L
-  if (threadIdx.x < kPairs) {
+  if (threadIdx.x < kEighPairs) {
     double total = 0;
 #pragma unroll 8
-    for (std::int64_t k = 0; k < parts; ++k) total += gram[k * kPairs + threadIdx.x];
+    for (std::int64_t k = 0; k < parts; ++k) total += gram[k * kEighPairs + threadIdx.x];
     g[threadIdx.x] = total;
   }
   __syncthreads();
-  if (threadIdx.x == 0) {
-    double scale[kBlock], l[kBlock][kBlock];
-    bool bad = false;
-#pragma unroll
-    for (int i = 0; i < kBlock; ++i) {
-      const double d = g[i * (i + 1) / 2 + i];
-      bad = bad || !(d > 1e-290 && d < 1e290);
-      scale[i] = 1 / sqrt(d);
-    }
-#pragma unroll
-    for (int i = 0; i < kBlock; ++i)
-#pragma unroll
-      for (int j = 0; j <= i; ++j) {
-        double s = g[i * (i + 1) / 2 + j] * scale[i] * scale[j];
-#pragma unroll
-        for (int k = 0; k < j; ++k) s = fma(-l[i][k], l[j][k], s);
-        if (i == j) {
-          bad = bad || !(s >= least);
-          l[i][i] = 1 / sqrt(s);  // the reciprocal is what is needed
-        } else {
-          l[i][j] = s * l[j][j];
-        }
-      }
-#pragma unroll
-    for (int j = 0; j < kBlock; ++j)
-#pragma unroll
-      for (int i = j; i < kBlock; ++i) {
-        double s = i == j ? 1.0 : 0.0;
-#pragma unroll
-        for (int k = j; k < i; ++k) s = fma(-l[i][k], inverse[k][j], s);
-        inverse[i][j] = s * l[i][i];
-      }
-#pragma unroll
-    for (int i = 0; i < kBlock; ++i)
-#pragma unroll
-      for (int j = 0; j <= i; ++j) inverse[i][j] *= scale[j];
-    if (bad && blockIdx.x == 0) trouble[0] = 1;
-  }
+  if (threadIdx.x == 0 && !inverse_cholesky(g, least, inverse) && blockIdx.x == 0) trouble[0] = 1;
   __syncthreads();
   const std::int64_t p = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (p >= next.n_cols) return;
@@ -242,7 +205,7 @@ void orthogonalise(const Context& ctx, const MatrixView<const double>& basis, co
   const cudaStream_t stream = scw::cuda::stream_of(ctx);
   const std::int64_t parts = (next.n_cols + 31) / 32;
   Array<double> h(ctx.workspace, basis.n_rows * kBlock, "eigh coefficients", ctx.stream);
-  Array<double> gram(ctx.workspace, parts * kPairs, "eigh coefficients", ctx.stream);
+  Array<double> gram(ctx.workspace, parts * kEighPairs, "eigh coefficients", ctx.stream);
   for (int round = 0; round < 2; ++round) {
     if (basis.n_rows > 0) {
       const auto blocks = static_cast<unsigned>((basis.n_rows + kProjectRows - 1) / kProjectRows);
@@ -251,9 +214,8 @@ void orthogonalise(const Context& ctx, const MatrixView<const double>& basis, co
     }
     subtract<<<static_cast<unsigned>(parts), kThreads, 0, stream>>>(basis, h.data(), next, gram.data());
     SCW_CUDA_LAUNCHED("eigh: subtract");
-    // Cholesky loses orthogonality as the inverse of the least pivot: the second round must find almost none lost.
     orthonormalise<<<scw::cuda::grid_for(next.n_cols, kThreads, INT32_MAX), kThreads, 0, stream>>>(
-        next, gram.data(), parts, round == 0 ? 1e-11 : 0.9, trouble.data);
+        next, gram.data(), parts, kEighLeastPivot[round], trouble.data);
     SCW_CUDA_LAUNCHED("eigh: orthonormalise");
   }
 }

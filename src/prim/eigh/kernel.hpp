@@ -10,7 +10,7 @@ extern SCW_API Kernel<void(const Context&, const MatrixView<const double>&, cons
                            Span<const double>, Span<double>)>
     residual_norms_kernel;
 
-/// CUDA: makes the kEighDeviceBlock rows of next orthonormal and orthogonal to those of basis ([s x m], s may be 0), by
+/// Makes the kEighDeviceBlock rows of next orthonormal and orthogonal to those of basis ([s x m], s may be 0), by
 /// two rounds of projection and Cholesky factorisation of their Gram matrix. coefficients ([block x s]) receives next
 /// basis' as it was. trouble[0] = 1 if the rows are too dependent for that; they are undefined then.
 extern SCW_API Kernel<void(const Context&, const MatrixView<const double>&, const MatrixView<double>&,
