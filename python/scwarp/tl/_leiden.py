@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, make_context, resolve_seed
+from .._context import _UNSET, is_cupy, make_context, resolve_seed
 from .._matrix import is_sparse, pack
 from .._settings import logger
 from .._slots import make_actual, require_anndata
@@ -88,7 +88,8 @@ def leiden(
 
     Notes
     -----
-    Every cluster is connected. The same bits for any number of threads (tier A).
+    Every cluster is connected. The same bits for any number of threads, and on CPU and GPU (tier A). A CuPy graph is
+    clustered on its GPU.
     """
     require_anndata(adata, _OP)
     _check_options(flavor, directed, partition_type, dtype, use_dask)
@@ -102,8 +103,11 @@ def leiden(
     if copy:
         adata = adata.copy()
     graph = choose_graph(adata, _OP, obsp, neighbors_key) if adjacency is None else adjacency
-    if not is_sparse(graph) and isinstance(graph, np.ndarray):
-        import scipy.sparse as sparse
+    if not is_sparse(graph) and (isinstance(graph, np.ndarray) or is_cupy(graph)):
+        if is_cupy(graph):
+            import cupyx.scipy.sparse as sparse
+        else:
+            import scipy.sparse as sparse
 
         graph = sparse.csr_matrix(graph)
     if graph.shape != (adata.n_obs, adata.n_obs):
@@ -112,7 +116,8 @@ def leiden(
     if restrict_to is not None:
         key, categories = restrict_to
         chosen = _restricted(adata, key, categories)
-        graph = graph.tocsr()[chosen, :][:, chosen]
+        rows = np.flatnonzero(chosen)
+        graph = graph.tocsr()[rows, :][:, rows]
     seed = resolve_seed(_OP, random_state, rng)
     ctx = make_context(graph, op=_OP, device=device, seed=seed)
     packed = pack(graph, _OP, name="the graph")
@@ -136,10 +141,11 @@ def leiden(
     params["n_iterations"] = n_iterations
     make_actual(adata, _OP)
     for column, (labels, modularity, sizes, passes, converged) in zip(columns, results, strict=True):
-        names = labels.astype(str)
-        if restrict_to is not None:
-            names = _renamed(adata, *restrict_to, chosen, names)
-        adata.obs[column] = _categorical(names)
+        codes = labels.get() if is_cupy(labels) else labels
+        if restrict_to is None:
+            adata.obs[column] = _clusters(codes, len(sizes))
+        else:
+            adata.obs[column] = _categorical(_renamed(adata, *restrict_to, chosen, codes.astype(str)))
         logger.info(
             "%s: %s: %d clusters, modularity %.4f, %d passes%s",
             _OP, column, len(sizes), modularity, passes, "" if converged else " (not converged)",
@@ -215,6 +221,13 @@ def _renamed(adata: AnnData, key: str, categories: Sequence[str], chosen: Any, n
     out = adata.obs[key].astype(str).to_numpy(dtype=object, copy=True)
     out[chosen] = [f"{'-'.join(categories)},{name}" for name in names]
     return out
+
+
+def _clusters(codes: np.ndarray, n: int) -> Any:
+    """0 to n - 1 as a categorical of strings; without a million strings."""
+    import pandas as pd
+
+    return pd.Categorical.from_codes(codes, categories=np.arange(n).astype(str).astype(object))
 
 
 def _categorical(names: np.ndarray) -> Any:

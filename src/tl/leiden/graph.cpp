@@ -13,12 +13,6 @@ namespace {
 
 constexpr std::int64_t kRowGrain = 4096;
 
-std::uint64_t mix(std::uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  return z ^ (z >> 31);
-}
-
 }  // namespace
 
 template <class V>
@@ -41,55 +35,78 @@ void UndirectedGraph::check(const Context& ctx, const char* op, const CsrView<V>
   });
   const auto first = std::find_if(bad.begin(), bad.end(), [](std::int64_t i) { return i >= 0; });
   if (first == bad.end()) return;
-  const std::int64_t i = *first;
+  const std::int64_t at = graph.indptr[*first], count = graph.indptr[*first + 1] - at;
+  check_row(op, *first, n_, graph.indices.subspan(at, count), graph.values.subspan(at, count));
+}
+
+template <class V>
+void check_row(const char* op, std::int64_t i, std::int64_t n, Span<const std::int32_t> indices, Span<const V> values) {
   std::int64_t previous = -1;
-  for (std::int64_t e = graph.indptr[i]; e < graph.indptr[i + 1]; ++e) {
-    const std::int32_t j = graph.indices[e];
-    SCW_EXPECT_AS(DataError, j >= 0 && j < n_, op, "column index out of range (row {}: got {}, expected 0 to {})", i, j,
-                  n_ - 1);
+  for (std::int64_t e = 0; e < indices.size; ++e) {
+    const std::int32_t j = indices[e];
+    SCW_EXPECT_AS(DataError, j >= 0 && j < n, op, "column index out of range (row {}: got {}, expected 0 to {})", i, j,
+                  n - 1);
     SCW_EXPECT_AS(DataError, j > previous, op,
                   "column indices must be sorted and unique in a row (row {}: {} after {})", i, j, previous);
     previous = j;
-    const auto w = graph.values[e];
+    const auto w = values[e];
     SCW_EXPECT_AS(DataError, std::isfinite(w), op, "edge weights must be finite (edge ({}, {}): got {})", i, j, w);
     SCW_EXPECT_AS(DataError, w >= 0, op, "edge weights must not be negative (edge ({}, {}): got {})", i, j, w);
   }
+}
+template SCW_API void check_row(const char*, std::int64_t, std::int64_t, Span<const std::int32_t>, Span<const float>);
+template SCW_API void check_row(const char*, std::int64_t, std::int64_t, Span<const std::int32_t>, Span<const double>);
+
+void check_total(const char* op, double total) {
+  SCW_EXPECT_AS(DataError, std::isfinite(total), op, "the sum of the edge weights overflows (got {})", total);
+}
+
+double modularity_of(std::int64_t total, std::int64_t inside, Span<const std::int64_t> strengths, double resolution) {
+  if (total <= 0) return 0;
+  const auto all = static_cast<double>(total);
+  double expected = 0;
+  for (const std::int64_t k : strengths) expected += (static_cast<double>(k) / all) * (static_cast<double>(k) / all);
+  return static_cast<double>(inside) / all - resolution * expected;
+}
+
+double integer_scale(double total, double max_weight) {
+  if (!(total > 0)) return 1;
+  const double room = std::min(std::ldexp(1.0, kTotalBits) / total, std::ldexp(1.0, 31) / max_weight);
+  return std::ldexp(1.0, std::ilogb(room));
 }
 
 UndirectedGraph::UndirectedGraph(const Context& ctx, const char* op, const AnyCsrView& graph, bool use_weights)
     : graph_(graph), weighted_(use_weights), n_(std::visit([](const auto& g) { return g.n_rows; }, graph)) {
   std::visit([&](const auto& g) { check(ctx, op, g); }, graph_);
   if (!is_symmetric(ctx)) symmetrise(ctx);
-  const std::int64_t chunks = chunk_count(n_, kRowGrain);
-  std::vector<double> sums(static_cast<std::size_t>(chunks)), largest(sums.size());
+  const auto chunks = static_cast<std::size_t>(chunk_count(n_, kRowGrain));
+  std::vector<double> largest(chunks);
   parallel_chunks(ctx, n_, kRowGrain, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end, int) {
-    double sum = 0, most = 0;
-    for (std::int64_t i = begin; i < end; ++i)
-      for_each(i, [&](std::int32_t, double w) {
-        sum += w;
-        most = std::max(most, w);
-      });
-    sums[static_cast<std::size_t>(chunk)] = sum;
+    double most = 0;
+    for (std::int64_t i = begin; i < end; ++i) for_each(i, [&](std::int32_t, double w) { most = std::max(most, w); });
     largest[static_cast<std::size_t>(chunk)] = most;
   });
-  for (const double s : sums) total_ += s;
   for (const double m : largest) max_weight_ = std::max(max_weight_, m);
-  SCW_EXPECT_AS(DataError, std::isfinite(total_), op, "the sum of the edge weights overflows (got {})", total_);
+  check_total(op, max_weight_);
+  const std::int64_t nnz = std::visit([](const auto& g) { return g.nnz(); }, graph_);
+  fixed_ = weight_scale(max_weight_, own_ ? checked_mul(2, nnz) : nnz);
+  std::vector<std::int64_t> sums(chunks);
+  parallel_chunks(ctx, n_, kRowGrain, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end, int) {
+    std::int64_t sum = 0;
+    for (std::int64_t i = begin; i < end; ++i) for_each(i, [&](std::int32_t, double w) { sum += fixed_.quantise(w); });
+    sums[static_cast<std::size_t>(chunk)] = sum;
+  });
+  for (const std::int64_t s : sums) fixed_total_ += s;
+  total_ = prim::fixed_sum(fixed_total_, fixed_);
+  check_total(op, total_);
 }
 
-// Entries above and below the diagonal, mirrored, are the same multiset if their hashes have the same sum: one pass
-// over the graph and no search. Two different multisets pass with a probability of 2^-64.
 bool UndirectedGraph::is_symmetric(const Context& ctx) const {
   std::vector<std::uint64_t> sums(static_cast<std::size_t>(chunk_count(n_, kRowGrain)));
   parallel_chunks(ctx, n_, kRowGrain, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end, int) {
     std::uint64_t sum = 0;
     for (std::int64_t i = begin; i < end; ++i)
-      for_each(i, [&](std::int32_t j, double w) {
-        const auto low = static_cast<std::uint64_t>(std::min<std::int64_t>(i, j));
-        const auto high = static_cast<std::uint64_t>(std::max<std::int64_t>(i, j));
-        const std::uint64_t h = mix(mix(low << 32 | high) ^ __builtin_bit_cast(std::uint64_t, w));
-        sum += i < j ? h : i > j ? std::uint64_t{0} - h : 0;
-      });
+      for_each(i, [&](std::int32_t j, double w) { sum += symmetry_term(i, j, w); });
     sums[static_cast<std::size_t>(chunk)] = sum;
   });
   std::uint64_t sum = 0;
@@ -139,41 +156,34 @@ void UndirectedGraph::symmetrise(const Context& ctx) {
 
 double UndirectedGraph::modularity(const Context& ctx, Span<const std::int32_t> labels, std::int32_t n_labels,
                                    double resolution) const {
-  if (!(total_ > 0)) return 0;
-  Array<double> strength(ctx.workspace, n_, "leiden strengths");
-  std::vector<double> inside(static_cast<std::size_t>(chunk_count(n_, kRowGrain)));
+  Array<std::int64_t> strength(ctx.workspace, n_, "leiden strengths");
+  std::vector<std::int64_t> inside(static_cast<std::size_t>(chunk_count(n_, kRowGrain)));
   parallel_chunks(ctx, n_, kRowGrain, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end, int) {
-    double within = 0;
+    std::int64_t within = 0;
     for (std::int64_t i = begin; i < end; ++i) {
-      double k = 0;
+      std::int64_t k = 0;
       for_each(i, [&](std::int32_t j, double w) {
-        k += w;
-        within += labels[j] == labels[i] ? w : 0;
+        const std::int64_t q = fixed_.quantise(w);
+        k += q;
+        within += labels[j] == labels[i] ? q : 0;
       });
       strength[i] = k;
     }
     inside[static_cast<std::size_t>(chunk)] = within;
   });
-  double within = 0, expected = 0;
-  for (const double w : inside) within += w;
-  Array<double> sums(ctx.workspace, n_labels, "leiden cluster strengths");
-  std::fill(sums.begin(), sums.end(), 0.0);
-  for (std::int64_t i = 0; i < n_; ++i) sums[labels[i]] += strength[i];
-  for (const double k : sums) expected += (k / total_) * (k / total_);
-  return within / total_ - resolution * expected;
+  std::int64_t within = 0;
+  for (const std::int64_t w : inside) within += w;
+  std::vector<std::int64_t> sums(static_cast<std::size_t>(n_labels), 0);
+  for (std::int64_t i = 0; i < n_; ++i) sums[static_cast<std::size_t>(labels[i])] += strength[i];
+  return modularity_of(fixed_total_, within, Span<const std::int64_t>(sums), resolution);
 }
 
 IntegerGraph::IntegerGraph(const Context& ctx, const UndirectedGraph& graph)
     : n(graph.n()),
       original(ctx.workspace, n, "leiden vertex order"),
-      colour(ctx.workspace, n, "leiden colours"),
-      class_members(ctx.workspace, n, "leiden classes"),
       offsets(ctx.workspace, n + 1, "leiden offsets"),
       strength(ctx.workspace, n, "leiden strengths") {
-  if (graph.total() > 0) {
-    const double room = std::min(std::ldexp(1.0, kTotalBits) / graph.total(), std::ldexp(1.0, 31) / graph.max_weight());
-    scale = std::ldexp(1.0, std::ilogb(room));
-  }
+  scale = integer_scale(graph.total(), graph.max_weight());
   std::iota(original.begin(), original.end(), 0);
   offsets[0] = 0;
   parallel_for(ctx, n, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -189,7 +199,7 @@ IntegerGraph::IntegerGraph(const Context& ctx, const UndirectedGraph& graph)
     for (std::int64_t v = begin; v < end; ++v) {
       std::int64_t at = offsets[v], k = 0;
       graph.for_each(v, [&](std::int32_t u, double w) {
-        const std::int64_t weight = std::max<std::int64_t>(1, static_cast<std::int64_t>(w * scale + 0.5));
+        const std::int64_t weight = integer_weight(w, scale);
         k += weight;
         if (u != v) edges[at++] = {u, static_cast<std::uint32_t>(weight)};
       });
@@ -197,19 +207,6 @@ IntegerGraph::IntegerGraph(const Context& ctx, const UndirectedGraph& graph)
     }
   });
   for (const std::int64_t k : strength) total += k;
-  // Greedy colouring: the smallest colour that no coloured neighbour has.
-  std::vector<std::int64_t> taken;  // taken[c] = last vertex that had a neighbour of colour c
-  for (std::int64_t v = 0; v < n; ++v) {
-    if (v % kRowGrain == 0) ctx.check_cancelled("tl.leiden");
-    for (std::int64_t e = offsets[v]; e < offsets[v + 1]; ++e)
-      if (edges[e].to < v) taken[static_cast<std::size_t>(colour[edges[e].to])] = v;
-    std::size_t c = 0;
-    while (c < taken.size() && taken[c] == v) ++c;
-    if (c == taken.size()) taken.push_back(-1);
-    colour[v] = static_cast<std::int32_t>(c);
-  }
-  class_begin.assign(taken.size() + 1, 0);
-  make_classes();
 }
 
 IntegerGraph::IntegerGraph(const Context& ctx, const IntegerGraph& graph, Span<const std::int32_t> order)
@@ -217,9 +214,6 @@ IntegerGraph::IntegerGraph(const Context& ctx, const IntegerGraph& graph, Span<c
       scale(graph.scale),
       total(graph.total),
       original(ctx.workspace, n, "leiden vertex order"),
-      colour(ctx.workspace, n, "leiden colours"),
-      class_begin(graph.class_begin.size(), 0),
-      class_members(ctx.workspace, n, "leiden classes"),
       offsets(ctx.workspace, n + 1, "leiden offsets"),
       edges(ctx.workspace, graph.edges.size(), "leiden edges"),
       strength(ctx.workspace, n, "leiden strengths") {
@@ -229,7 +223,6 @@ IntegerGraph::IntegerGraph(const Context& ctx, const IntegerGraph& graph, Span<c
     const std::int32_t u = order[v];
     rank[u] = static_cast<std::int32_t>(v);
     original[v] = graph.original[u];
-    colour[v] = graph.colour[u];
     strength[v] = graph.strength[u];
     offsets[v + 1] = offsets[v] + graph.offsets[u + 1] - graph.offsets[u];
   }
@@ -240,15 +233,6 @@ IntegerGraph::IntegerGraph(const Context& ctx, const IntegerGraph& graph, Span<c
         edges[at++] = {rank[graph.edges[e].to], graph.edges[e].weight};
     }
   });
-  make_classes();
-}
-
-void IntegerGraph::make_classes() {
-  for (const std::int32_t c : colour) ++class_begin[static_cast<std::size_t>(c)];
-  std::int64_t end = 0;
-  for (std::int64_t& at : class_begin) at = end += at;
-  for (std::int64_t v = n - 1; v >= 0; --v)
-    class_members[--class_begin[static_cast<std::size_t>(colour[v])]] = static_cast<std::int32_t>(v);
 }
 
 }  // namespace scw::tl

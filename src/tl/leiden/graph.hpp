@@ -5,11 +5,43 @@
 #include <optional>
 #include <vector>
 
+#include "prim/fixed_point.hpp"
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/views.hpp"
+#include "tl/leiden/rules.hpp"
 
 namespace scw::tl {
+
+/// Fixed point for weights up to max_weight, so that sums of `terms` of them fit 62 bits: in any order, the same sum.
+inline prim::FixedScale weight_scale(double max_weight, std::int64_t terms) {
+  int bits = 62;
+  for (std::int64_t t = terms; t > 0; t >>= 1) --bits;
+  const prim::FixedScale finest = prim::FixedScale::for_max(max_weight);
+  return prim::FixedScale(finest.shift - (bits < prim::kFixedBits ? prim::kFixedBits - bits : 0));
+}
+
+/// From the weight inside clusters and the strengths of the clusters, in the same fixed point as `total`.
+SCW_API double modularity_of(std::int64_t total, std::int64_t inside, Span<const std::int64_t> strengths,
+                             double resolution);
+
+/// Throws DataError, as "op: the sum of the edge weights overflows", unless total is finite.
+SCW_API void check_total(const char* op, double total);
+
+/// Throws DataError for row i of a graph of n vertices with these entries, if something is wrong with it.
+template <class V>
+SCW_API void check_row(const char* op, std::int64_t i, std::int64_t n, Span<const std::int32_t> indices,
+                       Span<const V> values);
+
+/// The number of stored entry (i, j, w) in the sum that is 0 for symmetric graphs: entries above and below the
+/// diagonal, mirrored, are the same multiset if their hashes have the same sum. Two different multisets pass with a
+/// probability of 2^-64.
+SCW_HD inline std::uint64_t symmetry_term(std::int64_t i, std::int32_t j, double w) {
+  const auto low = static_cast<std::uint64_t>(i < j ? i : j);
+  const auto high = static_cast<std::uint64_t>(i < j ? j : i);
+  const std::uint64_t h = mix(mix(low << 32 | high) ^ math::bits_of(w));
+  return i < j ? h : i > j ? std::uint64_t{0} - h : 0;
+}
 
 /// A graph of non-negative weights, checked, as a symmetric matrix: the input itself, or A + A^T where it is not
 /// symmetric. The input must outlive it.
@@ -21,6 +53,8 @@ class UndirectedGraph {
   std::int64_t n() const { return n_; }
   /// Sum of all entries, 2W.
   double total() const { return total_; }
+  /// The same in fixed point.
+  std::int64_t fixed_total() const { return fixed_total_; }
   double max_weight() const { return max_weight_; }
   /// f(neighbour, weight) for every entry of row i that is not 0, the loop included, by ascending neighbour.
   template <class F>
@@ -52,6 +86,8 @@ class UndirectedGraph {
   std::int64_t n_;
   std::optional<Csr<double>> own_;
   double total_ = 0, max_weight_ = 0;
+  prim::FixedScale fixed_;
+  std::int64_t fixed_total_ = 0;
 };
 
 /// An edge of the input graph, and one between aggregated vertices.
@@ -64,11 +100,15 @@ struct SumEdge {
   std::int64_t weight;
 };
 
+/// scale of IntegerGraph.
+SCW_API double integer_scale(double total, double max_weight);
+SCW_HD inline std::int64_t integer_weight(double w, double scale) {
+  const auto weight = static_cast<std::int64_t>(w * scale + 0.5);
+  return weight > 1 ? weight : 1;
+}
+
 /// The integer form: weight = round(w * scale), at least 1, with scale a power of two so that all weights sum to at
 /// most 2^41 and each is at most 2^31. No loops: they are in `strength` only.
-///
-/// Vertices are sorted into classes (the colours of a greedy colouring) without edges inside, whose members may be
-/// evaluated at the same time.
 struct IntegerGraph {
   /// Numbered as in the input.
   IntegerGraph(const Context& ctx, const UndirectedGraph& graph);
@@ -77,17 +117,11 @@ struct IntegerGraph {
 
   std::int64_t n;
   double scale = 1;
-  std::int64_t total = 0;                 // sum of strength, 2W
-  Array<std::int32_t> original;           // [n] vertex of the input
-  Array<std::int32_t> colour;             // [n]
-  std::vector<std::int64_t> class_begin;  // [colours + 1]
-  Array<std::int32_t> class_members;      // [n] ascending in each class
-  Array<std::int64_t> offsets;            // [n + 1]
+  std::int64_t total = 0;        // sum of strength, 2W
+  Array<std::int32_t> original;  // [n] vertex of the input
+  Array<std::int64_t> offsets;   // [n + 1]
   Array<BaseEdge> edges;
   Array<std::int64_t> strength;  // [n] k_i, the loop included
-
- private:
-  void make_classes();
 };
 
 inline constexpr int kTotalBits = 40;  // of the sum of the rounded weights, plus one for the rounding itself

@@ -34,6 +34,8 @@ std::vector<Leiden> leiden(const Context& ctx, const AnyCsrView& graph, Span<con
                            const LeidenOptions& options) {
   check_graph_shape(kOp, graph);
   for (const double r : resolutions) check_resolution(kOp, r);
+  const std::int64_t n = std::visit([](const auto& g) { return g.n_rows; }, graph);
+  SCW_EXPECT(n <= kMaxVertices, kOp, "the graph has too many vertices (got {}, expected up to {})", n, kMaxVertices);
   SCW_EXPECT(options.n_iterations == -1 || options.n_iterations > 0, kOp,
              "n_iterations must be positive or -1 (got {})", options.n_iterations);
   SCW_EXPECT(options.theta > 0 && std::isfinite(options.theta), kOp, "theta must be positive and finite (got {})",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+from scipy.spatial import cKDTree
 
 import scwarp as scw
 
@@ -71,7 +72,19 @@ def n_parts(graph: sp.csr_matrix, labels: np.ndarray) -> int:
     return sp.csgraph.connected_components(inside, directed=False)[0]
 
 
+def large_knn_graph() -> sp.csr_matrix:
+    """More vertices than are clustered one by one."""
+    r = np.random.default_rng(15)
+    n, k = 12000, 12
+    x = r.normal(0, 1.5, (16, 8))[r.choice(16, n, p=r.dirichlet(np.ones(16) * 2))] + r.normal(0, 1, (n, 8))
+    d, j = cKDTree(x).query(x, k + 1)
+    w = np.exp(-(d[:, 1:] ** 2) / d[:, -1:] ** 2).astype(np.float32)
+    g = sp.csr_matrix((w.ravel(), (np.repeat(np.arange(n), k), j[:, 1:].ravel())), (n, n))
+    return blocks(g.maximum(g.T), sp.csr_matrix((30, 30)), knn_graph(500, 16))
+
+
 GRAPHS = {
+    "large": lambda _: large_knn_graph(),
     "knn": lambda _: knn_graph(3000, 1),
     "planted": lambda _: planted(1200, 12, 0.2, 0.02, 2),
     "disconnected": lambda _: blocks(knn_graph(700, 3), planted(500, 6, 0.2, 0.02, 4), knn_graph(300, 5)),

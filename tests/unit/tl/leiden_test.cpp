@@ -215,7 +215,9 @@ TEST(Leiden, SameBitsForAnyNumberOfThreads) {
 TEST(Leiden, ClustersAreConnectedAndLabelsOrdered) {
   for (const double resolution : {0.05, 0.5, 1.0, 3.0, 20.0})
     for (const int passes : {1, 2, -1}) {
-      const auto g = graph_of(3000, random_edges(3000, 3, 0.1, 7));
+      // Vertex by vertex, and in synchronous rounds.
+      const std::int32_t n = passes == 2 ? 12000 : 3000;
+      const auto g = graph_of(n, random_edges(n, 3, 0.1, 7));
       const Leiden r = leiden(context(2), g.view(), {.resolution = resolution, .n_iterations = passes});
       EXPECT_EQ(connected_parts(g, r.labels.view()), r.n_clusters);
       std::vector<std::int64_t> sizes(static_cast<std::size_t>(r.n_clusters), 0);
@@ -238,49 +240,74 @@ TEST(Leiden, ClustersAreConnectedAndLabelsOrdered) {
 }
 
 TEST(Leiden, MorePassesAreNotWorse) {
-  const auto g = graph_of(4000, random_edges(4000, 4, 0.25, 11));
-  double previous = -1;
-  for (const int passes : {1, 2, 4, -1}) {
-    const double q = leiden(context(), g.view(), {.resolution = 2, .n_iterations = passes, .n_starts = 1}).modularity;
-    EXPECT_GE(q, previous - 1e-9);
-    previous = q;
+  for (const std::int32_t n : {4000, 12000}) {
+    const auto g = graph_of(n, random_edges(n, 4, 0.25, 11));
+    double previous = -1;
+    for (const int passes : {1, 2, 4, -1}) {
+      const double q = leiden(context(), g.view(), {.resolution = 2, .n_iterations = passes, .n_starts = 1}).modularity;
+      EXPECT_GE(q, previous - 1e-9);
+      previous = q;
+    }
   }
 }
 
 TEST(Leiden, MoreStartsAreNotWorse) {
-  const auto g = graph_of(1500, random_edges(1500, 3, 0.3, 29));
-  double previous = -1;
-  for (const int starts : {1, 3, 10}) {
-    const Leiden r = leiden(context(2), g.view(), {.resolution = 2, .n_starts = starts});
-    EXPECT_GE(r.modularity, previous - 1e-9);
-    EXPECT_EQ(labels_of(r), labels_of(leiden(context(1), g.view(), {.resolution = 2, .n_starts = starts})));
-    previous = r.modularity;
+  for (const std::int32_t n : {1500, 9000}) {
+    const auto g = graph_of(n, random_edges(n, 3, 0.3, 29));
+    double previous = -1;
+    for (const int starts : {1, 3, 6}) {
+      const Leiden r = leiden(context(2), g.view(), {.resolution = 2, .n_starts = starts});
+      EXPECT_GE(r.modularity, previous - 1e-9);
+      EXPECT_EQ(labels_of(r), labels_of(leiden(context(1), g.view(), {.resolution = 2, .n_starts = starts})));
+      previous = r.modularity;
+    }
   }
 }
 
 TEST(Leiden, NoVertexWantsToMoveInTheEnd) {
-  const auto g = graph_of(2000, random_edges(2000, 4, 0.2, 13));
-  const Leiden r = leiden(context(), g.view());
-  std::vector<double> k(2000, 0), cluster(static_cast<std::size_t>(r.n_clusters), 0);
-  double total = 0;
-  for (std::size_t i = 0; i < 2000; ++i)
-    for (std::int64_t e = g.indptr[i]; e < g.indptr[i + 1]; ++e) k[i] += g.values[static_cast<std::size_t>(e)];
-  for (std::size_t i = 0; i < 2000; ++i) {
-    cluster[static_cast<std::size_t>(r.labels[static_cast<std::int64_t>(i)])] += k[i];
-    total += k[i];
-  }
-  for (std::size_t i = 0; i < 2000; ++i) {
-    std::map<std::int32_t, double> to;
-    for (std::int64_t e = g.indptr[i]; e < g.indptr[i + 1]; ++e)
-      to[r.labels[g.indices[static_cast<std::size_t>(e)]]] += g.values[static_cast<std::size_t>(e)];
-    const std::int32_t here = r.labels[static_cast<std::int64_t>(i)];
-    const double stay = to[here] - k[i] * (cluster[static_cast<std::size_t>(here)] - k[i]) / total;
-    for (const auto& [c, w] : to) {
-      if (c != here) {
-        EXPECT_LE(w - k[i] * cluster[static_cast<std::size_t>(c)] / total, stay + 1e-5) << i;
+  for (const std::size_t n : {2000, 15000}) {
+    const auto g = graph_of(static_cast<std::int32_t>(n), random_edges(static_cast<std::int32_t>(n), 4, 0.2, 13));
+    const Leiden r = leiden(context(), g.view());
+    EXPECT_TRUE(r.converged);
+    std::vector<double> k(n, 0), cluster(static_cast<std::size_t>(r.n_clusters), 0);
+    double total = 0;
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::int64_t e = g.indptr[i]; e < g.indptr[i + 1]; ++e) k[i] += g.values[static_cast<std::size_t>(e)];
+    for (std::size_t i = 0; i < n; ++i) {
+      cluster[static_cast<std::size_t>(r.labels[static_cast<std::int64_t>(i)])] += k[i];
+      total += k[i];
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      std::map<std::int32_t, double> to;
+      for (std::int64_t e = g.indptr[i]; e < g.indptr[i + 1]; ++e)
+        to[r.labels[g.indices[static_cast<std::size_t>(e)]]] += g.values[static_cast<std::size_t>(e)];
+      const std::int32_t here = r.labels[static_cast<std::int64_t>(i)];
+      const double stay = to[here] - k[i] * (cluster[static_cast<std::size_t>(here)] - k[i]) / total;
+      for (const auto& [c, w] : to) {
+        if (c != here) {
+          EXPECT_LE(w - k[i] * cluster[static_cast<std::size_t>(c)] / total, stay + 1e-5) << i;
+        }
       }
     }
   }
+}
+
+TEST(Leiden, CrowdsDoNotOverfillAStar) {
+  // All leaves want to join the centre at once, and only some may; a second step of MoveRound that let one in at a time
+  // would take 20 000 rounds.
+  std::vector<Edge> edges;
+  const std::int32_t leaves = 20000;
+  for (std::int32_t i = 1; i <= leaves; ++i) edges.push_back({0, i, 1});
+  const auto g = graph_of(leaves + 1, edges);
+  for (const double resolution : {0.5, 1.0, 1.5, 1.9}) {
+    const Leiden r = leiden(context(2), g.view(), {.resolution = resolution});
+    EXPECT_TRUE(r.converged);
+    // A leaf joins as long as 1 >= resolution * (leaves + m) / (2 leaves), m leaves being inside already.
+    const double inside = std::min<double>(leaves, leaves * (2 / resolution - 1));
+    EXPECT_NEAR(static_cast<double>(r.cluster_sizes[0]), inside + 1, 2) << resolution;
+    EXPECT_EQ(r.labels[0], 0);
+  }
+  EXPECT_EQ(leiden(context(), g.view(), {.resolution = 2.1}).n_clusters, leaves + 1);
 }
 
 TEST(Leiden, DisconnectedAndIsolated) {
