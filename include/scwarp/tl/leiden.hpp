@@ -1,4 +1,8 @@
-// Kind: dual. Determinism tier A: the same bits for any number of threads.
+// Kind: dual. Determinism tier A: the same bits on CPU and CUDA, for any number of threads.
+//
+// Graphs of up to 8192 vertices, and levels of a hierarchy of that size, are clustered vertex by vertex on the host,
+// whatever the device: one core is quicker on them than launches are. Larger levels are worked on in synchronous rounds
+// (src/tl/leiden/rules.hpp) with integer gains, whose outcome does not depend on an order: threads and warps alike.
 #pragma once
 
 #include <cstdint>
@@ -49,9 +53,10 @@ struct Leiden {
 ///
 /// Weights are rounded once to integers (41 bits for their sum), so that gains are compared exactly; ties go to the
 /// present cluster, then to the smaller id. Every cluster is connected; vertices without edges are clusters of their
-/// own. Random numbers: ctx.rng. Memory: about 24 bytes a stored entry and (60 + 16 n_threads) bytes a vertex. Floor:
-/// one read of the graph per pass and level 0 sweep. Throws InvalidArgument (options), ShapeMismatch (not square),
-/// DataError (negative or non-finite weights, bad indices).
+/// own. Random numbers: ctx.rng. Memory on the CPU: about 24 bytes a stored entry and (150 + 16 n_threads) bytes a
+/// vertex; on CUDA 56 bytes a stored entry (sorting, while the first level is made) and 230 bytes a vertex. Floor: one
+/// read of the graph per pass and round of level 0, in which 8 bytes an entry come from memory. Throws InvalidArgument
+/// (options), ShapeMismatch (not square), DataError (negative or non-finite weights, bad indices).
 SCW_API Leiden leiden(const Context& ctx, const AnyCsrView& graph, const LeidenOptions& options = {});
 
 /// One clustering per resolution (options.resolution is not used), each equal to a call of its own; the runs share
