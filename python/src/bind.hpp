@@ -80,6 +80,12 @@ template <class T>
 Span<const T> optional_vector_arg(const PyContext& py, nb::handle h, const char* name) {
   return h.is_none() ? Span<const T>{} : vector_arg<T>(py, h, name);
 }
+/// A 1-D contiguous array of exactly T on the host, wherever the operation runs.
+template <class T>
+Span<const T> host_vector_arg(nb::handle h, const char* name) {
+  const PyContext host("cpu", 1, 0, 0, nb::none(), nb::none());
+  return vector_arg<T>(host, h, name);
+}
 /// A 2-D C-contiguous array of exactly T on the context's device.
 template <class T>
 MatrixView<const T> matrix2d_arg(const PyContext& py, nb::handle h, const char* name);

@@ -10,7 +10,7 @@ SCW_PYTHON(get, aggregate) {
       [](PyContext& py, nb::handle x, nb::handle codes, int n_groups, const std::vector<std::string>& functions,
          int dof) {
         const auto view = matrix_arg(py, x);
-        const auto groups = vector_arg<std::int32_t>(py, codes, "codes");
+        const auto groups = host_vector_arg<std::int32_t>(codes, "codes");
         get::AggregateOptions o;
         o.dof = dof;
         for (const std::string& f : functions) {

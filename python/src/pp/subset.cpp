@@ -22,8 +22,9 @@ SCW_PYTHON(pp, subset) {
       "subset",
       [](PyContext& py, nb::handle x, nb::handle cells, nb::handle genes) {
         const auto view = matrix_arg(py, x);
-        const auto c = optional_vector_arg<std::uint8_t>(py, cells, "cells");
-        const auto g = optional_vector_arg<std::uint8_t>(py, genes, "genes");
+        using Mask = Span<const std::uint8_t>;
+        const auto c = cells.is_none() ? Mask{} : host_vector_arg<std::uint8_t>(cells, "cells");
+        const auto g = genes.is_none() ? Mask{} : host_vector_arg<std::uint8_t>(genes, "genes");
         auto r = run(py, [&](const Context& ctx) { return pp::subset(ctx, view, c, g); });
         return std::visit([](auto& m) { return wrap_matrix(std::move(m)); }, r);
       },

@@ -10,7 +10,7 @@ SCW_PYTHON(tl, logistic_regression) {
       [](PyContext& py, nb::handle x, nb::handle codes, int n_classes, double c, double tol, int max_iter,
          bool fit_intercept) {
         const auto view = matrix_arg(py, x);
-        const auto classes = vector_arg<std::int32_t>(py, codes, "codes");
+        const auto classes = host_vector_arg<std::int32_t>(codes, "codes");
         auto r = run(py, [&](const Context& ctx) {
           return tl::logistic_regression(ctx, view, classes, n_classes, {c, tol, max_iter, fit_intercept});
         });

@@ -29,7 +29,7 @@ SCW_PYTHON(tl, rank_genes_groups) {
          bool mean_in_log_space, std::optional<double> log_base, bool tie_correct, bool use_continuity,
          bool return_u_values, int n_bins, std::optional<std::pair<double, double>> bin_range) {
         const auto view = matrix_arg(py, x);
-        const auto groups = vector_arg<std::int32_t>(py, codes, "codes");
+        const auto groups = host_vector_arg<std::int32_t>(codes, "codes");
         tl::RankGenesGroupsOptions o;
         o.test = test_from(method);
         o.reference = reference;
