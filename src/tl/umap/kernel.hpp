@@ -1,6 +1,9 @@
 #pragma once
 
+#include <vector>
+
 #include "math/umap_curve.hpp"
+#include "scwarp/core/array.hpp"
 #include "scwarp/core/kernel.hpp"
 #include "scwarp/core/rng.hpp"
 #include "scwarp/tl/umap.hpp"
@@ -38,5 +41,77 @@ struct UmapSchedule {
 /// kept up to date; on an exception y is as it was after that many epochs.
 extern SCW_API Kernel<void(const Context&, const UmapGraph&, const UmapSchedule&, int, int, Span<float>, int&)>
     umap_run_kernel;
+
+// What comes before the layout and after it. All arrays on ctx.device.
+
+struct UmapWeights {
+  float most = 0;         ///< the largest weight
+  std::int64_t bad = -1;  ///< the first entry that is negative or not finite, or -1
+};
+extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, UmapWeights&)> umap_weights_kernel;
+
+/// The rows without loops and without edges below the cutoff or of weight 0; in ctx.workspace.
+extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, float, Csr<float>&)> umap_prune_kernel;
+
+struct UmapStart {
+  UmapInit init = UmapInit::spectral;
+  RngKey random, noise;
+  MatrixView<const float> given;  ///< init array
+  std::int64_t bad = -1;          ///< out: the first entry of `given` that is not finite, or -1
+};
+/// Fills y (n x dims; init spectral: holds the spectral layout) and stretches every axis to [0, 10].
+extern SCW_API Kernel<void(const Context&, UmapStart&, Matrix<float>&)> umap_start_kernel;
+
+struct UmapOrder {
+  std::int64_t n_active = 0;
+  Array<std::int32_t> order;  ///< cell at each place of the layout
+  Array<std::int64_t> indptr;
+  Array<std::int32_t> targets;
+  Array<std::uint32_t> rates;
+  Array<float> y;  ///< the start in the order of the layout
+};
+/// Orders the pruned graph whose largest weight is given; results in ctx.memory.
+extern SCW_API
+    Kernel<void(const Context&, const CsrView<const float>&, float, const MatrixView<const float>&, UmapOrder&)>
+        umap_order_kernel;
+
+/// out[order[k]] = y[k]
+extern SCW_API Kernel<void(const Context&, Span<const std::int32_t>, Span<const float>, const MatrixView<float>&)>
+    umap_unorder_kernel;
+
+// The parts of the spectral start (spectral.cpp).
+
+/// Connected components, numbered by their first vertex.
+struct UmapComponents {
+  std::vector<std::int64_t> first;  ///< of each component in members, and the end; on the host
+  Array<std::int32_t> members;      ///< vertices, component by component, ascending
+};
+extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, UmapComponents&)> umap_components_kernel;
+
+/// The graph with its vertices in the order of UmapComponents::members: columns count from the start of the component,
+/// weights are D^-1/2 W D^-1/2.
+struct UmapNormalised {
+  Array<std::int64_t> indptr;
+  Array<std::int32_t> indices;
+  Array<float> values;
+  Array<double> root;  ///< sqrt(degree), each component scaled to norm 1: the eigenvector of eigenvalue 1
+};
+/// Rows of a chunk of the norms: a chunk is summed in row order, the chunks of a component in their order.
+inline constexpr std::int64_t kUmapNormChunk = 1024;
+extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, const UmapComponents&, UmapNormalised&)>
+    umap_normalise_kernel;
+
+/// y = W x for n x q row-major blocks, q a multiple of 8; sums over a row in single precision in its order.
+extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, const float*, float*, int)> umap_product_kernel;
+
+/// out[rows[i]] = middle + scale y[i], where scale is radius / largest |y|, or 0 if all of y is.
+extern SCW_API Kernel<void(const Context&, const MatrixView<const float>&, Span<const std::int32_t>, const float*,
+                           float, const MatrixView<float>&)>
+    umap_put_component_kernel;
+
+/// out[rows[i]] = y[i]
+extern SCW_API
+    Kernel<void(const Context&, const MatrixView<const float>&, Span<const std::int32_t>, const MatrixView<float>&)>
+        umap_put_rows_kernel;
 
 }  // namespace scw::tl

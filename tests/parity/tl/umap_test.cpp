@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <string>
 
 #include "parity/parity.hpp"
 #include "tl/umap/kernel.hpp"
@@ -69,16 +71,16 @@ std::vector<float> epochs(const Context& ctx, int dims) {
   return y.host();
 }
 
-std::vector<float> whole(const Context& ctx, int dims, UmapInit init) {
-  const Graph g = Graph::rings(1400, 7, 9);
+std::vector<float> whole(const Context& ctx, const Graph& g, int dims, UmapInit init, int n_epochs = 40,
+                         UmapOptions o = {}, std::vector<float> start = {}) {
   const Guarded<std::int64_t> indptr(ctx, g.indptr);
   const Guarded<std::int32_t> indices(ctx, g.indices);
   const Guarded<float> values(ctx, g.values);
-  std::vector<float> start(static_cast<std::size_t>(g.n * dims));
-  for (std::size_t k = 0; k < start.size(); ++k) start[k] = static_cast<float>(math::random_uniform({7, 2}, k));
+  if (start.empty())
+    for (std::size_t k = 0; k < static_cast<std::size_t>(g.n * dims); ++k)
+      start.push_back(static_cast<float>(math::random_uniform({7, 2}, k)));
   const Guarded<float> given(ctx, start);
-  UmapOptions o;
-  o.maxiter = 40;
+  o.maxiter = n_epochs;
   o.n_components = dims;
   o.init = init;
   if (init == UmapInit::array) o.init_positions = MatrixView<const float>(given.cview().data, g.n, dims);
@@ -91,12 +93,66 @@ std::vector<float> whole(const Context& ctx, int dims, UmapInit init) {
 
 TEST(UmapParity, CudaHasTheBitsOfTheCpu) {
   SCW_CUDA_CONTEXT(cuda);
+  const Graph rings = Graph::rings(1400, 7, 9);
   for (const int dims : {1, 2, 3, 5}) {
     parity::expect_same_bits(epochs(Context::cpu(2), dims), epochs(cuda, dims));
     for (const UmapInit init : {UmapInit::spectral, UmapInit::random, UmapInit::array})
-      parity::expect_same_bits(whole(Context::cpu(2), dims, init), whole(cuda, dims, init));
+      parity::expect_same_bits(whole(Context::cpu(2), rings, dims, init), whole(cuda, rings, dims, init));
   }
-  parity::expect_same_bits(whole(cuda, 2, UmapInit::spectral), whole(cuda, 2, UmapInit::spectral));
+  parity::expect_same_bits(whole(cuda, rings, 2, UmapInit::spectral), whole(cuda, rings, 2, UmapInit::spectral));
+}
+
+TEST(UmapParity, ComponentsAndHubs) {
+  SCW_CUDA_CONTEXT(cuda);
+  const Graph g = Graph::mixed(1300);  // rows beyond the length that is ranked by counting; large and small components
+  EXPECT_GT(g.n, 10000);
+  for (const int dims : {2, 3}) {
+    parity::expect_same_bits(whole(Context::cpu(2), g, dims, UmapInit::spectral, 0),
+                             whole(cuda, g, dims, UmapInit::spectral, 0));
+    parity::expect_same_bits(whole(Context::cpu(2), g, dims, UmapInit::spectral, 30),
+                             whole(cuda, g, dims, UmapInit::spectral, 30));
+  }
+  for (const int negatives : {0, 1, 2, 4, 7}) {
+    UmapOptions o;
+    o.negative_sample_rate = negatives;
+    parity::expect_same_bits(whole(Context::cpu(2), g, 2, UmapInit::random, 3, o),
+                             whole(cuda, g, 2, UmapInit::random, 3, o));
+  }
+}
+
+TEST(UmapParity, EqualRowsOfAStartAreMovedApart) {
+  SCW_CUDA_CONTEXT(cuda);
+  const Graph g = Graph::rings(300, 3, 2);
+  for (const int dims : {1, 2, 3}) {
+    std::vector<float> start(static_cast<std::size_t>(g.n * dims));
+    for (std::size_t k = 0; k < start.size(); ++k)
+      start[k] = static_cast<float>(k / static_cast<std::size_t>(dims) % 7);
+    parity::expect_same_bits(whole(Context::cpu(2), g, dims, UmapInit::array, 0, {}, start),
+                             whole(cuda, g, dims, UmapInit::array, 0, {}, start));
+  }
+}
+
+TEST(UmapParity, ErrorsNameTheSameEntry) {
+  SCW_CUDA_CONTEXT(cuda);
+  Graph g = Graph::rings(300, 3, 2);
+  g.values[777] = -1.0f;
+  g.values[900] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<std::string> texts;
+  for (const Context& ctx : {Context::cpu(2), cuda}) try {
+      whole(ctx, g, 2, UmapInit::random);
+    } catch (const DataError& e) {
+      texts.emplace_back(e.what());
+    }
+  ASSERT_EQ(texts.size(), 2u);
+  EXPECT_EQ(texts[0], texts[1]);
+}
+
+TEST(UmapSmall, OnCuda) {  // small enough for the sanitizers
+  SCW_CUDA_CONTEXT(cuda);
+  const Graph g = Graph::mixed(220);
+  EXPECT_TRUE(std::any_of(g.indptr.begin(), g.indptr.end(), [](std::int64_t p) { return p > 0; }));
+  parity::expect_same_bits(whole(Context::cpu(2), g, 2, UmapInit::spectral, 3),
+                           whole(cuda, g, 2, UmapInit::spectral, 3));
 }
 
 TEST(UmapParity, GuardsAndMovementOnTheCpu) {

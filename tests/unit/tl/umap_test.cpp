@@ -13,7 +13,7 @@
 
 #include "math/philox.hpp"
 #include "math/umap_curve.hpp"
-#include "prim/eigsh.hpp"
+#include "prim/eigsh/eigsh.hpp"
 #include "tl/umap/kernel.hpp"
 #include "tl/umap/spectral.hpp"
 

@@ -1,5 +1,5 @@
-// A few largest eigenvalues of a symmetric operator with their eigenvectors. Driver; tier B: the same bits for any
-// number of threads.
+// A few largest eigenvalues of a symmetric operator with their eigenvectors. Driver; tier B: the same bits on every
+// run, for any number of threads and, if the operator has the same bits, on CUDA.
 #pragma once
 
 #include <cstdint>
@@ -19,14 +19,14 @@ struct SmallEigen {
 };
 SCW_API SmallEigen small_eigh(std::vector<double> matrix, int n);
 
-/// y = A x for blocks of `block` vectors, n x block row-major.
+/// y = A x for blocks of `block` vectors, n x block row-major, on the device of the Context.
 using BlockOperator = std::function<void(const float* x, float* y, int block)>;
 
 struct EigshOptions {
   int n_eigen = 2;
   /// Bounds of the spectrum of A; the wanted eigenvalues are the ones next to `upper`.
   double lower = -1, upper = 1;
-  /// A known eigenvector of eigenvalue `upper` that is not wanted, length n, unit norm, or null.
+  /// A known eigenvector of eigenvalue `upper` that is not wanted, length n, unit norm, on ctx.device; or null.
   const double* known = nullptr;
   /// Stop when every wanted vector has |A v - theta v| <= tolerance * (upper - theta), or after max_products products
   /// with a block of vectors.
@@ -36,7 +36,8 @@ struct EigshOptions {
 
 struct Eigsh {
   std::vector<double> values;  ///< n_eigen, descending
-  Matrix<float> vectors;       ///< n x n_eigen, unit columns, the entry of largest size positive (ties: the first)
+  Matrix<float>
+      vectors;  ///< n x n_eigen on ctx.device, unit columns, the entry of largest size positive (ties: the first)
   int products = 0;
   bool converged = false;
 };
