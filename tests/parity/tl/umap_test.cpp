@@ -46,6 +46,48 @@ struct Graph {
     for (std::int32_t i = 0; i < isolated; ++i) g.indptr.push_back(g.indptr.back());
     return g;
   }
+
+  /// Components of several sizes (rings with chords, vertices interleaved), isolated cells, and hubs.
+  static Graph mixed(std::int32_t scale) {
+    const std::vector<std::int32_t> sizes{5 * scale, 2, 3, 40, scale / 2, 1, 1, 3 * scale, 130, 1, 5};
+    std::vector<std::vector<std::int32_t>> vertices;
+    std::int32_t n = 0;
+    for (const std::int32_t size : sizes) {
+      vertices.emplace_back();
+      for (std::int32_t i = 0; i < size; ++i) vertices.back().push_back(n++);
+    }
+    std::vector<std::vector<std::pair<std::int32_t, float>>> rows(static_cast<std::size_t>(n));
+    const auto shuffled = [n](std::int32_t v) { return static_cast<std::size_t>(std::int64_t{v} * 7919 % n); };
+    const auto connect = [&](std::int32_t u, std::int32_t v) {
+      const std::size_t a = shuffled(u);
+      const std::size_t b = shuffled(v);
+      if (a == b) return;
+      const auto item = static_cast<std::uint64_t>(std::min(a, b) * 1000000 + std::max(a, b));
+      // Few different weights: ties.
+      const float w = static_cast<float>(1 + math::random_words({4, 4}, item, 0).v[0] % 16) / 16.0f;
+      rows[a].emplace_back(static_cast<std::int32_t>(b), w);
+      rows[b].emplace_back(static_cast<std::int32_t>(a), w);
+    };
+    for (const auto& own : vertices)
+      for (std::size_t i = 0; i < own.size(); ++i)
+        for (const std::size_t step : {1, 2, 5, 11}) connect(own[i], own[(i + step) % own.size()]);
+    for (std::size_t i = 0; i < vertices[0].size(); ++i)  // a hub of every other vertex, and one of every third
+      for (const std::size_t every : {2, 3})
+        if (i % every == 0) connect(vertices[0][every], vertices[0][i]);
+    Graph g;
+    g.n = n;
+    for (auto& row : rows) {
+      std::sort(row.begin(), row.end());
+      row.erase(std::unique(row.begin(), row.end(), [](const auto& x, const auto& y) { return x.first == y.first; }),
+                row.end());
+      for (const auto& [j, w] : row) {
+        g.indices.push_back(j);
+        g.values.push_back(w);
+      }
+      g.indptr.push_back(static_cast<std::int64_t>(g.indices.size()));
+    }
+    return g;
+  }
 };
 
 /// Five epochs of the layout alone, on guarded buffers.
