@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "core/cuda/cuda_check.cuh"
+#include "core/transfer.hpp"
 #include "tl/umap/kernel.hpp"
 
 #include "tl/umap/body.inl"
@@ -17,7 +18,7 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * 32;
-constexpr int kRoom = 640;  // due edges of a group in shared memory
+constexpr std::int64_t kRoom = 1024;  // edges of a group whose due ones are listed in shared memory
 static_assert(kUmapLanes == 32);
 
 /// The two copies of the positions. A cell of a block below `moved` is at its new place.
@@ -56,25 +57,33 @@ struct Draws {
   }
 };
 
-/// One due edge: umap_step's operations, with the loads before the arithmetic. N: negatives, or -1 for p.negatives.
+/// What a step reads: the other end of its edge and, unless N is -1 (p.negatives of them), its random cells.
 template <int D, int N>
-__device__ void step(const UmapPass& p, const Positions& y, std::int64_t i, std::uint32_t target, Draws& draws,
-                     float* here) {
+struct Others {
   float at[D];
-  y.load<D>(target, at);
   float away[N > 0 ? N : 1][D];
-  if constexpr (N > 0)
-    for (int t = 0; t < N; ++t) y.load<D>(draws.next(p, i), away[t]);
+
+  __device__ void load(const UmapPass& p, const Positions& y, std::int64_t i, std::int32_t target, Draws& draws) {
+    y.load<D>(static_cast<std::uint32_t>(target), at);
+    if constexpr (N > 0)
+      for (int t = 0; t < N; ++t) y.load<D>(draws.next(p, i), away[t]);
+  }
+};
+
+/// One due edge: umap_step's operations.
+template <int D, int N>
+__device__ void step(const UmapPass& p, const Positions& y, std::int64_t i, Others<D, N>& others, Draws& draws,
+                     float* here) {
   float d2 = 0;
-  for (int k = 0; k < D; ++k) d2 += (here[k] - at[k]) * (here[k] - at[k]);
+  for (int k = 0; k < D; ++k) d2 += (here[k] - others.at[k]) * (here[k] - others.at[k]);
   float f = p.force.attraction(d2);
-  for (int k = 0; k < D; ++k) here[k] += math::clip4(f * (here[k] - at[k])) * p.alpha;
+  for (int k = 0; k < D; ++k) here[k] += math::clip4(f * (here[k] - others.at[k])) * p.alpha;
   float push[D];
   for (int k = 0; k < D; ++k) push[k] = 0;
   const int negatives = N >= 0 ? N : p.negatives;
   for (int t = 0; t < negatives; ++t) {
-    if constexpr (N < 0) y.load<D>(draws.next(p, i), away[0]);
-    const float* const other = away[N > 0 ? t : 0];
+    if constexpr (N < 0) y.load<D>(draws.next(p, i), others.away[0]);
+    const float* const other = others.away[N > 0 ? t : 0];
     d2 = 0;
     for (int k = 0; k < D; ++k) d2 += (here[k] - other[k]) * (here[k] - other[k]);
     f = p.force.repulsion(d2);
@@ -83,13 +92,12 @@ __device__ void step(const UmapPass& p, const Positions& y, std::int64_t i, std:
   for (int k = 0; k < D; ++k) here[k] += push[k] * p.alpha;
 }
 
-/// A round of a block: the cells of its groups from `y` to y.fresh.
+/// A round of a block: the cells of its groups from `y` to y.fresh. long_lists: room for the due edges of groups with
+/// more than kRoom edges, at the places of their edges.
 template <int D, int N>
-__global__ void __launch_bounds__(kThreads) round_kernel(UmapPass p, int block, Positions y, float* fresh) {
+__global__ void __launch_bounds__(kThreads)
+    round_kernel(UmapPass p, int block, Positions y, float* fresh, std::int32_t* long_lists) {
   __shared__ std::int32_t room[kWarps][kRoom];
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const std::int64_t group = (std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * kUmapBlocks + block;
   const std::int64_t first_cell = group * kUmapLanes;
@@ -100,9 +108,9 @@ __global__ void __launch_bounds__(kThreads) round_kernel(UmapPass p, int block, 
   const std::int64_t end = p.graph.indptr[active ? i + 1 : p.graph.n_active];
 
   // The due edges of the group, in their order, side by side: its edges are one stretch of the graph.
-  std::int32_t* const due_targets = room[threadIdx.x / 32];
   const std::int64_t group_begin = __shfl_sync(0xFFFFFFFFu, begin, 0);
   const std::int64_t group_end = __shfl_sync(0xFFFFFFFFu, end, 31);
+  std::int32_t* const list = group_end - group_begin <= kRoom ? room[threadIdx.x / 32] : long_lists + group_begin;
   const unsigned below = (1u << lane) - 1;
   int total = 0;
   int offset = -1;
@@ -120,8 +128,7 @@ __global__ void __launch_bounds__(kThreads) round_kernel(UmapPass p, int block, 
       const bool due = umap_due(from + lane, rate[u], p.number);
       const unsigned mask = __ballot_sync(0xFFFFFFFFu, due);
       if (begin >= from && begin < from + 32) offset = total + __popc(mask & ((1u << (begin - from)) - 1));
-      const int slot = total + __popc(mask & below);
-      if (due && slot < kRoom) due_targets[slot] = target[u];
+      if (due) list[total + __popc(mask & below)] = target[u];
       total += __popc(mask);
     }
   }
@@ -131,26 +138,36 @@ __global__ void __launch_bounds__(kThreads) round_kernel(UmapPass p, int block, 
   __syncwarp();
 
 #if __CUDA_ARCH__ >= 900
+  // The round before is over; the next one may begin, but not the one after it, which would write our lists.
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
   if (!active) return;
   float here[D];
   for (int k = 0; k < D; ++k) here[k] = __ldcg(y.old + i * D + k);
+  // The cell with the most steps is what a round waits for: the loads of a step are under way during the one before.
   Draws draws;
-  if (total <= kRoom) {
-    for (int s = 0; s < count; ++s)
-      step<D, N>(p, y, i, static_cast<std::uint32_t>(due_targets[offset + s]), draws, here);
-  } else {  // the few groups of hubs
-    std::int64_t e = begin;
-    for (int s = 0; s < count; ++s, ++e) {
-      while (!umap_due(e, p.graph.rates[e], p.number)) ++e;
-      step<D, N>(p, y, i, static_cast<std::uint32_t>(p.graph.targets[e]), draws, here);
-    }
+  Others<D, N> coming;
+  if (count > 0) coming.load(p, y, i, list[offset], draws);
+  for (int s = 0; s < count; ++s) {
+    Others<D, N> now = coming;
+    if (s + 1 < count) coming.load(p, y, i, list[offset + s + 1], draws);
+    step<D, N>(p, y, i, now, draws, here);
   }
   for (int k = 0; k < D; ++k) fresh[i * D + k] = here[k];
 }
 
-using Round = void (*)(UmapPass, int, Positions, float*);
+/// The end of the edges of the last group that has more than kRoom of them.
+__global__ void long_groups_kernel(UmapGraph graph, std::int64_t n_groups, unsigned long long* end) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t g = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; g < n_groups; g += stride) {
+    const std::int64_t last = (g + 1) * kUmapLanes < graph.n_active ? (g + 1) * kUmapLanes : graph.n_active;
+    const std::int64_t stop = graph.indptr[last];
+    if (stop - graph.indptr[g * kUmapLanes] > kRoom) atomicMax(end, static_cast<unsigned long long>(stop));
+  }
+}
+
+using Round = void (*)(UmapPass, int, Positions, float*, std::int32_t*);
 
 template <int D>
 Round round_for(int negatives) {
@@ -187,7 +204,7 @@ __global__ void __launch_bounds__(kThreads) commit_kernel(std::int64_t n_active,
 
 /// Queues the rounds of an epoch in two or three dimensions. `other` holds the positions as well.
 void queue_rounds(const Context& ctx, const UmapGraph& graph, const UmapSchedule& schedule, int epoch, float* y,
-                  float* other, bool overlap) {
+                  float* other, std::int32_t* long_lists, bool overlap) {
   const std::int64_t groups = (graph.n_active + kUmapLanes - 1) / kUmapLanes;
   for (int half = 0; half < kUmapPasses; ++half) {
     const UmapPass pass = umap_pass(graph, schedule, epoch, half);
@@ -206,7 +223,7 @@ void queue_rounds(const Context& ctx, const UmapGraph& graph, const UmapSchedule
       config.attrs = &attribute;
       config.numAttrs = overlap ? 1 : 0;
       SCW_CUDA(cudaLaunchKernelEx(&config, round, pass, block, Positions{old, fresh, static_cast<std::uint32_t>(block)},
-                                  fresh));
+                                  fresh, long_lists));
     }
   }
 }
@@ -229,6 +246,15 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
   if (paired && y.size > 0)
     SCW_CUDA(cudaMemcpyAsync(moved.data(), y.data, static_cast<std::size_t>(y.size) * sizeof(float),
                              cudaMemcpyDeviceToDevice, stream));
+  std::int64_t listed = 0;
+  if (paired && groups > 0) {
+    Array<unsigned long long> end(ctx.workspace, 1, "umap sampled edges", ctx.stream);
+    SCW_CUDA(cudaMemsetAsync(end.data(), 0, sizeof(unsigned long long), stream));
+    long_groups_kernel<<<scw::cuda::grid_for(groups, kThreads), kThreads, 0, stream>>>(graph, groups, end.data());
+    SCW_CUDA_LAUNCHED("umap_long_groups");
+    listed = static_cast<std::int64_t>(to_host<unsigned long long>(ctx, end.view())[0]);
+  }
+  Array<std::int32_t> long_lists(ctx.workspace, listed, "umap sampled edges", ctx.stream);
   // The queue may not run far ahead of what a user can stop: about a tenth of a second.
   const int ahead =
       static_cast<int>(std::clamp<std::int64_t>(50'000'000 / std::max<std::int64_t>(graph.n_active, 1), 1, 64));
@@ -236,7 +262,7 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
     // Nothing of this epoch has been queued yet: what is there is whole epochs.
     ctx.check_cancelled("tl.umap");
     if (paired) {
-      queue_rounds(ctx, graph, schedule, epoch, y.data, moved.data(), major >= 9);
+      queue_rounds(ctx, graph, schedule, epoch, y.data, moved.data(), long_lists.data(), major >= 9);
     } else {
       for (int half = 0; half < kUmapPasses; ++half) {
         const UmapPass pass = umap_pass(graph, schedule, epoch, half);

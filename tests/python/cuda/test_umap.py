@@ -81,6 +81,6 @@ def test_separate_groups_and_single_cells():
 def test_errors(cells):
     a = on_gpu(cells)
     a.obsp["connectivities"].data[7] = -1
-    with pytest.raises(ValueError, match="must be finite and not negative .got -1"):
+    with pytest.raises(ValueError, match=r"must be finite and not negative \(got -1"):
         scw.tl.umap(a)
     assert "X_umap" not in a.obsm
