@@ -45,7 +45,7 @@ pipeline::Shape input_shape(const Context& ctx, const Arguments& a, std::string&
       return shape;
     }
   }
-  return pipeline::shape_of(read_input(ctx, a, name));
+  return pipeline::shape_of(read_input(ctx.host(), a, name));
 }
 
 int print_plan(const Context& ctx, const Arguments& a, Console& console) {
@@ -96,7 +96,7 @@ int run_command(const Arguments& a) {
   std::vector<pipeline::ReportStep> steps;
   AnnData data;
   steps.push_back(timed_step(console, a.input.empty() ? "simulate" : "read", [&] {
-    data = read_input(ctx, a, report.title);
+    data = read_input(ctx.host(), a, report.title);
     const auto shape = pipeline::shape_of(data);
     return fmt::format("{} cells x {} genes, {} values", format_count(shape.n_obs), format_count(shape.n_vars),
                        format_count(shape.nnz));
@@ -108,13 +108,13 @@ int run_command(const Arguments& a) {
     steps.push_back(timed_step(console, "write", [&] {
       io::WriteH5adOptions options;
       if (a.run.compression == "none") options.compression_level = 0;
-      io::write_h5ad(ctx, data, a.output, options);
+      io::write_h5ad(ctx.host(), data, a.output, options);
       return a.output;
     }));
   }
   if (!a.report.empty()) {
     steps.push_back(timed_step(console, "report", [&] {
-      pipeline::collect_report(ctx, data, a.run, report);
+      pipeline::collect_report(ctx.host(), data, a.run, report);
       report.subtitle =
           fmt::format("Analysed with scwarp {} on {:%d %B %Y, %H:%M} UTC", kVersion, fmt::gmtime(std::time(nullptr)));
       report.facts.emplace_back("time", format_seconds(watch.seconds()));
@@ -122,7 +122,7 @@ int run_command(const Arguments& a) {
       report.parameters.emplace_back("threads", std::to_string(ctx.n_threads));
       report.versions = {
           {"scwarp", kVersion}, {"Plotly.js", pipeline::plotly_version()}, {"device", to_string(ctx.device)}};
-      pipeline::write_report(ctx, report, a.report);
+      pipeline::write_report(ctx.host(), report, a.report);
       return a.report;
     }));
   }
@@ -140,7 +140,9 @@ int run_command(const Arguments& a) {
 int simulate_command(const Arguments& a) {
   const Stopwatch watch;
   Console console(a);
-  const Context ctx = make_context(a, console, a.simulate_seed);
+  Arguments own = a;
+  own.device = "cpu";
+  const Context ctx = make_context(own, console, a.simulate_seed);
   check_output(a.output);
   std::vector<pipeline::ReportStep> steps;
   AnnData data;

@@ -17,26 +17,41 @@
 
 namespace scw::cli {
 
+namespace {
+
+/// The device that --device asks for. auto: a CUDA device that has all the kernels of the job, else the CPU.
+Device choose_device(const Arguments& a, Console& console) {
+  if (a.device == "cpu") return {};
+  const bool any = a.device == "auto";
+  const Device device = any ? Device{DeviceType::cuda, 0} : parse_device(a.device);
+  if (any && !unavailable_reason(device.type).empty()) return {};
+  (void)Context::on(device, a.threads);  // throws with the reason
+  const auto missing = pipeline::missing_operations(a.run, device.type);
+  if (missing.empty()) return device;
+  std::string names;
+  for (std::size_t i = 0; i < std::min<std::size_t>(3, missing.size()); ++i)
+    names += (names.empty() ? "" : ", ") + missing[i];
+  const std::string what = fmt::format("{} operations have no implementation for {} ({}{})", missing.size(),
+                                       to_string(device), names, missing.size() > 3 ? ", ..." : "");
+  if (!any) throw BackendUnavailable(fmt::format("run: {}; use --device cpu", what));
+  console.log(LogLevel::info, what);
+  return {};
+}
+
+}  // namespace
+
 Context make_context(const Arguments& a, Console& console, std::uint64_t seed) {
-  if (!a.memory_limit.empty()) host_memory()->set_limit_bytes(parse_bytes(a.memory_limit));
-  Context ctx = Context::cpu(a.threads);
+  Context ctx = Context::on(choose_device(a, console), a.threads);
   ctx.cancelled = Interrupt::flag();
   ctx.progress = &console;
   ctx.log = &console;
   ctx.rng.seed = seed;
-  if (a.device != "auto" && a.device != "cpu") {
-    const Device device = parse_device(a.device);
-    (void)Context::on(device, a.threads);  // throws with the reason
-    std::string missing;
-    int count = 0;
-    for (const auto& kernel : registered_kernels())
-      if (!kernel.on[static_cast<int>(device.type)] && ++count <= 3)
-        missing += (missing.empty() ? "" : ", ") + kernel.name;
-    if (count > 0)
-      throw BackendUnavailable(fmt::format("run: {} operations have no implementation for {} ({}{}); use --device cpu",
-                                           count, a.device, missing, count > 3 ? ", ..." : ""));
+  if (!a.memory_limit.empty()) {
+    // A device holds the data while the steps run: the limit is its.
+    if (auto* memory = dynamic_cast<TrackedMemory*>(ctx.memory.get()); memory != nullptr)
+      memory->set_limit_bytes(parse_bytes(a.memory_limit));
   }
-  ctx.info(fmt::format("runs on cpu, {} threads", ctx.n_threads));
+  ctx.info(fmt::format("runs on {}, {} threads", to_string(ctx.device), ctx.n_threads));
   return ctx;
 }
 

@@ -1,7 +1,7 @@
 // AnnData: a count matrix with named, aligned annotations; what files are read into and written from.
 //
-// Operations never take an AnnData: they take arrays. Everything lives on the host (a GPU pipeline copies what it
-// needs).
+// Operations never take an AnnData: they take arrays. Files are read to and written from the host; in between a matrix
+// may be on a device (to_device), where results of operations on it are made as well.
 #pragma once
 
 #include <cstddef>
@@ -56,7 +56,12 @@ struct SCW_API MatrixElement {
   AnyMatrixView view() const;
   /// For operations that change values in place; the pattern of a sparse matrix stays.
   AnyMutableMatrixView mutable_view();
+  /// Where the values are: the host or ctx.device.
+  Device device() const;
+  /// A copy beside it.
   MatrixElement clone(const Context& ctx) const;
+  /// A copy on the host or on ctx.device. The matrix is on either.
+  MatrixElement copy_to(const Context& ctx, Device to) const;
 };
 
 /// Rows of a fixed-size type that scwarp stores but does not compute on: 3-dimensional arrays, complex or compound
@@ -304,6 +309,11 @@ struct SCW_API AnnData {
   void subset_var(const Context& ctx, Span<const std::uint8_t> keep);
   /// raw <- copy of X, var and varm.
   void set_raw_from_X(const Context& ctx);
+
+  /// Moves X to ctx.device.
+  void to_device(const Context& ctx);
+  /// Moves every matrix to the host.
+  void to_host(const Context& ctx);
 };
 
 }  // namespace scw

@@ -6,12 +6,10 @@
 #include <limits>
 
 #include "core/check.hpp"
-#include "core/parallel.hpp"
+#include "prim/csr_subset/csr_subset.hpp"
 
 namespace scw {
 namespace {
-
-constexpr std::int64_t kRowGrain = 1024;
 
 template <class... F>
 struct Overload : F... {
@@ -59,97 +57,14 @@ OpaqueRows take(const OpaqueRows& e, const Rows& rows) {
   return out;
 }
 
-template <class V>
-Matrix<V> take_rows(const Context& ctx, const Matrix<V>& x, const Rows& rows) {
-  const auto n = static_cast<std::int64_t>(rows.size());
-  Matrix<V> out(ctx.memory, n, x.n_cols, "AnnData subset");
-  parallel_for(ctx, n, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t k = begin; k < end; ++k)
-      std::copy_n(x.data.data() + rows[static_cast<std::size_t>(k)] * x.n_cols, x.n_cols,
-                  out.data.data() + k * x.n_cols);
-  });
-  return out;
-}
+/// ctx, or its host if x is there.
+Context where(const Context& ctx, const MatrixElement& x) { return x.device() == Device{} ? ctx.host() : ctx; }
 
-template <class V>
-Matrix<V> take_cols(const Context& ctx, const Matrix<V>& x, const Rows& cols) {
-  const auto m = static_cast<std::int64_t>(cols.size());
-  Matrix<V> out(ctx.memory, x.n_rows, m, "AnnData subset");
-  parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const V* from = x.data.data() + i * x.n_cols;
-      V* to = out.data.data() + i * m;
-      for (std::int64_t j = 0; j < m; ++j) to[j] = from[cols[static_cast<std::size_t>(j)]];
-    }
-  });
-  return out;
-}
-
-template <class V>
-Csr<V> take_rows(const Context& ctx, const Csr<V>& x, const Rows& rows) {
-  const auto n = static_cast<std::int64_t>(rows.size());
-  Csr<V> out;
-  out.n_rows = n;
-  out.n_cols = x.n_cols;
-  out.indptr = Array<std::int64_t>(ctx.memory, n + 1, "AnnData subset");
-  out.indptr[0] = 0;
-  for (std::int64_t k = 0; k < n; ++k) {
-    const auto i = rows[static_cast<std::size_t>(k)];
-    out.indptr[k + 1] = out.indptr[k] + (x.indptr[i + 1] - x.indptr[i]);
-  }
-  out.indices = Array<std::int32_t>(ctx.memory, out.indptr[n], "AnnData subset");
-  out.values = Array<V>(ctx.memory, out.indptr[n], "AnnData subset");
-  parallel_for(ctx, n, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t k = begin; k < end; ++k) {
-      const auto first = x.indptr[rows[static_cast<std::size_t>(k)]];
-      const auto count = out.indptr[k + 1] - out.indptr[k];
-      std::copy_n(x.indices.data() + first, count, out.indices.data() + out.indptr[k]);
-      std::copy_n(x.values.data() + first, count, out.values.data() + out.indptr[k]);
-    }
-  });
-  return out;
-}
-
-template <class V>
-Csr<V> take_cols(const Context& ctx, const Csr<V>& x, const Rows& cols) {
-  std::vector<std::int32_t> position(static_cast<std::size_t>(x.n_cols), -1);
-  for (std::size_t k = 0; k < cols.size(); ++k)
-    position[static_cast<std::size_t>(cols[k])] = static_cast<std::int32_t>(k);
-  const std::int32_t* where = position.data();
-  Csr<V> out;
-  out.n_rows = x.n_rows;
-  out.n_cols = static_cast<std::int32_t>(cols.size());
-  out.indptr = Array<std::int64_t>(ctx.memory, x.n_rows + 1, "AnnData subset");
-  out.indptr[0] = 0;
-  parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      std::int64_t count = 0;
-      for (std::int64_t p = x.indptr[i]; p < x.indptr[i + 1]; ++p) count += where[x.indices[p]] >= 0;
-      out.indptr[i + 1] = count;
-    }
-  });
-  for (std::int64_t i = 0; i < x.n_rows; ++i) out.indptr[i + 1] += out.indptr[i];
-  const std::int64_t nnz = out.indptr[x.n_rows];
-  out.indices = Array<std::int32_t>(ctx.memory, nnz, "AnnData subset");
-  out.values = Array<V>(ctx.memory, nnz, "AnnData subset");
-  parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      std::int64_t q = out.indptr[i];
-      for (std::int64_t p = x.indptr[i]; p < x.indptr[i + 1]; ++p) {
-        const std::int32_t j = where[x.indices[p]];
-        if (j < 0) continue;
-        out.indices[q] = j;
-        out.values[q++] = x.values[p];
-      }
-    }
-  });
-  return out;
-}
-
-MatrixElement take(const Context& ctx, const MatrixElement& x, const Rows& kept, bool columns) {
-  MatrixElement out = std::visit(
-      [&](const auto& m) { return MatrixElement(columns ? take_cols(ctx, m, kept) : take_rows(ctx, m, kept)); },
-      x.data);
+/// An empty mask keeps everything.
+MatrixElement take(const Context& ctx, const MatrixElement& x, Span<const std::uint8_t> keep_rows,
+                   Span<const std::uint8_t> keep_cols) {
+  MatrixElement out = std::visit([](auto&& m) { return MatrixElement(std::move(m)); },
+                                 prim::subset(where(ctx, x), x.view(), keep_rows, keep_cols));
   out.stored_layout = x.stored_layout;
   out.stored_dtype = x.stored_dtype;
   return out;
@@ -182,10 +97,8 @@ AxisElements take(const Context& ctx, const AxisElements& all, const char* slot,
       ctx.warn(fmt::format("AnnData: {}['{}'] ({}) cannot be subset and is dropped", slot, name, what));
     };
     if (const auto* m = std::get_if<MatrixElement>(&e)) {
-      if (rows && columns)
-        out.emplace(name, take(ctx, take(ctx, *m, kept, false), kept, true));
-      else
-        out.emplace(name, take(ctx, *m, kept, columns));
+      const Span<const std::uint8_t> all_of_them;
+      out.emplace(name, take(ctx, *m, rows ? keep : all_of_them, columns ? keep : all_of_them));
     } else if (const auto* frame = std::get_if<DataFrame>(&e); frame != nullptr && rows && !columns) {
       out.emplace(name, frame->subset(ctx, keep));
     } else if (const auto* opaque = std::get_if<OpaqueRows>(&e); opaque != nullptr && rows && !columns) {
@@ -210,9 +123,10 @@ void check_element(const std::string& name, const AxisElement& e, std::int64_t r
 }
 
 template <class T>
-Array<T> copy_array(const Context& ctx, const Array<T>& x) {
-  Array<T> out(ctx.memory, x.size(), "AnnData copy");
-  std::copy_n(x.data(), x.size(), out.data());
+Array<T> copy_array(const Context& ctx, const Array<T>& x, Device to) {
+  const Context target = to == Device{} ? ctx.host() : ctx;
+  Array<T> out(target.memory, x.size(), "AnnData copy", target.stream);
+  copy_bytes(ctx, out.data(), to, x.data(), x.device(), static_cast<std::size_t>(x.size()) * sizeof(T));
   return out;
 }
 
@@ -232,21 +146,32 @@ AnyMatrixView MatrixElement::view() const {
 AnyMutableMatrixView MatrixElement::mutable_view() {
   return std::visit([](auto& m) { return AnyMutableMatrixView(m.view()); }, data);
 }
-MatrixElement MatrixElement::clone(const Context& ctx) const {
+Device MatrixElement::device() const {
+  return std::visit(
+      [](const auto& m) {
+        if constexpr (requires { m.indptr; })
+          return m.indptr.device();
+        else
+          return m.data.device();
+      },
+      data);
+}
+MatrixElement MatrixElement::clone(const Context& ctx) const { return copy_to(ctx, device()); }
+MatrixElement MatrixElement::copy_to(const Context& ctx, Device to) const {
   const auto dense = [&]<class V>(const Matrix<V>& m) {
     Matrix<V> out;
     out.n_rows = m.n_rows;
     out.n_cols = m.n_cols;
-    out.data = copy_array(ctx, m.data);
+    out.data = copy_array(ctx, m.data, to);
     return MatrixElement(std::move(out));
   };
   const auto sparse = [&]<class V>(const Csr<V>& m) {
     Csr<V> out;
     out.n_rows = m.n_rows;
     out.n_cols = m.n_cols;
-    out.indptr = copy_array(ctx, m.indptr);
-    out.indices = copy_array(ctx, m.indices);
-    out.values = copy_array(ctx, m.values);
+    out.indptr = copy_array(ctx, m.indptr, to);
+    out.indices = copy_array(ctx, m.indices, to);
+    out.values = copy_array(ctx, m.values, to);
     return MatrixElement(std::move(out));
   };
   MatrixElement out = std::visit(Overload{dense, sparse}, data);
@@ -598,8 +523,8 @@ void AnnData::subset_obs(const Context& ctx, Span<const std::uint8_t> keep) {
   auto new_obsm = take(ctx, obsm, "obsm", keep, kept, true, false);
   auto new_obsp = take(ctx, obsp, "obsp", keep, kept, true, true);
   std::optional<MatrixElement> new_X, new_raw;
-  if (X) new_X = take(ctx, *X, kept, false);
-  if (raw) new_raw = take(ctx, raw->X, kept, false);
+  if (X) new_X = take(ctx, *X, keep, {});
+  if (raw) new_raw = take(ctx, raw->X, keep, {});
   // Nothing below throws.
   obs = std::move(new_obs);
   layers = std::move(new_layers);
@@ -620,7 +545,7 @@ void AnnData::subset_var(const Context& ctx, Span<const std::uint8_t> keep) {
   auto new_varm = take(ctx, varm, "varm", keep, kept, true, false);
   auto new_varp = take(ctx, varp, "varp", keep, kept, true, true);
   std::optional<MatrixElement> new_X;
-  if (X) new_X = take(ctx, *X, kept, true);
+  if (X) new_X = take(ctx, *X, {}, keep);
   var = std::move(new_var);
   layers = std::move(new_layers);
   varm = std::move(new_varm);
@@ -644,6 +569,26 @@ void AnnData::set_raw_from_X(const Context& ctx) {
       out.varm.emplace(name, std::get<Foreign>(e));
   }
   raw = std::move(out);
+}
+
+namespace {
+
+void move_to(const Context& ctx, MatrixElement& x, Device to) {
+  if (x.device() != to) x = x.copy_to(ctx, to);
+}
+
+}  // namespace
+
+void AnnData::to_device(const Context& ctx) {
+  if (X) move_to(ctx, *X, ctx.device);
+}
+
+void AnnData::to_host(const Context& ctx) {
+  if (X) move_to(ctx, *X, Device{});
+  if (raw) move_to(ctx, raw->X, Device{});
+  for (auto* elements : {&layers, &obsm, &varm, &obsp, &varp})
+    for (auto& [name, e] : *elements)
+      if (auto* m = std::get_if<MatrixElement>(&e)) move_to(ctx, *m, Device{});
 }
 
 }  // namespace scw

@@ -6,6 +6,7 @@
 
 #include "core/check.hpp"
 #include "pipeline/format.hpp"
+#include "scwarp/core/kernel.hpp"
 
 namespace scw::pipeline {
 
@@ -54,21 +55,61 @@ Shape shape_of(const AnnData& data) {
   return s;
 }
 
+namespace {
+
+/// The memory that a step works in, for its peak.
+TrackedMemory& tracked(const Context& ctx) {
+  auto* memory = dynamic_cast<TrackedMemory*>(ctx.memory.get());
+  return memory != nullptr ? *memory : *host_memory();
+}
+
+}  // namespace
+
 std::vector<ReportStep> run_steps(const Context& ctx, AnnData& data, const Steps& steps, StepObserver* observer) {
   std::vector<ReportStep> out;
-  for (const auto& step : steps) {
-    ctx.check_cancelled(step->name().c_str());
-    if (observer != nullptr) observer->started(step->name());
-    host_memory()->reset_peak();
+  const auto run = [&](const std::string& name, const auto& body) {
+    ctx.check_cancelled(name.c_str());
+    if (observer != nullptr) observer->started(name);
+    tracked(ctx).reset_peak();
     const auto start = std::chrono::steady_clock::now();
     ReportStep record;
-    record.name = step->name();
-    record.summary = step->run(ctx, data);
+    record.name = name;
+    record.summary = body();
     record.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    record.peak_bytes = static_cast<std::int64_t>(host_memory()->peak_bytes());
+    record.peak_bytes = static_cast<std::int64_t>(tracked(ctx).peak_bytes());
     if (observer != nullptr) observer->finished(record);
     out.push_back(std::move(record));
-  }
+  };
+  const bool elsewhere = ctx.device != Device{};
+  if (elsewhere)
+    run("upload", [&] {
+      data.to_device(ctx);
+      return fmt::format("X is on {}", to_string(ctx.device));
+    });
+  for (const auto& step : steps)
+    run(step->name(), [&] {
+      std::string summary = step->run(ctx, data);
+      ctx.synchronize();
+      return summary;
+    });
+  if (elsewhere)
+    run("download", [&] {
+      data.to_host(ctx);
+      return std::string("every matrix is on the host");
+    });
+  return out;
+}
+
+std::vector<std::string> missing_operations(const RunOptions& options, DeviceType device) {
+  std::vector<std::string> out;
+  const auto kernels = registered_kernels();
+  for (const auto& step : main_job(options))
+    for (const std::string& operation : step->operations())
+      for (const KernelInfo& kernel : kernels) {
+        const bool part = kernel.name == operation || kernel.name.starts_with(operation + ":");
+        if (part && !kernel.on[static_cast<int>(device)] && std::find(out.begin(), out.end(), kernel.name) == out.end())
+          out.push_back(kernel.name);
+      }
   return out;
 }
 

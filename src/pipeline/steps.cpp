@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "core/check.hpp"
+#include "core/transfer.hpp"
 #include "math/elementary.hpp"
 #include "pipeline/format.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
@@ -29,10 +30,27 @@ namespace {
 
 constexpr std::int64_t kGroupsGuess = 30;  // clusters, for memory estimates
 
+/// Results of operations, wherever they are, on the host.
 template <class T>
-std::vector<T> to_vector(const Array<T>& a) {
-  return {a.begin(), a.end()};
+std::vector<T> to_vector(const Context& ctx, const Array<T>& a) {
+  std::vector<T> out(static_cast<std::size_t>(a.size()));
+  copy_bytes(ctx, out.data(), Device{}, a.data(), a.device(), out.size() * sizeof(T));
+  return out;
 }
+/// Codes of the cells on ctx.device.
+class DeviceCodes {
+ public:
+  DeviceCodes(const Context& ctx, const std::vector<std::int32_t>& codes) : codes_(codes) {
+    if (ctx.device != Device{}) copy_ = to_device<std::int32_t>(ctx, Span<const std::int32_t>(codes), "codes");
+  }
+  Span<const std::int32_t> view() const {
+    return copy_.empty() ? Span<const std::int32_t>(codes_) : std::as_const(copy_).view();
+  }
+
+ private:
+  const std::vector<std::int32_t>& codes_;
+  Array<std::int32_t> copy_;
+};
 template <class To, class From>
 std::vector<To> cast(const From& values) {
   std::vector<To> out;
@@ -113,6 +131,7 @@ class QcStep final : public Step {
  public:
   QcStep(const RunOptions& o, ReportData* report) : o_(o), report_(report) {}
   std::string name() const override { return "QC"; }
+  std::vector<std::string> operations() const override { return {"pp.calculate_qc_metrics"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     return kept_bytes(s) + 16 * s.n_vars * n_threads;
   }
@@ -143,17 +162,18 @@ class QcStep final : public Step {
       add(list, std::move(name), std::move(values));
       if (x.stored_dtype.starts_with("uint")) list.back().second.stored_dtype = "uint64";
     };
-    const auto n_genes = to_vector(m.n_genes);
+    const auto n_genes = to_vector(ctx, m.n_genes);
+    const auto total_counts = to_vector(ctx, m.total);
     std::vector<double> pct_mt;
     add(obs, "n_genes_by_counts", n_genes);
     add(obs, "log1p_n_genes_by_counts", log1p_of(n_genes));
     with_sum_type(sum_type(x), [&](auto zero) {
       using T = decltype(zero);
-      const auto total = cast<T>(m.total), total_mt = cast<T>(m.family_total[0]);
+      const auto total = cast<T>(total_counts), total_mt = cast<T>(to_vector(ctx, m.family_total[0]));
       add_sum(obs, "total_counts", total);
       add(obs, "log1p_total_counts", log1p_of(total));
       for (std::size_t k = 0; k < options.percent_top.size(); ++k)
-        add(obs, fmt::format("pct_counts_in_top_{}_genes", options.percent_top[k]), to_vector(m.pct_top[k]));
+        add(obs, fmt::format("pct_counts_in_top_{}_genes", options.percent_top[k]), to_vector(ctx, m.pct_top[k]));
       add_sum(obs, "total_counts_mt", total_mt);
       add(obs, "log1p_total_counts_mt", log1p_of(total_mt));
       using P = std::conditional_t<std::is_same_v<T, float>, float, double>;
@@ -163,23 +183,24 @@ class QcStep final : public Step {
       pct_mt = cast<double>(pct);
       add(obs, "pct_counts_mt", std::move(pct));
 
-      const auto n_cells = to_vector(m.n_cells);
+      const auto n_cells = to_vector(ctx, m.n_cells);
+      const auto sums = to_vector(ctx, m.gene_total);
       const auto n = static_cast<double>(data.n_obs());
       add(var, "n_cells_by_counts", cast<std::int64_t>(n_cells));
       std::vector<double> mean, dropout;
       for (std::size_t j = 0; j < n_cells.size(); ++j) {
-        mean.push_back(m.gene_total[static_cast<std::int64_t>(j)] / n);
+        mean.push_back(sums[j] / n);
         dropout.push_back((1 - n_cells[j] / n) * 100);
       }
       add(var, "mean_counts", mean);
       add(var, "log1p_mean_counts", log1p_of(mean));
       add(var, "pct_dropout_by_counts", std::move(dropout));
-      const auto gene_total = cast<T>(m.gene_total);
+      const auto gene_total = cast<T>(sums);
       add_sum(var, "total_counts", gene_total);
       add(var, "log1p_total_counts", log1p_of(gene_total));
     });
 
-    std::vector<double> total = cast<double>(m.total);
+    std::vector<double> total = total_counts;
     if (report_ != nullptr) {
       const auto limits = [](const auto& low, const auto& high) {
         std::vector<ReportThreshold> t;
@@ -218,39 +239,40 @@ class FilterCellsStep final : public Step {
  public:
   explicit FilterCellsStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "filter cells"; }
+  std::vector<std::string> operations() const override { return {"pp.filter_cells", "pp.subset"}; }
   std::int64_t peak_bytes(const Shape& s, int) const override { return s.matrix_bytes() + 24 * s.n_obs; }
   std::int64_t kept_bytes(const Shape& s) const override { return 16 * s.n_obs; }
 
   std::string run(const Context& ctx, AnnData& data) override {
     const MatrixElement& x = require_X(data, "filter cells");
     const auto n = static_cast<std::size_t>(data.n_obs());
-    const pp::AxisCounts counts = pp::cell_counts(ctx, x.view());
+    const pp::AxisCounts counted = pp::cell_counts(ctx, x.view());
+    const auto n_positive = to_vector(ctx, counted.n_positive);
+    const auto total = to_vector(ctx, counted.total);
     std::vector<std::uint8_t> keep(n, 1);
     std::string reasons;
     const auto drop = [&](const char* what, auto&& fails) {
       std::int64_t dropped = 0;
       for (std::size_t i = 0; i < n; ++i)
-        if (keep[i] != 0 && fails(static_cast<std::int64_t>(i))) {
+        if (keep[i] != 0 && fails(i)) {
           keep[i] = 0;
           ++dropped;
         }
       if (dropped > 0) reasons += fmt::format("{}{} by {}", reasons.empty() ? "" : ", ", format_count(dropped), what);
     };
-    if (o_.min_genes) drop("few genes", [&](std::int64_t i) { return counts.n_positive[i] < *o_.min_genes; });
-    if (o_.max_genes) drop("many genes", [&](std::int64_t i) { return counts.n_positive[i] > *o_.max_genes; });
-    if (o_.min_counts) drop("few counts", [&](std::int64_t i) { return counts.total[i] < *o_.min_counts; });
-    if (o_.max_counts) drop("many counts", [&](std::int64_t i) { return counts.total[i] > *o_.max_counts; });
+    if (o_.min_genes) drop("few genes", [&](std::size_t i) { return n_positive[i] < *o_.min_genes; });
+    if (o_.max_genes) drop("many genes", [&](std::size_t i) { return n_positive[i] > *o_.max_genes; });
+    if (o_.min_counts) drop("few counts", [&](std::size_t i) { return total[i] < *o_.min_counts; });
+    if (o_.max_counts) drop("many counts", [&](std::size_t i) { return total[i] > *o_.max_counts; });
     if (o_.max_pct_mt) {
       const auto pct = data.obs.at("pct_counts_mt").to_double();
-      drop("mitochondrial share",
-           [&](std::int64_t i) { return !(pct[static_cast<std::size_t>(i)] <= *o_.max_pct_mt); });
+      drop("mitochondrial share", [&](std::size_t i) { return !(pct[i] <= *o_.max_pct_mt); });
     }
     const auto kept = std::accumulate(keep.begin(), keep.end(), std::int64_t{0});
     SCW_EXPECT_AS(DataError, kept > 0, "filter cells", "no cell is left (dropped {}); loosen the thresholds", reasons);
-    if (o_.min_genes || o_.max_genes) data.obs.set("n_genes", Column(cast<std::int64_t>(counts.n_positive)));
+    if (o_.min_genes || o_.max_genes) data.obs.set("n_genes", Column(cast<std::int64_t>(n_positive)));
     if (o_.min_counts || o_.max_counts)
-      with_sum_type(sum_type(x),
-                    [&](auto zero) { data.obs.set("n_counts", Column(cast<decltype(zero)>(counts.total))); });
+      with_sum_type(sum_type(x), [&](auto zero) { data.obs.set("n_counts", Column(cast<decltype(zero)>(total))); });
     data.subset_obs(ctx, Span<const std::uint8_t>(keep));
     const auto dropped = static_cast<std::int64_t>(n) - kept;
     return fmt::format("{} cells dropped{}, {} left", format_count(dropped),
@@ -265,20 +287,20 @@ class FilterGenesStep final : public Step {
  public:
   explicit FilterGenesStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "filter genes"; }
+  std::vector<std::string> operations() const override { return {"pp.filter_genes", "pp.subset"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     return s.matrix_bytes() + 8 * s.n_obs + (24 + 12 * n_threads) * s.n_vars;
   }
   std::int64_t kept_bytes(const Shape& s) const override { return 8 * s.n_vars; }
 
   std::string run(const Context& ctx, AnnData& data) override {
-    const pp::AxisCounts counts = pp::gene_counts(ctx, require_X(data, "filter genes").view());
-    std::vector<std::uint8_t> keep(static_cast<std::size_t>(data.n_vars()));
-    for (std::size_t j = 0; j < keep.size(); ++j)
-      keep[j] = counts.n_positive[static_cast<std::int64_t>(j)] >= *o_.min_cells ? 1 : 0;
+    const auto n_positive = to_vector(ctx, pp::gene_counts(ctx, require_X(data, "filter genes").view()).n_positive);
+    std::vector<std::uint8_t> keep(n_positive.size());
+    for (std::size_t j = 0; j < keep.size(); ++j) keep[j] = n_positive[j] >= *o_.min_cells ? 1 : 0;
     const auto kept = std::accumulate(keep.begin(), keep.end(), std::int64_t{0});
     SCW_EXPECT_AS(DataError, kept > 0, "filter genes", "no gene is found in {} cells; lower min_cells", *o_.min_cells);
     const std::int64_t dropped = data.n_vars() - kept;
-    data.var.set("n_cells", Column(cast<std::int64_t>(counts.n_positive)));
+    data.var.set("n_cells", Column(cast<std::int64_t>(n_positive)));
     data.subset_var(ctx, Span<const std::uint8_t>(keep));
     return fmt::format("{} genes dropped, {} left", format_count(dropped), format_count(kept));
   }
@@ -293,6 +315,7 @@ class NormalizeStep final : public Step {
  public:
   explicit NormalizeStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "normalise"; }
+  std::vector<std::string> operations() const override { return {"pp.normalize_total"}; }
   std::int64_t peak_bytes(const Shape& s, int) const override { return kept_bytes(s) + 16 * s.n_obs; }
   std::int64_t kept_bytes(const Shape& s) const override { return o_.keep_counts ? s.matrix_bytes() : 0; }
 
@@ -314,6 +337,7 @@ class NormalizeStep final : public Step {
 class Log1pStep final : public Step {
  public:
   std::string name() const override { return "log1p"; }
+  std::vector<std::string> operations() const override { return {"pp.log1p"}; }
   std::int64_t peak_bytes(const Shape&, int) const override { return 0; }
   std::int64_t kept_bytes(const Shape&) const override { return 0; }
   std::string run(const Context& ctx, AnnData& data) override {
@@ -329,6 +353,7 @@ class VariableGenesStep final : public Step {
  public:
   explicit VariableGenesStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "variable genes"; }
+  std::vector<std::string> operations() const override { return {"pp.highly_variable_genes", "pp.gene_moments"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     return (200 + 64 * n_threads) * s.n_vars + 4 * s.n_obs;
   }
@@ -346,12 +371,13 @@ class VariableGenesStep final : public Step {
     options.max_mean = o_.max_mean;
     options.min_disp = o_.min_disp;
     Categorical batches;
+    std::optional<DeviceCodes> batch_codes;
     std::vector<std::int32_t> name_order;
     if (o_.batch_key) {
       batches = data.obs.at(*o_.batch_key).to_categorical();
       batches.remove_unused();
       SCW_EXPECT(batches.n_categories() > 0, op, "obs['{}'] has no value", *o_.batch_key);
-      options.batches = Span<const std::int32_t>(batches.codes);
+      options.batches = batch_codes.emplace(ctx, batches.codes).view();
       options.n_batches = static_cast<std::int32_t>(batches.n_categories());
       if (o_.n_top_genes > 0 && !on_counts(o_.flavor)) {
         std::vector<std::int32_t> by_name(static_cast<std::size_t>(data.n_vars()));
@@ -371,20 +397,21 @@ class VariableGenesStep final : public Step {
     if (on_counts(o_.flavor) && !r.counts)
       ctx.warn(fmt::format("{}: {} expects counts, but X holds other numbers", op, o_.flavor));
     data.uns["hvg"] = Dict{{"flavor", Value(o_.flavor)}};
-    const auto flags = [](const Array<std::uint8_t>& a) { return Bools{to_vector(a)}; };
+    const auto flags = [&](const Array<std::uint8_t>& a) { return Bools{to_vector(ctx, a)}; };
+    const auto numbers = [&](const Array<double>& a) { return to_vector(ctx, a); };
     data.var.set("highly_variable", Column(flags(r.highly_variable)));
     if (on_counts(o_.flavor)) {
-      data.var.set("highly_variable_rank", Column(cast<float>(r.rank)));
-      data.var.set("means", Column(to_vector(r.means)));
-      data.var.set("variances", Column(to_vector(r.variances)));
-      data.var.set("variances_norm", Column(to_vector(r.variances_norm)));
+      data.var.set("highly_variable_rank", Column(cast<float>(numbers(r.rank))));
+      data.var.set("means", Column(numbers(r.means)));
+      data.var.set("variances", Column(numbers(r.variances)));
+      data.var.set("variances_norm", Column(numbers(r.variances_norm)));
     } else {
-      data.var.set("means", Column(to_vector(r.means)));
-      data.var.set("dispersions", Column(to_vector(r.dispersions)));
-      data.var.set("dispersions_norm", Column(cast<float>(r.dispersions_norm)));
+      data.var.set("means", Column(numbers(r.means)));
+      data.var.set("dispersions", Column(numbers(r.dispersions)));
+      data.var.set("dispersions_norm", Column(cast<float>(numbers(r.dispersions_norm))));
     }
     if (o_.batch_key) {
-      data.var.set("highly_variable_nbatches", Column(cast<std::int64_t>(r.n_batches)));
+      data.var.set("highly_variable_nbatches", Column(cast<std::int64_t>(to_vector(ctx, r.n_batches))));
       if (!on_counts(o_.flavor)) data.var.set("highly_variable_intersection", Column(flags(r.intersection)));
     }
     return fmt::format("{} of {} genes chosen ({})", format_count(r.n_selected), format_count(data.n_vars()),
@@ -408,6 +435,7 @@ class SelectGenesStep final : public Step {
  public:
   explicit SelectGenesStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "select genes"; }
+  std::vector<std::string> operations() const override { return {"pp.subset"}; }
   std::int64_t peak_bytes(const Shape& s, int) const override { return 2 * s.matrix_bytes(); }
   std::int64_t kept_bytes(const Shape& s) const override { return s.matrix_bytes() / 2; }
   std::string run(const Context& ctx, AnnData& data) override {
@@ -442,6 +470,7 @@ class RegressOutStep final : public Step {
  public:
   explicit RegressOutStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "regress out"; }
+  std::vector<std::string> operations() const override { return {"pp.regress_out"}; }
   std::int64_t peak_bytes(const Shape& s, int) const override {
     const auto k = static_cast<std::int64_t>(o_.regress_out.size()) + 1;
     return kept_bytes(s) + 8 * (s.n_obs + 64 * variable_genes(o_, s)) * k;
@@ -468,7 +497,8 @@ class RegressOutStep final : public Step {
       SCW_EXPECT(o_.regress_out.size() == 1, op, "'{}' is categorical: it must be the only column", o_.regress_out[0]);
       const Categorical c = first.to_categorical();
       const auto n = static_cast<std::int32_t>(c.n_categories());
-      const Span<const std::int32_t> codes(c.codes);
+      const DeviceCodes here(ctx, c.codes);
+      const auto codes = here.view();
       if (sparse)
         pp::regress_out_categories_to_dense(ctx, csr_view(data), dense, codes, n);
       else
@@ -502,6 +532,7 @@ class ScaleStep final : public Step {
  public:
   explicit ScaleStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "scale"; }
+  std::vector<std::string> operations() const override { return {"pp.scale"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     return kept_bytes(s) + 64 * n_threads * variable_genes(o_, s);
   }
@@ -517,8 +548,8 @@ class ScaleStep final : public Step {
     const pp::Scale r = sparse ? pp::scale_to_dense(ctx, csr_view(data), dense, options)
                                : pp::scale(ctx, data.X->mutable_view(), options);
     if (sparse) replace_X(data, std::move(dense));
-    data.var.set("mean", Column(to_vector(r.mean)));
-    data.var.set("std", Column(to_vector(r.std)));
+    data.var.set("mean", Column(to_vector(ctx, r.mean)));
+    data.var.set("std", Column(to_vector(ctx, r.std)));
     return "each gene to mean 0, variance 1" +
            (o_.max_value ? ", clipped at " + format_number(*o_.max_value) : std::string());
   }
@@ -533,6 +564,7 @@ class PcaStep final : public Step {
  public:
   explicit PcaStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "PCA"; }
+  std::vector<std::string> operations() const override { return {"pp.pca"}; }
   std::int64_t peak_bytes(const Shape& s, int) const override {
     const std::int64_t m = variable_genes(o_, s), k = components(s);
     return 8 * m * m + 4096 * m * s.value_bytes + 16 * m * (300 + 4 * k) + kept_bytes(s);
@@ -576,7 +608,9 @@ class PcaStep final : public Step {
       params["scale"] = Value(true);
       if (o_.max_value) params["max_value"] = Value(*o_.max_value);
     }
-    const auto numbers = [&](const Array<double>& a) { return single ? Value(cast<float>(a)) : Value(to_vector(a)); };
+    const auto numbers = [&](const Array<double>& a) {
+      return single ? Value(cast<float>(a)) : Value(to_vector(ctx, a));
+    };
     data.uns["pca"] = Dict{{"params", Value(std::move(params))},
                            {"variance", numbers(r.variance)},
                            {"variance_ratio", numbers(r.variance_ratio)}};
@@ -591,10 +625,31 @@ class PcaStep final : public Step {
 
 // ----------------------------------------------------------------------------------------- neighbours, UMAP, Leiden
 
+/// The first columns of the scores in single precision, beside them.
+Matrix<float> representation(const Context& ctx, const MatrixElement& scores, std::int64_t used) {
+  if (const auto* all = std::get_if<Matrix<float>>(&scores.data); all != nullptr && all->n_cols == used)
+    return std::get<Matrix<float>>(scores.clone(ctx).data);
+  const MatrixElement here = scores.copy_to(ctx, Device{});
+  Matrix<float> part(ctx.host().memory, scores.n_rows(), used, "representation");
+  std::visit(
+      [&](const auto& v) {
+        if constexpr (requires { v.ld; })
+          for (std::int64_t i = 0; i < v.n_rows; ++i)
+            for (std::int64_t j = 0; j < used; ++j) part.view()(i, j) = static_cast<float>(v(i, j));
+      },
+      here.view());
+  if (scores.device() == Device{}) return part;
+  return std::get<Matrix<float>>(MatrixElement(std::move(part)).copy_to(ctx, scores.device()).data);
+}
+
 class NeighborsStep final : public Step {
  public:
   explicit NeighborsStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "neighbours"; }
+  std::vector<std::string> operations() const override {
+    return {o_.knn_algorithm == "nn_descent" ? "pp.neighbors: nn_descent" : "pp.neighbors: brute",
+            "pp.neighbors: connectivities", "pp.neighbors: distance graph"};
+  }
   std::int64_t peak_bytes(const Shape& s, int) const override {
     const std::int64_t k = o_.n_neighbors;
     return kept_bytes(s) + s.n_obs * (4 * o_.n_comps + 8 * (3 * k + 48) + 24 * k);
@@ -602,8 +657,7 @@ class NeighborsStep final : public Step {
   std::int64_t kept_bytes(const Shape& s) const override { return s.n_obs * (o_.n_neighbors * 8 * 3 + 16); }
 
   std::string run(const Context& ctx, AnnData& data) override {
-    const AnyMatrixView scores = data.obsm_matrix("X_pca").view();
-    const std::int64_t width = n_cols(scores);
+    const std::int64_t width = data.obsm_matrix("X_pca").n_cols();
     const std::int64_t used = o_.n_pcs ? *o_.n_pcs : width;
     SCW_EXPECT(used >= 1 && used <= width, "neighbours", "n_pcs must be from 1 to the {} components there are (got {})",
                width, used);
@@ -612,15 +666,7 @@ class NeighborsStep final : public Step {
     options.knn.metric = pp::parse_metric(o_.metric);
     options.knn.algorithm = pp::parse_knn_algorithm(o_.knn_algorithm);
     options.method = pp::parse_connectivity_method(o_.connectivities);
-    Matrix<float> part(ctx.host().memory, data.n_obs(), used, "representation");
-    std::visit(
-        [&](const auto& v) {
-          if constexpr (requires { v.ld; })
-            for (std::int64_t i = 0; i < v.n_rows; ++i)
-              for (std::int64_t j = 0; j < used; ++j) part.view()(i, j) = static_cast<float>(v(i, j));
-        },
-        scores);
-    pp::Neighbors r = pp::neighbors(ctx, MatrixView<const float>(part.data.data(), data.n_obs(), used), options);
+    pp::Neighbors r = pp::neighbors(ctx, representation(ctx, data.obsm_matrix("X_pca"), used).view(), options);
     const std::int64_t edges = r.connectivities.indices.size();
     data.set_obsp("distances", MatrixElement(pp::distance_graph(ctx, r.knn)));
     data.set_obsp("connectivities", MatrixElement(std::move(r.connectivities)));
@@ -655,8 +701,9 @@ class UmapStep final : public Step {
  public:
   explicit UmapStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "UMAP"; }
+  std::vector<std::string> operations() const override { return {"tl.umap"}; }
   std::int64_t peak_bytes(const Shape& s, int) const override {
-    return s.n_obs * (o_.n_neighbors * 16 * 2 + 108 + 12 * o_.umap_components) + kept_bytes(s);
+    return s.n_obs * (o_.n_neighbors * 16 * 2 + 160 + 12 * o_.umap_components) + kept_bytes(s);
   }
   std::int64_t kept_bytes(const Shape& s) const override { return s.n_obs * 4 * o_.umap_components; }
 
@@ -669,12 +716,10 @@ class UmapStep final : public Step {
     Matrix<float> start;
     if (o_.umap_init == "random") options.init = tl::UmapInit::random;
     if (o_.umap_init == "pca") {
-      const auto scores = std::get<MatrixView<const float>>(data.obsm_matrix("X_pca").view());
-      SCW_EXPECT(scores.n_cols >= o_.umap_components, "UMAP", "there are {} components, {} are needed", scores.n_cols,
-                 o_.umap_components);
-      start = Matrix<float>(ctx.host().memory, scores.n_rows, o_.umap_components, "start");
-      for (std::int64_t i = 0; i < scores.n_rows; ++i)
-        for (std::int64_t j = 0; j < start.n_cols; ++j) start.view()(i, j) = scores(i, j);
+      const MatrixElement& scores = data.obsm_matrix("X_pca");
+      SCW_EXPECT(scores.n_cols() >= o_.umap_components, "UMAP", "there are {} components, {} are needed",
+                 scores.n_cols(), o_.umap_components);
+      start = representation(ctx, scores, o_.umap_components);
       options.init = tl::UmapInit::array;
       options.init_positions = start.view();
     }
@@ -694,6 +739,7 @@ class LeidenStep final : public Step {
  public:
   explicit LeidenStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "Leiden"; }
+  std::vector<std::string> operations() const override { return {"tl.leiden"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     const auto at_once = std::min<std::int64_t>(n_threads, static_cast<std::int64_t>(o_.resolution.size()));
     return at_once * s.n_obs * (o_.n_neighbors * 2 * 24 + 76) + kept_bytes(s);
@@ -714,13 +760,13 @@ class LeidenStep final : public Step {
       const auto& r = results[k];
       const std::string column = one ? "leiden" : "leiden_" + python_float(o_.resolution[k]);
       Categorical labels;
-      labels.codes = to_vector(r.labels);
+      labels.codes = to_vector(ctx, r.labels);
       std::vector<std::string> names;
       for (std::int32_t c = 0; c < r.n_clusters; ++c) names.push_back(std::to_string(c));
       labels.categories = std::move(names);
       data.obs.set(column, Column(std::move(labels)));
       modularities.push_back(r.modularity);
-      sizes[column] = Value(to_vector(r.cluster_sizes));
+      sizes[column] = Value(to_vector(ctx, r.cluster_sizes));
       summary += fmt::format("{}{}{} clusters, modularity {:.4f}{}", summary.empty() ? "" : "; ",
                              one ? "" : python_float(o_.resolution[k]) + ": ", r.n_clusters, r.modularity,
                              r.converged || o_.leiden_iterations >= 0 ? "" : " (not converged)");
@@ -744,6 +790,11 @@ class MarkersStep final : public Step {
  public:
   explicit MarkersStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "markers"; }
+  std::vector<std::string> operations() const override {
+    if (o_.markers == "logreg") return {"tl.logistic_regression"};
+    if (o_.markers == "wilcoxon") return {"tl.rank_genes_groups", "prim.group_moments"};
+    return {"prim.group_moments"};
+  }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     return 80 * kGroupsGuess * s.n_vars + (512 + 4) * s.n_obs + 8 * s.nnz / 128 * n_threads + kept_bytes(s);
   }

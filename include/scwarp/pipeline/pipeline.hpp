@@ -34,6 +34,8 @@ class SCW_API Step {
   virtual std::int64_t peak_bytes(const Shape& shape, int n_threads) const = 0;
   /// Of these, what stays.
   virtual std::int64_t kept_bytes(const Shape& shape) const = 0;
+  /// The operations that it calls, as registered kernels name them: "pp.pca" stands for all its parts.
+  virtual std::vector<std::string> operations() const = 0;
   /// Returns what it did, in a line. An error leaves the data of earlier steps in place.
   virtual std::string run(const Context& ctx, AnnData& data) = 0;
 };
@@ -54,9 +56,13 @@ class SCW_API StepObserver {
   virtual void finished(const ReportStep& step) = 0;
 };
 
-/// Runs the steps in order. ctx.rng.seed must be options.seed.
+/// Runs the steps in order. ctx.rng.seed must be options.seed. With a CUDA context X goes to the device first, what the
+/// steps make stays there, and everything comes back to the host at the end.
 SCW_API std::vector<ReportStep> run_steps(const Context& ctx, AnnData& data, const Steps& steps,
                                           StepObserver* observer = nullptr);
+
+/// Kernels that the job needs and that a device type does not have; the backend must have been loaded (Context::on).
+SCW_API std::vector<std::string> missing_operations(const RunOptions& options, DeviceType device);
 
 struct PlannedStep {
   std::string name;

@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "pipeline/format.hpp"
 #include "scwarp/core/error.hpp"
+#include "scwarp/core/kernel.hpp"
 
 namespace scw::pipeline {
 namespace {
@@ -40,6 +42,24 @@ TEST(Pipeline, RunsFromCppWithTheSameBitsForAnyThreads) {
     EXPECT_NO_THROW(a.validate());
     if (first.empty()) first = embedding(a);
     EXPECT_EQ(embedding(a), first);
+  }
+}
+
+TEST(Pipeline, EveryOperationOfAStepIsRegistered) {
+  for (const char* markers : {"wilcoxon", "t-test", "logreg"}) {
+    auto o = options();
+    o.scaling = "explicit";
+    o.regress_out = {"total_counts"};
+    o.markers = markers;
+    EXPECT_TRUE(missing_operations(o, DeviceType::cpu).empty());
+    const auto kernels = registered_kernels();
+    for (const auto& step : main_job(o)) {
+      EXPECT_FALSE(step->operations().empty()) << step->name();
+      for (const auto& operation : step->operations())
+        EXPECT_TRUE(std::any_of(kernels.begin(), kernels.end(), [&](const KernelInfo& k) {
+          return k.name == operation || k.name.starts_with(operation + ":");
+        })) << operation;
+    }
   }
 }
 
