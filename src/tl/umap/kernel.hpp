@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "math/umap_curve.hpp"
@@ -103,6 +104,14 @@ extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, const Um
 
 /// y = W x for n x q row-major blocks, q a multiple of 8; sums over a row in single precision in its order.
 extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, const float*, float*, int)> umap_product_kernel;
+
+/// Queues of ctx.device for components side by side; destroyed with the object. None on the CPU.
+class UmapQueues {
+ public:
+  virtual ~UmapQueues() = default;
+  std::vector<StreamHandle> streams;
+};
+extern SCW_API Kernel<void(const Context&, int, std::unique_ptr<UmapQueues>&)> umap_queues_kernel;
 
 /// out[rows[i]] = middle + scale y[i], where scale is radius / largest |y|, or 0 if all of y is.
 extern SCW_API Kernel<void(const Context&, const MatrixView<const float>&, Span<const std::int32_t>, const float*,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -20,6 +21,7 @@ constinit Kernel<void(const Context&, const CsrView<const float>&, const UmapCom
     umap_normalise_kernel{"tl.umap: Laplacian"};
 constinit Kernel<void(const Context&, const CsrView<const float>&, const float*, float*, int)> umap_product_kernel{
     "tl.umap: product"};
+constinit Kernel<void(const Context&, int, std::unique_ptr<UmapQueues>&)> umap_queues_kernel{"tl.umap: queues"};
 constinit Kernel<void(const Context&, const MatrixView<const float>&, Span<const std::int32_t>, const float*, float,
                       const MatrixView<float>&)>
     umap_put_component_kernel{"tl.umap: component"};
@@ -33,8 +35,11 @@ constexpr std::uint64_t kEigenTag = 0x65696768;  // streams of random numbers
 constexpr std::uint64_t kSmallTag = 0x736D616C;
 constexpr std::uint64_t kPlaceTag = 0x706C6163;
 
-/// Components up to this size are embedded on the host, side by side; larger ones on ctx.device one after the other.
+/// Components up to this size are embedded on the host, side by side; larger ones on ctx.device.
 constexpr std::int64_t kSmall = 1000;
+
+/// Components at once on a device.
+constexpr std::int64_t kQueues = 8;
 
 /// Up to this size by the dense solver.
 std::int64_t dense_limit(int dims) { return std::max(64, 2 * prim::eigsh_block(dims)); }
@@ -185,16 +190,35 @@ Matrix<float> spectral_layout(const Context& ctx, const CsrView<const float>& gr
     return own;
   };
 
-  for (std::size_t k = 0; k < count; ++k) {
-    if (size(k) <= small) continue;
+  std::vector<std::size_t> large;
+  for (std::size_t k = 0; k < count; ++k)
+    if (size(k) > small) large.push_back(k);
+  const auto embed_large = [&](const Context& base, std::size_t k) {
     const Component component{{size(k), static_cast<std::int32_t>(size(k)),
                                std::as_const(normalised.indptr).view().subspan(first(k), size(k) + 1),
                                std::as_const(normalised.indices).view(), std::as_const(normalised.values).view()},
                               normalised.root.data() + first(k)};
-    const Context own = seeded(ctx, k);
-    const Matrix<float> y = embed_sparse(own, component, dims);
-    umap_put_component_kernel(ctx, y.view(), std::as_const(c.members).view().subspan(first(k), size(k)), middle(k),
+    const Matrix<float> y = embed_sparse(seeded(base, k), component, dims);
+    umap_put_component_kernel(base, y.view(), std::as_const(c.members).view().subspan(first(k), size(k)), middle(k),
                               radius[k], out.view());
+  };
+  // On a device side by side as well, each on a queue of its own.
+  const auto n_large = static_cast<std::int64_t>(large.size());
+  std::unique_ptr<UmapQueues> queues;
+  umap_queues_kernel(ctx, static_cast<int>(std::min<std::int64_t>({n_large, ctx.n_threads, kQueues})), queues);
+  if (queues->streams.size() < 2) {
+    for (const std::size_t k : large) embed_large(ctx, k);
+  } else {
+    ctx.synchronize();
+    Context host = ctx.host();
+    host.n_threads = static_cast<int>(queues->streams.size());
+    parallel_chunks(host, n_large, 1, [&](std::int64_t chunk, std::int64_t, std::int64_t, int worker) {
+      Context own = ctx;
+      own.stream = queues->streams[static_cast<std::size_t>(worker)];
+      own.progress = nullptr;
+      embed_large(own, large[static_cast<std::size_t>(chunk)]);
+      own.synchronize();
+    });
   }
 
   // Small components, a run of neighbours at a time.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
+#include <memory>
 #include <vector>
 
 #include "core/cuda/cuda_check.cuh"
@@ -275,6 +276,33 @@ void product(const Context& ctx, const CsrView<const float>& g, const float* x, 
     launch(ctx, "umap_product", g.n_rows * 8, &product_kernel, g, x, y, std::int64_t{q}, std::int64_t{slab});
 }
 
+// Components side by side: each is a chain of small launches and small results on the host.
+
+class Queues final : public UmapQueues {
+ public:
+  Queues(const Context& ctx, int count) : ctx_(ctx) {
+    const scw::cuda::DeviceScope scope(ctx);
+    for (int k = 0; k < count; ++k) {
+      cudaStream_t stream{};
+      SCW_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      streams.push_back({stream});
+    }
+  }
+  ~Queues() override {
+    for (const StreamHandle& s : streams) {  // what was freed on them may still be in use by them
+      static_cast<void>(cudaStreamSynchronize(static_cast<cudaStream_t>(s.handle)));
+      static_cast<void>(cudaStreamDestroy(static_cast<cudaStream_t>(s.handle)));
+    }
+  }
+
+ private:
+  Context ctx_;
+};
+
+void queues(const Context& ctx, int count, std::unique_ptr<UmapQueues>& out) {
+  out = std::make_unique<Queues>(ctx, count);
+}
+
 // Placing.
 
 __global__ void largest_kernel(const float* y, std::int64_t size, unsigned* largest) {
@@ -321,6 +349,7 @@ void put_rows(const Context& ctx, const MatrixView<const float>& y, Span<const s
 SCW_REGISTER(umap_components_kernel, cuda, &components);
 SCW_REGISTER(umap_normalise_kernel, cuda, &normalise);
 SCW_REGISTER(umap_product_kernel, cuda, &product);
+SCW_REGISTER(umap_queues_kernel, cuda, &queues);
 SCW_REGISTER(umap_put_component_kernel, cuda, &put_component);
 SCW_REGISTER(umap_put_rows_kernel, cuda, &put_rows);
 

@@ -113,6 +113,8 @@ void product(const Context& ctx, const CsrView<const float>& g, const float* x, 
   });
 }
 
+void queues(const Context&, int, std::unique_ptr<UmapQueues>& out) { out = std::make_unique<UmapQueues>(); }
+
 void put_component(const Context&, const MatrixView<const float>& y, Span<const std::int32_t> rows, const float* middle,
                    float radius, const MatrixView<float>& out) {
   float largest = 0;
@@ -133,6 +135,7 @@ void put_rows(const Context&, const MatrixView<const float>& y, Span<const std::
 SCW_REGISTER(umap_components_kernel, cpu, &components);
 SCW_REGISTER(umap_normalise_kernel, cpu, &normalise);
 SCW_REGISTER(umap_product_kernel, cpu, &product);
+SCW_REGISTER(umap_queues_kernel, cpu, &queues);
 SCW_REGISTER(umap_put_component_kernel, cpu, &put_component);
 SCW_REGISTER(umap_put_rows_kernel, cpu, &put_rows);
 
