@@ -1,0 +1,290 @@
+// What gene_moments does with a value on CUDA (see prim/gene_tiles.cuh for the loops around it).
+#pragma once
+
+#include "math/elementary.hpp"
+#include "pp/gene_moments/kernel.hpp"
+#include "prim/gene_tiles.cuh"
+
+namespace scw::pp::cuda {
+
+/// What the values of a pass had among them. kUnsuited: not for the pass that counts small whole numbers.
+enum Seen : unsigned { kInexact = 1, kNotCounts = 2, kUnsuited = 4 };
+
+inline constexpr double kMagic = 0x1.8p52;  // adding it rounds to an integer
+inline constexpr double kFixedLimit = 0x1p47;
+inline constexpr std::int16_t kNotFinite = INT16_MIN;  // in place of the shift of a column
+
+template <class V>
+__device__ inline bool is_count(V v) {
+  return v >= V{0} && trunc(v) == v;
+}
+
+/// x or expm1(x), as cpu.cpp rounds it.
+template <class V, bool kExpm1>
+struct Value {
+  double scale;  // of expm1
+  __device__ double operator()(V x) const {
+    if constexpr (!kExpm1)
+      return static_cast<double>(x);
+    else
+      return static_cast<double>(static_cast<V>(math::expm1(static_cast<double>(static_cast<V>(x * scale)))));
+  }
+};
+
+/// q and q^2 to four words of memory.
+__device__ inline void add_moments(std::uint64_t* to, std::int64_t q) {
+  const auto a = static_cast<std::uint64_t>(q < 0 ? -q : q);
+  prim::cuda::add_128(to, q);
+  prim::cuda::add_128(to + 2, a * a, __umul64hi(a, a));
+}
+
+/// For every Op below: where the sums of a tile go, and one word of what was seen.
+struct Target {
+  std::uint64_t* sums;  // [n_groups x genes] FixedMoments
+  std::int64_t genes;
+  unsigned* seen;
+
+  __device__ std::uint64_t* at(std::int32_t group, std::int64_t gene) const { return sums + (group * genes + gene) * 4; }
+  __device__ void note(unsigned bits) const {
+    if (bits != 0) atomicOr(seen, bits);
+  }
+};
+
+/// Whole numbers from 0 to 255, which are most of what counts are: two words a gene. Other whole numbers go to global
+/// memory one by one; what is not whole ends the attempt.
+template <class V>
+struct CountMoments {
+  static constexpr int kBytesPerGene = 8, kUnroll = 4;
+  static constexpr std::int64_t kMaxRows = 65536;  // 255^2 * 65536 < 2^32
+  static constexpr bool kWantsRows = false;
+
+  Target target;
+  std::uint32_t* words = nullptr;
+  std::int32_t first = 0, width = 0, capacity = 0;
+  unsigned bits = 0;
+  std::uint64_t* to = nullptr;
+
+  __device__ void attach(unsigned char* memory, std::int32_t f, std::int32_t w, std::int32_t c) {
+    words = reinterpret_cast<std::uint32_t*>(memory);
+    first = f, width = w, capacity = c, bits = 0;
+  }
+  __device__ void clear() {
+    for (std::int32_t j = static_cast<std::int32_t>(threadIdx.x); j < 2 * capacity; j += prim::cuda::kTileThreads)
+      words[j] = 0;
+  }
+  __device__ void begin_group(std::int32_t group) { to = target.at(group, first); }
+
+  __device__ __noinline__ static unsigned rare(std::uint64_t* at, double v) {
+    const double t = v * 0x1p31;
+    if (!((t + kMagic) - kMagic == t && t <= kFixedLimit && t >= -kFixedLimit)) return kInexact | kNotCounts;
+    if (trunc(v) != v) return kUnsuited | kNotCounts;
+    add_moments(at, static_cast<std::int64_t>(t));
+    return v < 0 ? kNotCounts : 0u;
+  }
+  __device__ void visit(V v, std::int32_t j) {
+    std::uint32_t n = 0;
+    bool small = v >= V{0} && v < V{256};
+    if constexpr (sizeof(V) == 4) {
+      const float shifted = v + 0x1p23f;
+      n = __float_as_uint(shifted) & 0x1FFu;
+      small = small && shifted - 0x1p23f == v;
+    } else {
+      const double shifted = v + 0x1p52;
+      n = static_cast<std::uint32_t>(math::bits_of(shifted)) & 0x1FFu;
+      small = small && shifted - 0x1p52 == v;
+    }
+    if (small) {
+      if (n != 0) {
+        atomicAdd(words + j, n);
+        atomicAdd(words + capacity + j, n * n);
+      }
+    } else {
+      bits |= rare(to + std::int64_t{j} * 4, static_cast<double>(v));
+    }
+  }
+  __device__ void flush(std::int32_t) {
+    for (std::int32_t j = static_cast<std::int32_t>(threadIdx.x); j < width; j += prim::cuda::kTileThreads) {
+      const std::uint64_t sum = words[j], squares = words[capacity + j];
+      if (sum == 0) continue;
+      words[j] = 0;
+      words[capacity + j] = 0;
+      prim::cuda::add_128(to + std::int64_t{j} * 4, sum << 31, 0);
+      prim::cuda::add_128(to + std::int64_t{j} * 4 + 2, squares << 62, squares >> 2);
+    }
+  }
+  __device__ void finish() const { target.note(bits); }
+};
+
+/// Any value that fits the scale, |q| <= 2^47: eight words a gene of 19 bits each, three for q and five for q^2. Words
+/// to which a value has nothing to add are left alone, and that is about half of them for normalised counts.
+template <class V, bool kExpm1, bool kPerColumn>
+struct FixedSums {
+  static constexpr int kWords = 8;
+  static constexpr int kBytesPerGene = 4 * kWords + (kPerColumn ? 2 : 0), kUnroll = 2;
+  static constexpr std::int64_t kMaxRows = 8192;  // 19 + 13 bits
+  static constexpr bool kWantsRows = false;
+
+  Target target;
+  Value<V, kExpm1> value;
+  const std::int16_t* shifts = nullptr;
+  std::uint32_t* words = nullptr;
+  std::int16_t* own_shifts = nullptr;
+  std::int32_t first = 0, width = 0, capacity = 0;
+  unsigned bits = 0;
+  std::uint64_t* to = nullptr;
+
+  __device__ void attach(unsigned char* memory, std::int32_t f, std::int32_t w, std::int32_t c) {
+    words = reinterpret_cast<std::uint32_t*>(memory);
+    own_shifts = reinterpret_cast<std::int16_t*>(words + std::int64_t{kWords} * c);
+    first = f, width = w, capacity = c, bits = 0;
+  }
+  __device__ void clear() {
+    const auto start = static_cast<std::int32_t>(threadIdx.x);
+    for (std::int32_t j = start; j < kWords * capacity; j += prim::cuda::kTileThreads) words[j] = 0;
+    if constexpr (kPerColumn)
+      for (std::int32_t j = start; j < width; j += prim::cuda::kTileThreads) own_shifts[j] = shifts[first + j];
+  }
+  __device__ void begin_group(std::int32_t group) { to = target.at(group, first); }
+
+  __device__ void add(std::int32_t word, std::int32_t j, std::uint32_t n) {
+    if (n != 0) atomicAdd(words + word * capacity + j, n);
+  }
+  __device__ void visit(V v, std::int32_t j) {
+    const double y = value(v);
+    double t = 0;
+    if constexpr (kPerColumn) {
+      const std::int16_t shift = own_shifts[j];
+      if (shift == kNotFinite) return;
+      t = y * prim::power_of_two(shift);
+    } else {
+      t = y * prim::power_of_two(kGeneMomentsShift);
+      bits |= is_count(v) ? 0u : kNotCounts;
+      if (!((t + kMagic) - kMagic == t && t <= kFixedLimit && t >= -kFixedLimit)) {
+        bits |= kInexact;
+        return;
+      }
+    }
+    const auto q = static_cast<std::int64_t>(math::bits_of(t + kMagic) - math::bits_of(kMagic));
+    constexpr std::uint32_t mask = (1u << 19) - 1;
+    const auto a = static_cast<std::uint64_t>(q < 0 ? -q : q);
+    const std::uint64_t low = a * a, high = __umul64hi(a, a);
+    add(0, j, static_cast<std::uint32_t>(q) & mask);
+    add(1, j, static_cast<std::uint32_t>(q >> 19) & mask);
+    add(2, j, static_cast<std::uint32_t>(static_cast<std::int32_t>(q >> 38)));
+    add(3, j, static_cast<std::uint32_t>(low) & mask);
+    add(4, j, static_cast<std::uint32_t>(low >> 19) & mask);
+    add(5, j, static_cast<std::uint32_t>(low >> 38) & mask);
+    add(6, j, static_cast<std::uint32_t>((low >> 57) | (high << 7)) & mask);
+    add(7, j, static_cast<std::uint32_t>(high >> 12));
+  }
+  __device__ void flush(std::int32_t) {
+    for (std::int32_t j = static_cast<std::int32_t>(threadIdx.x); j < width; j += prim::cuda::kTileThreads) {
+      std::uint32_t w[kWords];
+      std::uint32_t any = 0;
+#pragma unroll
+      for (int k = 0; k < kWords; ++k) {
+        w[k] = words[k * capacity + j];
+        any |= w[k];
+      }
+      if (any == 0) continue;
+#pragma unroll
+      for (int k = 0; k < kWords; ++k) words[k * capacity + j] = 0;
+      const std::int64_t sum = static_cast<std::int64_t>(w[0]) + (static_cast<std::int64_t>(w[1]) << 19) +
+                               static_cast<std::int64_t>(static_cast<std::int32_t>(w[2])) * (std::int64_t{1} << 38);
+      prim::Uint128 squares = w[7];
+#pragma unroll
+      for (int k = 6; k >= 3; --k) squares = (squares << 19) + w[k];
+      prim::cuda::add_128(to + std::int64_t{j} * 4, sum);
+      prim::cuda::add_128(to + std::int64_t{j} * 4 + 2, static_cast<std::uint64_t>(squares),
+                          static_cast<std::uint64_t>(squares >> 64));
+    }
+  }
+  __device__ void finish() const { target.note(bits); }
+};
+
+/// The largest |y| of each gene, as bits: their order as integers puts infinity and NaN last.
+template <class V, bool kExpm1>
+struct LargestValue {
+  static constexpr int kBytesPerGene = 8, kUnroll = 4;
+  static constexpr std::int64_t kMaxRows = std::int64_t{1} << 40;
+  static constexpr bool kWantsRows = false;
+
+  unsigned long long* largest;  // [genes]
+  unsigned* seen;
+  Value<V, kExpm1> value;
+  unsigned long long* words = nullptr;
+  std::int32_t first = 0, width = 0, capacity = 0;
+  unsigned bits = 0;
+
+  __device__ void attach(unsigned char* memory, std::int32_t f, std::int32_t w, std::int32_t c) {
+    words = reinterpret_cast<unsigned long long*>(memory);
+    first = f, width = w, capacity = c, bits = 0;
+  }
+  __device__ void clear() {
+    for (std::int32_t j = static_cast<std::int32_t>(threadIdx.x); j < width; j += prim::cuda::kTileThreads)
+      words[j] = 0;
+  }
+  __device__ void begin_group(std::int32_t) {}
+  __device__ void visit(V v, std::int32_t j) {
+    bits |= is_count(v) ? 0u : kNotCounts;
+    const unsigned long long magnitude = math::bits_of(value(v)) & 0x7FFFFFFFFFFFFFFFull;
+    // Few values are a new maximum: the plain read saves the atomic. An old value read here only costs one.
+    if (magnitude > *static_cast<volatile unsigned long long*>(words + j)) atomicMax(words + j, magnitude);
+  }
+  __device__ void flush(std::int32_t) {
+    for (std::int32_t j = static_cast<std::int32_t>(threadIdx.x); j < width; j += prim::cuda::kTileThreads)
+      if (words[j] != 0) atomicMax(largest + first + j, words[j]);
+  }
+  __device__ void finish() const {
+    if (bits != 0) atomicOr(seen, bits);
+  }
+
+  using Sum = unsigned long long;
+  __device__ void begin_column(std::int64_t) { bits = 0; }
+  __device__ void add(Sum& sum, V v) {
+    bits |= is_count(v) ? 0u : kNotCounts;
+    const unsigned long long magnitude = math::bits_of(value(v)) & 0x7FFFFFFFFFFFFFFFull;
+    sum = magnitude > sum ? magnitude : sum;
+  }
+  __device__ void flush(const Sum& sum, std::int32_t, std::int64_t j) const {
+    if (sum != 0) atomicMax(largest + j, sum);
+  }
+};
+
+/// Dense columns: sums in registers.
+template <class V, bool kExpm1, bool kPerColumn>
+struct ColumnSums {
+  Target target;
+  Value<V, kExpm1> value;
+  const std::int16_t* shifts = nullptr;
+  std::int16_t shift = 0;
+  unsigned bits = 0;
+
+  using Sum = prim::FixedMoments;
+  __device__ void begin_column(std::int64_t j) {
+    bits = 0;
+    shift = kPerColumn ? shifts[j] : static_cast<std::int16_t>(kGeneMomentsShift);
+  }
+  __device__ void add(Sum& sum, V v) {
+    if (kPerColumn && shift == kNotFinite) return;
+    const double t = value(v) * prim::power_of_two(shift);
+    if constexpr (!kPerColumn) {
+      bits |= is_count(v) ? 0u : kNotCounts;
+      if (!((t + kMagic) - kMagic == t && t <= kFixedLimit && t >= -kFixedLimit)) {
+        bits |= kInexact;
+        return;
+      }
+    }
+    sum.add(static_cast<std::int64_t>(math::bits_of(t + kMagic) - math::bits_of(kMagic)));
+  }
+  __device__ void flush(const Sum& sum, std::int32_t group, std::int64_t j) const {
+    std::uint64_t* const to = target.at(group, j);
+    prim::cuda::add_128(to, static_cast<std::uint64_t>(sum.sum), static_cast<std::uint64_t>(sum.sum >> 64));
+    prim::cuda::add_128(to + 2, static_cast<std::uint64_t>(sum.sum_sq), static_cast<std::uint64_t>(sum.sum_sq >> 64));
+  }
+  __device__ void finish() const {
+    if (bits != 0) target.note(bits);
+  }
+};
+
+}  // namespace scw::pp::cuda

@@ -1,0 +1,147 @@
+#include "scwarp/pp/gene_moments.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "parity/parity.hpp"
+
+namespace scw::pp {
+namespace {
+
+using parity::DeviceMatrix;
+using parity::Guarded;
+using parity::HostCsr;
+
+enum class Values { counts, large_counts, negative, fractions, wide, not_finite };
+
+template <class V>
+HostCsr<V> sample(std::int64_t rows, std::int32_t cols, Values kind, std::uint64_t seed) {
+  auto x = HostCsr<V>::random(rows, cols, cols > 10000 ? 0.03 : 0.25, seed, kind < Values::fractions);
+  for (std::size_t k = 0; k < x.values.size(); ++k) {
+    const double u = math::random_uniform({seed, 7}, k);
+    V& v = x.values[k];
+    if (kind == Values::large_counts && u < 0.02) v = static_cast<V>(std::floor(u * 3e6));
+    if (kind == Values::negative && u < 0.1) v = u < 0.05 ? -v : V{0};
+    if (kind == Values::wide) v = static_cast<V>((u - 0.4) * std::pow(10.0, x.indices[k] % 13 - 6));
+    if (kind == Values::not_finite && k % 97 == 3)
+      v = k % 2 == 0 ? std::numeric_limits<V>::quiet_NaN() : std::numeric_limits<V>::infinity();
+  }
+  return x;
+}
+
+struct Result {
+  std::vector<double> mean, variance;
+  std::vector<std::int64_t> n_rows;
+  bool counts = false;
+};
+
+template <class V>
+Result run(const Context& ctx, const HostCsr<V>& host, bool sparse, GeneMomentsOptions options,
+           const std::vector<std::int32_t>& codes, std::int64_t block) {
+  DeviceMatrix<V> x(ctx, host);
+  Guarded<std::int32_t> groups(ctx, codes);
+  if (!codes.empty()) options.groups = groups.cview();
+  GeneMoments m = gene_moments(ctx, ResidentBlocks(scw::as_const(x.view(sparse)), block), options);
+  Result r;
+  const auto mean = to_host<double>(ctx, std::as_const(m.mean.data).view());
+  const auto variance = to_host<double>(ctx, std::as_const(m.variance.data).view());
+  r.mean.assign(mean.begin(), mean.end());
+  r.variance.assign(variance.begin(), variance.end());
+  r.n_rows.assign(m.n_rows.begin(), m.n_rows.end());
+  r.counts = m.counts;
+  return r;
+}
+
+/// Equal bits; NaN equals NaN.
+void expect_equal(const std::vector<double>& want, const std::vector<double>& got) {
+  ASSERT_EQ(want.size(), got.size());
+  for (std::size_t k = 0; k < want.size(); ++k) {
+    if (std::isnan(want[k]) && std::isnan(got[k])) continue;
+    ASSERT_EQ(std::bit_cast<std::uint64_t>(want[k]), std::bit_cast<std::uint64_t>(got[k]))
+        << k << ": " << want[k] << " and " << got[k];
+  }
+}
+
+template <class V>
+void check(const Context& cuda, const HostCsr<V>& host, const GeneMomentsOptions& options,
+           const std::vector<std::int32_t>& codes, std::int64_t block = 0) {
+  for (const bool sparse : {true, false}) {
+    const Result want = run(Context::cpu(2), host, sparse, options, codes, block);
+    const Result got = run(cuda, host, sparse, options, codes, block);
+    expect_equal(want.mean, got.mean);
+    expect_equal(want.variance, got.variance);
+    EXPECT_EQ(want.n_rows, got.n_rows);
+    EXPECT_EQ(want.counts, got.counts);
+  }
+}
+
+template <class V>
+void check_values(const Context& cuda) {
+  const std::int64_t rows = 700;
+  std::vector<std::int32_t> codes;
+  for (std::int32_t i = 0; i < rows; ++i) codes.push_back(i % 7 == 0 ? -1 : i % 11 == 0 ? 9 : (i / 50) % 3);
+  for (const Values kind : {Values::counts, Values::large_counts, Values::negative, Values::fractions, Values::wide,
+                            Values::not_finite}) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    const auto host = sample<V>(rows, 90, kind, 11);
+    check(cuda, host, {}, {});
+    check(cuda, host, {.ddof = 0}, {}, 150);
+    for (const double scale : {1.0, std::log(2.0)}) check(cuda, host, {.expm1 = true, .expm1_scale = scale}, {});
+    check(cuda, host, {.n_groups = 4, .with_total = true}, codes);
+    check(cuda, host, {.expm1 = true, .n_groups = 5}, codes, 64);
+  }
+}
+
+TEST(GeneMomentsParity, CudaHasTheBitsOfTheCpu) {
+  SCW_CUDA_CONTEXT(cuda);
+  check_values<float>(cuda);
+  check_values<double>(cuda);
+}
+
+TEST(GeneMomentsParity, ManyGenesInSeveralTiles) {
+  SCW_CUDA_CONTEXT(cuda);
+  for (const Values kind : {Values::counts, Values::negative, Values::wide}) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    check(cuda, sample<float>(90, 70000, kind, 5), {}, {});
+    std::vector<std::int32_t> codes;
+    for (std::int32_t i = 0; i < 90; ++i) codes.push_back(i % 3 - 1);
+    check(cuda, sample<float>(90, 70000, kind, 6), {.n_groups = 2}, codes);
+  }
+}
+
+TEST(GeneMomentsParity, ManyRowsFlushSeveralTimes) {
+  SCW_CUDA_CONTEXT(cuda);
+  // One gene with a large value in every row: 32-bit words of a slab would overflow if they were not flushed.
+  for (const double value : {255.0, 3.7}) {
+    HostCsr<float> x;
+    x.n_rows = 1500000;
+    x.n_cols = 3;
+    for (std::int64_t i = 0; i < x.n_rows; ++i) {
+      x.indices.push_back(1);
+      x.values.push_back(static_cast<float>(value));
+      x.indptr.push_back(i + 1);
+    }
+    check(cuda, x, {}, {});
+  }
+}
+
+TEST(GeneMomentsParity, FewRows) {
+  SCW_CUDA_CONTEXT(cuda);
+  for (const std::int64_t rows : {0, 1, 2, 6}) {  // row 5 is empty
+    SCOPED_TRACE(rows);
+    check(cuda, sample<float>(rows, 40, Values::counts, 3), {}, {});
+    check(cuda, sample<double>(rows, 1, Values::fractions, 3), {}, {});
+  }
+  check(cuda, sample<float>(5, 8, Values::counts, 3), {.n_groups = 3}, {-1, -1, 7, -5, 3});  // nobody in any group
+}
+
+TEST(GeneMomentsParity, ManyGroups) {
+  SCW_CUDA_CONTEXT(cuda);
+  std::vector<std::int32_t> codes;
+  for (std::int32_t i = 0; i < 3000; ++i) codes.push_back((i * 7919) % 2500);
+  check(cuda, sample<float>(3000, 30, Values::counts, 4), {.n_groups = 2500}, codes);
+  check(cuda, sample<float>(3000, 30, Values::fractions, 4), {.n_groups = 2500}, codes);
+}
+
+}  // namespace
+}  // namespace scw::pp
