@@ -109,7 +109,7 @@ GroupedRows group_rows(const Context& ctx, Span<const std::int32_t> codes, std::
   SCW_CUDA_LAUNCHED("start_groups");
   if (codes.size > 0) {
     place_rows<<<scw::cuda::grid_for(codes.size, kThreads, 4096), kThreads, 0, stream>>>(codes, n_groups, at,
-                                                                                          out.rows.data());
+                                                                                         out.rows.data());
     SCW_CUDA_LAUNCHED("place_rows");
   }
   return out;

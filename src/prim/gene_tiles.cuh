@@ -66,7 +66,8 @@ GroupedRows group_rows(const Context& ctx, Span<const std::int32_t> codes, std::
 std::vector<std::int64_t> group_sizes(const Context& ctx, Span<const std::int32_t> codes, std::int32_t n_groups);
 
 inline RowOrder row_order(const GroupedRows& grouped, std::int64_t n_rows, std::int32_t n_groups) {
-  return grouped.begin.empty() ? RowOrder{n_rows} : RowOrder{n_rows, grouped.rows.data(), grouped.begin.data(), n_groups};
+  return grouped.begin.empty() ? RowOrder{n_rows}
+                               : RowOrder{n_rows, grouped.rows.data(), grouped.begin.data(), n_groups};
 }
 
 struct GeneTiles {

@@ -65,8 +65,7 @@ struct GeneTarget {
   double factor;  // fixed point only
 
   __device__ void add_whole(std::int64_t gene, std::int64_t n) const {
-    if (n != 0)
-      atomicAdd(reinterpret_cast<unsigned long long*>(total) + gene, static_cast<unsigned long long>(n));
+    if (n != 0) atomicAdd(reinterpret_cast<unsigned long long*>(total) + gene, static_cast<unsigned long long>(n));
   }
   __device__ void add_count(std::int64_t gene, unsigned n) const {
     if (n != 0) atomicAdd(count + gene, n);
@@ -131,7 +130,7 @@ struct WholeGenes {
   static constexpr bool kWantsRows = kMasked >= 0;
 
   GeneTarget target;
-  RowSums<kMasked < 0 ? 0 : kMasked> rows;
+  RowSums < kMasked<0 ? 0 : kMasked> rows;
   Watch<V> watch = {};
   std::uint32_t* words = nullptr;
   std::int32_t first = 0, width = 0, capacity = 0;
@@ -317,8 +316,7 @@ __global__ void fixed_totals(const std::uint64_t* total, const unsigned* flags, 
   const std::int64_t j = std::int64_t{blockIdx.x} * kRowThreads + threadIdx.x;
   if (j >= out.size) return;
   const auto sum = static_cast<prim::Int128>((static_cast<prim::Uint128>(total[2 * j + 1]) << 64) | total[2 * j]);
-  out.data[j] =
-      prim::fixed_sum_with_flags(prim::fixed_sum(sum, scale), static_cast<std::uint8_t>(flags[j]));
+  out.data[j] = prim::fixed_sum_with_flags(prim::fixed_sum(sum, scale), static_cast<std::uint8_t>(flags[j]));
 }
 
 template <class T>
@@ -365,8 +363,7 @@ bool gene_totals(const Context& ctx, const X& x, Span<double> total, Span<std::i
 }
 
 /// Families [first, first + kFamilies) of the options, as masks.
-Array<std::uint8_t> pack_families(const Context& ctx, const QcOptions& options, std::size_t first,
-                                  std::int64_t genes) {
+Array<std::uint8_t> pack_families(const Context& ctx, const QcOptions& options, std::size_t first, std::int64_t genes) {
   Array<std::uint8_t> masks(ctx.workspace, genes, "qc: families", ctx.stream);
   FamilyFlags flags{};
   for (std::size_t f = 0; f < kFamilies && first + f < options.families.size(); ++f)
@@ -399,7 +396,8 @@ bool qc_pass(const Context& ctx, const X& x, const std::uint8_t* masks, QcMetric
   return gene_totals<false>(ctx, x, out.gene_total.view(), out.n_cells.view(), [&](const GeneTarget& target) {
     if constexpr (requires { x.indptr; }) {
       if (x.n_cols > 0 && prim::cuda::plan_tiles(ctx, x.n_cols, 8).count == 1) {
-        prim::cuda::run_gene_tiles(ctx, x, RowOrder{x.n_rows}, WholeGenes<V, false, kMasked>{target, rows}, "qc: genes");
+        prim::cuda::run_gene_tiles(ctx, x, RowOrder{x.n_rows}, WholeGenes<V, false, kMasked>{target, rows},
+                                   "qc: genes");
         return;
       }
     }

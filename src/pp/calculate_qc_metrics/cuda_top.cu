@@ -66,8 +66,8 @@ __device__ inline typename Key<V>::Bits key_of(V v, bool clamp) {
 }
 
 template <class X>
-__global__ void __launch_bounds__(kThreads) top_kernel(X x, Span<const Top> tops, const double* totals, bool clamp,
-                                                       void* buffer, std::int64_t capacity) {
+__global__ void __launch_bounds__(kThreads)
+    top_kernel(X x, Span<const Top> tops, const double* totals, bool clamp, void* buffer, std::int64_t capacity) {
   using V = std::remove_cvref_t<decltype(prim::cuda::value_at(x, 0))>;
   using Bits = typename Key<V>::Bits;
   extern __shared__ __align__(16) unsigned char top_memory[];

@@ -1,6 +1,6 @@
-// The same integers as cpu.cpp, so the same bits. Counts: one read of the matrix, bound by memory (floor: its bytes over
-// the memory bandwidth). Other values: about six shared-memory atomics an entry, 8 to 12 ms for 2e9 entries on an H200;
-// with expm1 another 50 double operations an entry. Values that do not fit the scale 2^31: one more read before.
+// The same integers as cpu.cpp, so the same bits. Counts: one read of the matrix, bound by memory (floor: its bytes
+// over the memory bandwidth). Other values: about six shared-memory atomics an entry, 8 to 12 ms for 2e9 entries on an
+// H200; with expm1 another 50 double operations an entry. Values that do not fit the scale 2^31: one more read before.
 #include "pp/gene_moments/passes.cuh"
 
 namespace scw::pp::cuda {
@@ -42,8 +42,7 @@ struct Runner {
             if (v.n_rows == 0) return;
             prim::cuda::GroupedRows grouped;
             if (!options.groups.empty())
-              grouped =
-                  prim::cuda::group_rows(ctx, options.groups.subspan(first_row, v.n_rows), options.n_groups);
+              grouped = prim::cuda::group_rows(ctx, options.groups.subspan(first_row, v.n_rows), options.n_groups);
             const auto order = prim::cuda::row_order(grouped, v.n_rows, options.n_groups);
             run_pass(ctx, v, order, before(v, order, pass), pass, nullptr);
           },

@@ -44,7 +44,9 @@ struct Target {
   std::int64_t genes;
   unsigned* seen;
 
-  __device__ std::uint64_t* at(std::int32_t group, std::int64_t gene) const { return sums + (group * genes + gene) * 4; }
+  __device__ std::uint64_t* at(std::int32_t group, std::int64_t gene) const {
+    return sums + (group * genes + gene) * 4;
+  }
   __device__ void note(unsigned bits) const {
     if (bits != 0) atomicOr(seen, bits);
   }

@@ -14,8 +14,8 @@ struct Pass {
   Target target;
   bool expm1;
   double expm1_scale;
-  const std::int16_t* shifts;      // passes with a scale for each column
-  unsigned long long* largest;     // the pass that finds those scales
+  const std::int16_t* shifts;   // passes with a scale for each column
+  unsigned long long* largest;  // the pass that finds those scales
 };
 
 enum class PassKind { sample, counts, uniform, largest, per_column };

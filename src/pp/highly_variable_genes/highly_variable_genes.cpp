@@ -406,15 +406,14 @@ void select_residuals(HighlyVariableGenes& out, const Context& ctx, const RowBlo
   const GeneMoments residuals = gene_moments(ctx, PearsonBlocks(x, sums, o.batches, o.theta), g);
   const Array<double> norm = to_host<double>(ctx, residuals.variance.data.view());
 
-  std::vector<std::int32_t> one_group(static_cast<std::size_t>(x.n_rows()), 0);
-  if (!o.batches.empty()) {
-    const Array<std::int32_t> codes = to_host<std::int32_t>(ctx, o.batches);
-    for (std::int64_t i = 0; i < codes.size(); ++i)
-      if (codes[i] < 0 || codes[i] >= groups) one_group[static_cast<std::size_t>(i)] = -1;
-  }
-  const auto codes = to_device<std::int32_t>(ctx, Span<const std::int32_t>(one_group));
   g = {};
-  g.groups = codes.view();
+  Array<std::int32_t> one_group;
+  if (!o.batches.empty()) {
+    Array<std::int32_t> codes = to_host<std::int32_t>(ctx, o.batches);
+    for (std::int32_t& code : codes) code = code >= 0 && code < groups ? 0 : -1;
+    one_group = to_device<std::int32_t>(ctx, std::as_const(codes).view());
+    g.groups = std::as_const(one_group).view();
+  }
   GeneMoments all = gene_moments(ctx, x, g);
   out.means = to_host<double>(ctx, std::as_const(all.mean.data).view());
   out.variances = to_host<double>(ctx, std::as_const(all.variance.data).view());

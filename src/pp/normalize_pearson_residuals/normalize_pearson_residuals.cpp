@@ -17,7 +17,8 @@ constinit Kernel<void(const Context&, const AnyMatrixView&, const PearsonModel&,
 
 namespace {
 
-constexpr std::int64_t kBlockBytes = std::int64_t{16} << 20;
+constexpr std::int64_t kBlockBytes = std::int64_t{16} << 20;       // stays in the cache
+constexpr std::int64_t kCudaBlockBytes = std::int64_t{512} << 20;  // fills the chip
 
 AnyMatrixView rows_of(const AnyMatrixView& x, std::int64_t first, std::int64_t count) {
   return std::visit(
@@ -90,7 +91,8 @@ PearsonSums pearson_sums(const Context& ctx, const RowBlocks& x, Span<const std:
 void PearsonBlocks::for_each(const Context& ctx,
                              const std::function<void(std::int64_t, const AnyMatrixView&)>& body) const {
   const std::int64_t genes = x_.n_cols();
-  const std::int64_t rows = std::max<std::int64_t>(64, kBlockBytes / std::max<std::int64_t>(1, genes * 8));
+  const std::int64_t bytes = ctx.device.type == DeviceType::cpu ? kBlockBytes : kCudaBlockBytes;
+  const std::int64_t rows = std::max<std::int64_t>(64, bytes / std::max<std::int64_t>(1, genes * 8));
   Matrix<double> buffer(ctx.workspace, std::min(rows, x_.n_rows()), genes, "residuals", ctx.stream);
   x_.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& block) {
     for (std::int64_t i = 0; i < scw::n_rows(block); i += rows) {

@@ -24,8 +24,7 @@ HostCsr<V> sample(std::int64_t rows, std::int32_t cols, Values kind, std::uint64
     if (kind == Values::negative && u < 0.6) v = u < 0.5 ? -v : V{0};
     if (kind == Values::wide) v = static_cast<V>((u - 0.4) * std::pow(10.0, x.indices[k] % 13 - 6));
     if (kind == Values::not_finite && k % 97 == 3)
-      v = k % 2 == 0 ? std::numeric_limits<V>::quiet_NaN()
-                     : (k % 3 == 0 ? -1 : 1) * std::numeric_limits<V>::infinity();
+      v = k % 2 == 0 ? std::numeric_limits<V>::quiet_NaN() : (k % 3 == 0 ? -1 : 1) * std::numeric_limits<V>::infinity();
   }
   return x;
 }
@@ -88,8 +87,8 @@ void check(const Context& cuda, const HostCsr<V>& host, std::size_t n_families, 
 
 template <class V>
 void check_values(const Context& cuda) {
-  for (const Values kind : {Values::counts, Values::large_counts, Values::negative, Values::fractions, Values::wide,
-                            Values::not_finite}) {
+  for (const Values kind :
+       {Values::counts, Values::large_counts, Values::negative, Values::fractions, Values::wide, Values::not_finite}) {
     SCOPED_TRACE(static_cast<int>(kind));
     const auto host = sample<V>(400, 130, kind, 11);
     check(cuda, host, 0, {});
@@ -124,8 +123,7 @@ TEST(QcParity, ManyRowsFlushSeveralTimes) {
     for (std::int64_t i = 0; i < x.n_rows; ++i) x.indptr.push_back(i + 1);
     DeviceMatrix<float> on_gpu(cuda, x);
     const AxisCounts genes = gene_counts(cuda, scw::as_const(on_gpu.view(true)));
-    EXPECT_EQ(to_host<double>(cuda, genes.total.view())[0],
-              static_cast<double>(static_cast<float>(value)) * 9000000);
+    EXPECT_EQ(to_host<double>(cuda, genes.total.view())[0], static_cast<double>(static_cast<float>(value)) * 9000000);
     EXPECT_EQ(to_host<std::int32_t>(cuda, genes.n_positive.view())[0], value > 0 ? 9000000 : 0);
   }
 }

@@ -80,8 +80,8 @@ void check_values(const Context& cuda) {
   const std::int64_t rows = 700;
   std::vector<std::int32_t> codes;
   for (std::int32_t i = 0; i < rows; ++i) codes.push_back(i % 7 == 0 ? -1 : i % 11 == 0 ? 9 : (i / 50) % 3);
-  for (const Values kind : {Values::counts, Values::large_counts, Values::negative, Values::fractions, Values::wide,
-                            Values::not_finite}) {
+  for (const Values kind :
+       {Values::counts, Values::large_counts, Values::negative, Values::fractions, Values::wide, Values::not_finite}) {
     SCOPED_TRACE(static_cast<int>(kind));
     const auto host = sample<V>(rows, 90, kind, 11);
     check(cuda, host, {}, {});
