@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ._context import is_cupy
+from . import _core
+from ._context import is_cupy, make_context
 from ._settings import logger
 
 _FLOATS = ("float32", "float64")
@@ -74,6 +75,32 @@ def _float_dtype(values: Any, int_dtype: str, op: str) -> str:
         logger.info("%s: integers over 2**24 are not exact in float32: computing in float64", op)
         return "float64"
     return int_dtype
+
+
+def to_numpy(x: Any) -> Any:
+    """A CuPy array as a NumPy array; anything else as it is."""
+    return x.get() if is_cupy(x) else x
+
+
+def is_canonical(x: Any, op: str, name: str = "X") -> bool:
+    """Whether the indices of a CSR or CSC matrix are sorted and unique; found out once for each matrix object.
+
+    CuPy's own test walks every row with one thread and costs more than most operations: ours is one read of the
+    indices, and it also finds indices that are out of range, with which kernels would read and write elsewhere.
+    """
+    if not is_cupy(x) or "_has_canonical_format" in vars(x):
+        return bool(x.has_canonical_format)
+    if getattr(x, "_has_sorted_indices", True):
+        import cupy
+
+        indptr = cupy.ascontiguousarray(x.indptr, dtype=np.int64)
+        indices = cupy.ascontiguousarray(x.indices, dtype=np.int32)
+        n_cols = x.shape[0] if sparse_format(x) == "csc" else x.shape[1]
+        defects = _core.pp.csr_defects(make_context(x, op=op), indptr, indices, int(n_cols))
+        if defects & 2:
+            raise ValueError(f"{op}: {name} has an index outside of its shape {x.shape}")
+        x.has_canonical_format = defects == 0
+    return bool(x.has_canonical_format)
 
 
 def _writeable(x: Any) -> bool:
@@ -143,7 +170,7 @@ def pack(x: Any, op: str, *, name: str = "X", mutable: bool = False, int_dtype: 
             restore = _to_csc
         elif mutable and not _writeable(x.data):
             x = x.copy()
-        if not x.has_canonical_format:
+        if not is_canonical(x, op, name):
             logger.info("%s: %s has unsorted or duplicate indices: working on a canonical copy", op, name)
             x = x.copy()
             x.sum_duplicates()

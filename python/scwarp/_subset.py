@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _core
 from ._context import is_cupy, make_context
-from ._matrix import is_sparse, sparse_format
+from ._matrix import is_canonical, is_sparse, sparse_format
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -42,7 +42,7 @@ def subset_matrix(x: Any, cells: Any, genes: Any, op: str) -> Any:
     xp = _array_module(x)
     sparse = is_sparse(x)
     ours = x.dtype in (np.float32, np.float64) and (
-        (sparse and sparse_format(x) in ("csr", "csc") and x.has_canonical_format)
+        (sparse and sparse_format(x) in ("csr", "csc") and is_canonical(x, op))
         or (not sparse and type(x) is xp.ndarray and x.ndim == 2)
     )
     if not ours:

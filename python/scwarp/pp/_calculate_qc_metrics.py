@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import make_context
-from .._matrix import is_sparse, pack
+from .._context import is_cupy, make_context
+from .._matrix import is_sparse, pack, to_numpy
 from .._slots import get_matrix, require_anndata
 
 if TYPE_CHECKING:
@@ -77,7 +77,14 @@ def calculate_qc_metrics(
         raise IndexError(f"{_OP}: percent_top must be from 1 to the number of genes, {source.shape[1]} (got {tops})")
     ctx = make_context(source, op=_OP, device=device)
     x = pack(source, _OP)
-    n_genes, total, family_total, pct_top, n_cells, gene_total = _core.pp.calculate_qc_metrics(ctx, x.arg, flags, tops)
+    if is_cupy(source):
+        import cupy
+
+        flags = [cupy.asarray(f) for f in flags]
+    results = _core.pp.calculate_qc_metrics(ctx, x.arg, flags, tops)
+    # The columns live on the host.
+    n_genes, total, n_cells, gene_total = (to_numpy(results[k]) for k in (0, 1, 4, 5))
+    family_total, pct_top = ([to_numpy(r) for r in results[k]] for k in (2, 3))
 
     sum_type = source.dtype if source.dtype.kind == "f" or not is_sparse(source) else np.dtype(np.int64)
     if source.dtype.kind in "iub":

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _core
 from .._context import make_context
-from .._matrix import pack
+from .._matrix import pack, to_numpy
 from .._settings import logger
 from .._slots import is_anndata, make_actual, require_anndata
 from .._subset import subset_inplace
@@ -26,8 +26,8 @@ def _numbers(op: str, counts: Any, x: Any, name: str, device: str | None) -> Any
     ctx = make_context(x, op=op, device=device)
     total, n_positive = counts(ctx, pack(x, op).arg)
     if not name.endswith("_counts"):
-        return n_positive.astype(np.int64)
-    return total.astype(x.dtype if x.dtype.kind == "f" else np.int64)
+        return to_numpy(n_positive).astype(np.int64)
+    return to_numpy(total).astype(x.dtype if x.dtype.kind == "f" else np.int64)
 
 
 def _keep(number: Any, name: str, threshold: float) -> Any:

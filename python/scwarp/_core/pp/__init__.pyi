@@ -14,6 +14,11 @@ def cell_counts(ctx: _core.Context, x: object) -> tuple[Any, ...]:
 def gene_counts(ctx: _core.Context, x: object) -> tuple[Any, ...]:
     """(total, n_positive) per gene"""
 
+def csr_defects(ctx: _core.Context, indptr: object, indices: object, n_cols: int) -> int:
+    """
+    0, or bits: 1 = columns of a row not ascending or not unique, 2 = column out of range.
+    """
+
 def gene_moments(
     ctx: _core.Context,
     x: object,
