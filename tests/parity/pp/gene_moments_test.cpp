@@ -39,7 +39,7 @@ template <class V>
 Result run(const Context& ctx, const HostCsr<V>& host, bool sparse, GeneMomentsOptions options,
            const std::vector<std::int32_t>& codes, std::int64_t block) {
   DeviceMatrix<V> x(ctx, host);
-  Guarded<std::int32_t> groups(ctx, codes);
+  const Guarded<std::int32_t> groups(ctx, codes);
   if (!codes.empty()) options.groups = groups.cview();
   GeneMoments m = gene_moments(ctx, ResidentBlocks(scw::as_const(x.view(sparse)), block), options);
   Result r;
