@@ -164,10 +164,19 @@ def _batches(adata: AnnData, batch_key: str | None) -> tuple[Any, int]:
         raise KeyError(f"{_OP}: batch_key={batch_key!r} is not in obs (there are: {list(adata.obs)})")
     import pandas as pd
 
-    codes, names = pd.factorize(adata.obs[batch_key], sort=True)
-    if len(names) == 0:
+    column = adata.obs[batch_key]
+    if isinstance(column.dtype, pd.CategoricalDtype):  # its codes are at hand: no million values to hash
+        own, categories = column.cat.codes.to_numpy(), column.cat.categories
+        used = np.flatnonzero(np.bincount(own.astype(np.int64) + 1, minlength=len(categories) + 1)[1:])
+        place = np.full(len(categories) + 1, -1, np.int32)  # the last one stands for code -1
+        place[used[np.argsort(categories[used], kind="stable")]] = np.arange(len(used), dtype=np.int32)
+        codes, n_names = place[own], len(used)
+    else:
+        codes, names = pd.factorize(column, sort=True)
+        n_names = len(names)
+    if n_names == 0:
         raise ValueError(f"{_OP}: obs[{batch_key!r}] has no value")
-    return np.ascontiguousarray(codes, dtype=np.int32), len(names)
+    return np.ascontiguousarray(codes, dtype=np.int32), n_names
 
 
 def _name_order(adata: AnnData) -> Any:
