@@ -115,7 +115,8 @@ def calculate_qc_metrics(
         genes[f"log1p_total_{e}"] = _log1p(genes[f"total_{e}"])
 
     if not inplace:
-        return pd.DataFrame(obs, index=adata.obs_names), pd.DataFrame(genes, index=var.index)
+        # The columns are ours: as they are, not copied into one block per type.
+        return pd.DataFrame(obs, index=adata.obs_names, copy=False), pd.DataFrame(genes, index=var.index, copy=False)
     target = adata.raw.var if use_raw else adata.var
     for name, values in obs.items():
         adata.obs[name] = values
