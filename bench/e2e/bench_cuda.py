@@ -94,7 +94,7 @@ class Bench:
         """Counts with QC columns, normalised, log1p, with the variable genes marked."""
         scw = self.scw
         a = self.counts.copy()
-        scw.pp.calculate_qc_metrics(a, qc_vars=["mt"], percent_top=None, log1p=False)
+        scw.pp.calculate_qc_metrics(a, qc_vars=["mt"], percent_top=None, log1p=False, inplace=True)
         scw.pp.normalize_total(a, target_sum=1e4)
         scw.pp.log1p(a)
         scw.pp.highly_variable_genes(a, n_top_genes=N_TOP[self.name])
@@ -163,7 +163,7 @@ class Bench:
         return {
             "qc": (
                 "counts",
-                lambda a: pp.calculate_qc_metrics(a, qc_vars=["mt"], percent_top=None),
+                lambda a: pp.calculate_qc_metrics(a, qc_vars=["mt"], percent_top=None, inplace=True),
                 obs("total_counts", "pct_counts_mt"),
             ),
             "filter_cells": ("counts", lambda a: pp.filter_cells(a, min_genes=200), lambda a: [np.array(a.shape)]),
