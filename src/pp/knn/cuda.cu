@@ -1,289 +1,160 @@
-// Exact search on CUDA. Dense rows and the five tile metrics: float scores by shared-memory tiles choose candidates
-// within the bound of search.hpp, which are scored again in double by the function that the CPU uses. Everything else:
-// all pairs.
-#include <cmath>
-
+// Exact search on CUDA. Dense rows and the five tile metrics: tensor cores choose candidates within a proven bound
+// (cuda_tiles.hpp), which are scored again in double by the functions that the CPU uses. Everything else: all pairs.
 #include "core/transfer.hpp"
-#include "pp/knn/cuda_scan.cuh"
+#include "pp/knn/cuda_finish.cuh"
+#include "pp/knn/cuda_tiles.hpp"
 
 namespace scw::pp::cuda {
 namespace {
 
-constexpr int kTile = 64;  // queries and columns of a tile
-constexpr int kDepthStep = 16;
-constexpr int kThreads = 256;      // 16 x 16, 4 x 4 scores each
-constexpr int kPitch = kTile + 4;  // keeps float4 loads aligned
-constexpr std::int64_t kBatch = 32768;
-constexpr float kLowest = -3e38f;
-constexpr float kClosed = 3e38f;
+constexpr std::int64_t kFoundBytes = std::int64_t{512} << 20;
+constexpr double kLaunchWork = 1.2e12;  // pairs of 64 columns in one launch: cancelling waits for it
+constexpr int kFewOpen = 256;           // rows that are not worth a second tile search
 
-struct Candidate {
-  float lower;
-  std::int32_t id;
-};
+std::int64_t rounded_up(std::int64_t n) { return (n + kBlockAlign - 1) / kBlockAlign * kBlockAlign; }
 
-/// Float rows: z [n x depth], e and g as in search.hpp.
-struct FloatRows {
-  const float *z, *g, *e;
-  std::int64_t n, depth;
-};
-
-template <class V>
-__global__ void origin_kernel(MatrixView<const V> x, std::int64_t step, double* origin) {
-  for (std::int64_t k = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; k < x.n_cols;
-       k += std::int64_t{gridDim.x} * blockDim.x) {
-    double sum = 0;
-    std::int64_t used = 0;
-    for (std::int64_t i = 0; i < x.n_rows; i += step, ++used) sum += static_cast<double>(x(i, k));
-    origin[k] = sum / static_cast<double>(used);
-  }
+/// Positions of the rows of a list, to leave a query out of its own candidates.
+__global__ void inverse_kernel(const std::int32_t* order, std::int64_t n, std::int32_t* position) {
+  for (std::int64_t p = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; p < n;
+       p += std::int64_t{gridDim.x} * blockDim.x)
+    if (order[p] >= 0) position[order[p]] = static_cast<std::int32_t>(p);
 }
-
-/// Largest |x - origin|, as the bits of a double (which order as the numbers do).
-template <class V>
-__global__ void largest_kernel(MatrixView<const V> x, const double* origin, unsigned long long* largest) {
-  unsigned long long most = 0;
-  const std::int64_t size = x.n_rows * x.n_cols;
-  for (std::int64_t at = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; at < size;
-       at += std::int64_t{gridDim.x} * blockDim.x) {
-    const std::int64_t i = at / x.n_cols, k = at - i * x.n_cols;
-    const double v = math::magnitude(static_cast<double>(x(i, k)) - origin[k]);
-    const auto bits = static_cast<unsigned long long>(math::bits_of(v));
-    most = bits > most ? bits : most;
-  }
-  atomicMax(largest, most);
-}
-
-/// One warp per row.
-template <class V>
-__global__ void float_rows_kernel(MatrixView<const V> x, const math::RowTerm* terms, const double* origin, double scale,
-                                  bool unit, bool euclidean, double factor, float* z, float* g, float* e) {
-  const int lane = static_cast<int>(threadIdx.x) & 31;
-  const std::int64_t warps = std::int64_t{gridDim.x} * blockDim.x / 32;
-  for (std::int64_t i = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32; i < x.n_rows; i += warps) {
-    const double times = !unit ? scale : (terms[i].scale > 0 ? 1.0 / terms[i].scale : 0.0);
-    const double shift = unit ? terms[i].shift : 0.0;
-    double half = 0;
-    for (std::int64_t k = lane; k < x.n_cols; k += 32) {
-      const auto v = static_cast<float>((static_cast<double>(x(i, k)) - origin[k] - shift) * times);
-      z[i * x.n_cols + k] = v;
-      half += 0.5 * static_cast<double>(v) * static_cast<double>(v);
-    }
-    for (int offset = 16; offset > 0; offset /= 2) half += __shfl_down_sync(0xFFFFFFFFu, half, offset);
-    if (lane == 0) {
-      const double error = factor * half + 1e-30;
-      e[i] = static_cast<float>(error);
-      g[i] = static_cast<float>((euclidean ? half : 0.0) - 2.0 * error);
-    }
-  }
-}
-
-/// By one warp: drops the candidates of a row that cannot be neighbours; returns how many are left.
-__device__ int prune(Candidate* list, int count, int wanted, float own_e, const float* e, float& threshold) {
-  const int lane = static_cast<int>(threadIdx.x) & 31;
-  if (count < wanted) return count;
-  float bar = kLowest;
-  for (int c = lane; c < count; c += 32) {
-    const float v = list[c].lower;
-    int rank = 0;
-    for (int f = 0; f < count; ++f) rank += (list[f].lower > v || (list[f].lower == v && f < c)) ? 1 : 0;
-    if (rank == wanted - 1) bar = v;
-  }
-  for (int offset = 16; offset > 0; offset /= 2) bar = fmaxf(bar, __shfl_xor_sync(0xFFFFFFFFu, bar, offset));
-  int kept = 0;
-  for (int base = 0; base < count; base += 32) {
-    const int c = base + lane;
-    Candidate mine{0.0f, 0};
-    bool keep = false;
-    if (c < count) {
-      mine = list[c];
-      keep = mine.lower + (2.0f * own_e + 4.0f * e[mine.id]) >= bar;
-    }
-    // Every lane has read before any lane writes, and writes go to places already read.
-    const unsigned votes = __ballot_sync(0xFFFFFFFFu, keep);
-    if (keep) list[kept + __popc(votes & ((1u << lane) - 1u))] = mine;
-    kept += __popc(votes);
-    __syncwarp();
-  }
-  threshold = fmaxf(threshold, bar - own_e);
-  return kept;
-}
-
-/// 64 queries per block against all rows.
-__global__ void __launch_bounds__(kThreads) tile_kernel(FloatRows rows, std::int64_t first, std::int64_t n_queries,
-                                                        int others, int capacity, Candidate* candidates, int* counts) {
-  __shared__ float a[kDepthStep][kPitch], b[kDepthStep][kPitch];
-  __shared__ float thresholds[kTile], own_e[kTile];
-  __shared__ int filled[kTile];
-  const int t = static_cast<int>(threadIdx.x), tx = t % 16, ty = t / 16, warp = t / 32;
-  const std::int64_t query = std::int64_t{blockIdx.x} * kTile;  // in this batch
-  if (t < kTile) {
-    const bool used = query + t < n_queries;
-    thresholds[t] = used ? kLowest : kClosed;
-    own_e[t] = used ? rows.e[first + query + t] : 0.0f;
-    filled[t] = 0;
-  }
-  __syncthreads();
-  const int load_row = t / 4, load_k = (t % 4) * 4;
-  const std::int64_t a_row = first + query + load_row;
-  const bool a_used = query + load_row < n_queries;
-  for (std::int64_t column = 0; column < rows.n; column += kTile) {
-    float acc[4][4];
-    for (int c = 0; c < 4; ++c) {
-      const std::int64_t j = column + tx * 4 + c;
-      const float start = j < rows.n ? -rows.g[j] : kLowest;
-      for (int r = 0; r < 4; ++r) acc[r][c] = start;
-    }
-    const std::int64_t b_row = column + load_row;
-    for (std::int64_t k0 = 0; k0 < rows.depth; k0 += kDepthStep) {
-      for (int u = 0; u < 4; ++u) {
-        const std::int64_t k = k0 + load_k + u;
-        a[load_k + u][load_row] = a_used && k < rows.depth ? rows.z[a_row * rows.depth + k] : 0.0f;
-        b[load_k + u][load_row] = b_row < rows.n && k < rows.depth ? rows.z[b_row * rows.depth + k] : 0.0f;
-      }
-      __syncthreads();
-#pragma unroll
-      for (int k = 0; k < kDepthStep; ++k) {
-        const float4 av = *reinterpret_cast<const float4*>(&a[k][ty * 4]);
-        const float4 bv = *reinterpret_cast<const float4*>(&b[k][tx * 4]);
-        const float as[4] = {av.x, av.y, av.z, av.w}, bs[4] = {bv.x, bv.y, bv.z, bv.w};
-#pragma unroll
-        for (int r = 0; r < 4; ++r)
-#pragma unroll
-          for (int c = 0; c < 4; ++c) acc[r][c] = __fmaf_rn(as[r], bs[c], acc[r][c]);
-      }
-      __syncthreads();
-    }
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      const int row = ty * 4 + r;
-      const float threshold = thresholds[row];
-#pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        const std::int64_t j = column + tx * 4 + c;
-        if (!(acc[r][c] > threshold) || j >= rows.n || j == first + query + row) continue;
-        // There is room: rows with less than a tile of it were pruned or closed.
-        const int slot = atomicAdd(&filled[row], 1);
-        candidates[(query + row) * capacity + slot] = {acc[r][c] - 4.0f * rows.e[j] - own_e[row],
-                                                       static_cast<std::int32_t>(j)};
-      }
-    }
-    __syncthreads();
-    for (int row = warp * 8; row < warp * 8 + 8; ++row) {
-      const int count = filled[row];
-      if (count <= capacity - kTile || thresholds[row] == kClosed) continue;
-      float threshold = thresholds[row];
-      const int left = prune(candidates + (query + row) * capacity, count, others, own_e[row], rows.e, threshold);
-      __syncwarp();
-      if (t % 32 == 0) {
-        const bool closed = left > capacity - kTile;  // scores do not separate this row: left to the scan
-        filled[row] = closed ? -1 : left;
-        thresholds[row] = closed ? kClosed : threshold;
-      }
-    }
-    __syncthreads();
-  }
-  if (t < kTile && query + t < n_queries) counts[query + t] = filled[t];
-}
-
-/// One warp per query: candidates scored in double; an entry's place is the number of nearer ones.
-template <class M, class X>
-__global__ void finish_kernel(M metric, X x, const math::RowTerm* terms, const float* e, std::int64_t first,
-                              std::int64_t n_queries, int k, int capacity, bool similarity, Candidate* candidates,
-                              const int* counts, double* keys, std::int32_t* out_ids, float* out_values,
-                              std::int32_t* open, int* n_open) {
-  const int lane = static_cast<int>(threadIdx.x) & 31;
-  const std::int64_t warps = std::int64_t{gridDim.x} * blockDim.x / 32;
-  for (std::int64_t q = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32; q < n_queries; q += warps) {
-    const std::int64_t i = first + q;
-    if (counts[q] < 0) {
-      if (lane == 0) open[atomicAdd(n_open, 1)] = static_cast<std::int32_t>(i);
-      continue;
-    }
-    Candidate* const list = candidates + q * capacity;
-    double* const key = keys + q * capacity;
-    float unused = 0;
-    const int count = prune(list, counts[q], k - 1, e[i], e, unused);
-    for (int c = lane; c < count; c += 32) key[c] = row_key(metric, x, i, list[c].id, terms[i], terms[list[c].id]);
-    __syncwarp();
-    for (int c = lane; c < count; c += 32) {
-      int rank = 0;
-      for (int f = 0; f < count; ++f) rank += nearer(key[f], list[f].id, key[c], list[c].id) ? 1 : 0;
-      if (rank >= k - 1) continue;
-      out_ids[i * k + 1 + rank] = list[c].id;
-      out_values[i * k + 1 + rank] = static_cast<float>(metric.value(key[c]));
-    }
-    if (lane == 0) write_self(metric, x, terms, i, k, similarity, out_ids, out_values);
-    __syncwarp();
-  }
+__global__ void gather_kernel(const std::int32_t* rows, std::int64_t n, const std::int32_t* position,
+                              std::int32_t* out) {
+  for (std::int64_t q = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; q < n;
+       q += std::int64_t{gridDim.x} * blockDim.x)
+    out[q] = rows[q] >= 0 ? position[rows[q]] : -1;
 }
 
 template <class M, class V>
+class TileSearch {
+ public:
+  TileSearch(const Context& ctx, const M& metric, const MatrixView<const V>& x, KnnResult& out)
+      : ctx_(ctx), metric_(metric), x_(x), out_(out), terms_(row_terms(ctx, x, out.metric)), n_open_(array(int{}, 1)) {
+    plan_.metric = out.metric;
+    plan_.columns = x.n_cols;
+    plan_.terms = terms_.data();
+    const bool centred = out.metric == Metric::euclidean || out.metric == Metric::sqeuclidean;
+    find_origin(ctx, x, centred, origin_, largest_);
+    plan_.origin = origin_.data();
+    plan_.largest = largest_.data();
+  }
+
+  void run() {
+    const std::int64_t n = x_.n_rows;
+    Cells cells;
+    {
+      const PointArrays rows = pack_rows(ctx_, x_, plan_, nullptr, rounded_up(n), Packing::plain);
+      cells = order_rows(ctx_, rows, n, plan_.similarity());
+    }
+    open_ = array(std::int32_t{}, rounded_up(n));
+    std::int64_t left = 0;
+    {
+      const PointArrays columns = pack_rows(ctx_, x_, plan_, cells.order.data(), cells.n_positions, Packing::plain);
+      const auto tiles = bound_tiles(ctx_, columns, cells, plan_.similarity());
+      ScoreJob job;
+      job.columns = &columns;
+      job.tiles = &tiles;
+      job.cells = &cells;
+      left = search(job, cells.order.data(), cells.n_positions, cells.order.data());
+    }
+    if (left > kFewOpen) left = search_split(cells, left);
+    out_.n_rescanned = left;
+    scan(ctx_, metric_, x_, terms_.data(), open_.data(), left, out_);
+  }
+
+ private:
+  template <class T>
+  Array<T> array(T, std::int64_t size) const {
+    return Array<T>(ctx_.workspace, size, "neighbour search", ctx_.stream);
+  }
+
+  /// Candidates and neighbours of the queries; returns how many rows are left, which are put into open_.
+  std::int64_t search(ScoreJob& job, const std::int32_t* query_ids, std::int64_t n_queries,
+                      const std::int32_t* column_ids) {
+    job.others = out_.k - 1;
+    job.similarity = plan_.similarity();
+    Found found;
+    found.capacity = found_capacity(job.others);
+    const double pairs_per_launch = kLaunchWork * 64 / job.columns->depth;
+    const std::int64_t by_work = static_cast<std::int64_t>(pairs_per_launch / static_cast<double>(x_.n_rows));
+    const std::int64_t by_memory = kFoundBytes / (4 * found.capacity);
+    const std::int64_t batch = std::min(n_queries, rounded_up(std::max<std::int64_t>(1, std::min(by_work, by_memory))));
+    found.positions = array(std::int32_t{}, checked_mul(batch, found.capacity));
+    found.counts = array(std::int32_t{}, batch);
+    SCW_CUDA(cudaMemsetAsync(n_open_.data(), 0, sizeof(int), scw::cuda::stream_of(ctx_)));
+    auto open = array(std::int32_t{}, rounded_up(x_.n_rows));
+    for (std::int64_t first = 0; first < n_queries; first += batch) {
+      ctx_.check_cancelled("pp.neighbors");
+      const std::int64_t queries = std::min(batch, n_queries - first);
+      SCW_CUDA(cudaMemsetAsync(found.counts.data(), 0, static_cast<std::size_t>(queries) * sizeof(std::int32_t),
+                               scw::cuda::stream_of(ctx_)));
+      find_candidates(ctx_, job, first, queries, found);
+      finish(ctx_, metric_, x_,
+             {terms_.data(), query_ids + first, column_ids, queries, out_.k, found.capacity, plan_.similarity(),
+              found.positions.data(), found.counts.data(), out_.indices.data(), out_.distances.data(), open.data(),
+              n_open_.data()});
+      if (queries < n_queries) {
+        ctx_.synchronize();
+        ctx_.report("neighbours", first + queries, n_queries);
+      }
+    }
+    open_ = std::move(open);
+    return to_host<int>(ctx_, std::as_const(n_open_).view())[0];
+  }
+
+  /// The rows of open_ again, with rows of 22 bits.
+  std::int64_t search_split(const Cells& cells, std::int64_t left) {
+    const cudaStream_t stream = scw::cuda::stream_of(ctx_);
+    const std::int64_t queries = rounded_up(left);
+    if (queries > left)
+      SCW_CUDA(cudaMemsetAsync(open_.data() + left, 0xFF, static_cast<std::size_t>(queries - left) * 4, stream));
+    const Array<std::int32_t> ids = std::move(open_);
+    auto position = array(std::int32_t{}, x_.n_rows), self = array(std::int32_t{}, queries);
+    inverse_kernel<<<scw::cuda::grid_for(cells.n_positions, 256, 4096), 256, 0, stream>>>(
+        cells.order.data(), cells.n_positions, position.data());
+    SCW_CUDA_LAUNCHED("knn inverse");
+    gather_kernel<<<scw::cuda::grid_for(queries, 256, 4096), 256, 0, stream>>>(ids.data(), queries, position.data(),
+                                                                               self.data());
+    SCW_CUDA_LAUNCHED("knn gather");
+    const PointArrays columns =
+        pack_rows(ctx_, x_, plan_, cells.order.data(), cells.n_positions, Packing::split_column);
+    const PointArrays rows = pack_rows(ctx_, x_, plan_, ids.data(), queries, Packing::split_query);
+    Cells plain;  // no pivots of this depth
+    plain.n_positions = cells.n_positions;
+    plain.n_tiles = array(std::int32_t{}, 1);
+    SCW_CUDA(cudaMemcpyAsync(plain.n_tiles.data(), cells.n_tiles.data(), sizeof(std::int32_t), cudaMemcpyDeviceToDevice,
+                             stream));
+    const auto tiles = bound_tiles(ctx_, columns, plain, plan_.similarity());
+    ScoreJob job;
+    job.columns = &columns;
+    job.tiles = &tiles;
+    job.cells = &plain;
+    job.queries = &rows;
+    job.self = self.data();
+    return search(job, ids.data(), queries, cells.order.data());
+  }
+
+  const Context& ctx_;
+  const M& metric_;
+  const MatrixView<const V>& x_;
+  KnnResult& out_;
+  PackPlan plan_;
+  Array<math::RowTerm> terms_;
+  Array<double> origin_;
+  Array<unsigned long long> largest_;
+  Array<int> n_open_;
+  Array<std::int32_t> open_;
+};
+
+template <class M, class V>
 void tile_search(const Context& ctx, const M& metric, const MatrixView<const V>& x, KnnResult& out) {
-  const cudaStream_t stream = scw::cuda::stream_of(ctx);
-  const std::int64_t n = x.n_rows, depth = x.n_cols;
-  const bool euclidean = out.metric == Metric::euclidean || out.metric == Metric::sqeuclidean;
-  const bool unit = out.metric == Metric::cosine || out.metric == Metric::correlation;
-  const auto terms = row_terms(ctx, x, out.metric);
-  const auto array = [&]<class T>(T, std::int64_t size) {
-    return Array<T>(ctx.workspace, size, "neighbour search", ctx.stream);
-  };
-
-  auto origin = array(double{}, depth);
-  SCW_CUDA(cudaMemsetAsync(origin.data(), 0, static_cast<std::size_t>(depth) * sizeof(double), stream));
-  double scale = 1.0;
-  if (!unit && depth > 0) {
-    if (euclidean) {
-      const std::int64_t step = std::max<std::int64_t>(1, n / 4096);
-      origin_kernel<<<scw::cuda::grid_for(depth, 64), 64, 0, stream>>>(x, step, origin.data());
-      SCW_CUDA_LAUNCHED("origin");
-    }
-    auto largest = array(0ull, 1);
-    SCW_CUDA(cudaMemsetAsync(largest.data(), 0, sizeof(unsigned long long), stream));
-    largest_kernel<<<scw::cuda::grid_for(checked_mul(n, depth), 256, 2048), 256, 0, stream>>>(x, origin.data(),
-                                                                                              largest.data());
-    SCW_CUDA_LAUNCHED("largest");
-    const auto bits = to_host<unsigned long long>(ctx, std::as_const(largest).view());
-    const double most = math::from_bits(bits[0]);
-    if (most > 0 && std::isfinite(most)) scale = std::ldexp(1.0, -std::ilogb(most) - 1);
-  }
-  auto z = array(float{}, checked_mul(n, depth)), g = array(float{}, n), e = array(float{}, n);
-  const double factor = static_cast<double>(depth + 24) * 0x1.0p-24 * 1.01;
-  float_rows_kernel<<<scw::cuda::grid_for(n, 8), 256, 0, stream>>>(x, terms.data(), origin.data(), scale, unit,
-                                                                   euclidean, factor, z.data(), g.data(), e.data());
-  SCW_CUDA_LAUNCHED("float_rows");
-
-  const int others = out.k - 1, capacity = 3 * others + 128;
-  const std::int64_t batch = std::min(kBatch, n);
-  auto candidates = array(Candidate{}, checked_mul(batch, capacity));
-  auto keys = array(double{}, checked_mul(batch, capacity));
-  auto counts = array(int{}, batch), n_open = array(int{}, 1);
-  auto open = array(std::int32_t{}, n);
-  SCW_CUDA(cudaMemsetAsync(n_open.data(), 0, sizeof(int), stream));
-  const FloatRows rows{z.data(), g.data(), e.data(), n, depth};
-  for (std::int64_t first = 0; first < n; first += batch) {
-    ctx.check_cancelled("pp.neighbors");
-    const std::int64_t queries = std::min(batch, n - first);
-    tile_kernel<<<static_cast<unsigned>((queries + kTile - 1) / kTile), kThreads, 0, stream>>>(
-        rows, first, queries, others, capacity, candidates.data(), counts.data());
-    SCW_CUDA_LAUNCHED("knn tile");
-    finish_kernel<<<scw::cuda::grid_for(queries, 8), 256, 0, stream>>>(
-        metric, x, terms.data(), e.data(), first, queries, out.k, capacity, out.metric == Metric::inner_product,
-        candidates.data(), counts.data(), keys.data(), out.indices.data(), out.distances.data(), open.data(),
-        n_open.data());
-    SCW_CUDA_LAUNCHED("knn finish");
-    if (n > batch) {
-      ctx.synchronize();
-      ctx.report("neighbours", first + queries, n);
-    }
-  }
-  out.n_rescanned = to_host<int>(ctx, std::as_const(n_open).view())[0];
-  scan(ctx, metric, x, terms.data(), open.data(), out.n_rescanned, out);
+  TileSearch<M, V>(ctx, metric, x, out).run();
 }
 
 template <class V>
 void dense_search(const Context& ctx, const MatrixView<const V>& x, double p, KnnResult& out) {
-  switch (out.k > 1 ? out.metric : Metric::manhattan) {
+  switch (out.k > 1 && out.k <= kMostTileNeighbors ? out.metric : Metric::manhattan) {
     case Metric::euclidean:
       return tile_search(ctx, math::Euclidean{}, x, out);
     case Metric::sqeuclidean:

@@ -132,6 +132,92 @@ TEST(KnnParity, SeveralBatches) {
   expect_same(run(Context::cpu(2), x, 33500, 8, {}), run(cuda, x, 33500, 8, {}), "33500 cells");
 }
 
+TEST(KnnParity, LargeRowBlocks) {
+  SCW_CUDA_CONTEXT(cuda);
+  const std::int64_t n = 264000, d = 5;
+  const auto x = scores<float>(n, d);
+  const KnnOptions options{.n_neighbors = 8, .algorithm = KnnAlgorithm::brute};
+  expect_same(run(Context::cpu(0), x, n, d, options), run(cuda, x, n, d, options), "264000 cells");
+}
+
+// KnnParity.Small*: every kernel of the search, quick enough for compute-sanitizer.
+
+constexpr Metric kTiles[] = {Metric::euclidean, Metric::sqeuclidean, Metric::cosine, Metric::correlation,
+                             Metric::inner_product};
+
+template <class V>
+void check_tiles(const Context& ctx, const std::vector<V>& x, std::int64_t n, std::int64_t d, int k, Metric metric,
+                 const std::string& what) {
+  const KnnOptions options{.n_neighbors = k, .metric = metric, .algorithm = KnnAlgorithm::brute};
+  expect_same(run(Context::cpu(2), x, n, d, options), run(ctx, x, n, d, options),
+              what + " " + std::string(to_string(metric)) + " n " + std::to_string(n) + " d " + std::to_string(d) +
+                  " k " + std::to_string(k));
+}
+
+TEST(KnnParity, SmallShapes) {
+  SCW_CUDA_CONTEXT(cuda);
+  for (const auto& [n, d, k] : {std::tuple<std::int64_t, std::int64_t, int>{6, 3, 6},
+                                {66, 1, 15},
+                                {130, 33, 15},
+                                {300, 50, 15},
+                                {257, 100, 30},
+                                {140, 65, 140},
+                                {200, 300, 7}})
+    for (const Metric metric : kTiles) check_tiles(cuda, scores<float>(n, d), n, d, k, metric, "float");
+  check_tiles(cuda, scores<double>(270, 50), 270, 50, 15, Metric::euclidean, "double");
+  check_tiles(cuda, scores<double>(270, 20), 270, 20, 15, Metric::cosine, "double");
+  const std::vector<float> one{1.0f, 2.0f};
+  check_tiles(cuda, one, 1, 2, 1, Metric::euclidean, "one cell");
+  check_tiles(cuda, one, 2, 1, 2, Metric::euclidean, "two cells");
+}
+
+TEST(KnnParity, SmallHard) {
+  SCW_CUDA_CONTEXT(cuda);
+  const std::int64_t n = 400, d = 12;
+  const auto size = static_cast<std::size_t>(n * d);
+  const auto plain = scores<float>(n, d);
+  const auto both = [&](const std::vector<float>& x, const std::string& what) {
+    for (const Metric metric : kTiles) check_tiles(cuda, x, n, d, 9, metric, what);
+  };
+  auto x = plain;
+  for (std::size_t i = 0; i < size / 2; ++i) x[i] = x[i % (3 * static_cast<std::size_t>(d))];
+  both(x, "duplicates");
+  x = plain;
+  for (std::size_t i = 0; i < size; ++i) x[i] += i / static_cast<std::size_t>(d) % 2 == 0 ? 1e4f : -1e4f;
+  both(x, "two clusters far apart");
+  x = plain;
+  for (float& v : x) v = 1.0f + 1e-5f * v;
+  both(x, "tiny spread");
+  for (std::size_t i = 0; i < size; ++i) x[i] = std::floor(3 * plain[i] / 40);
+  both(x, "lattice");
+  for (std::size_t i = 0; i < size; ++i) x[i] = i % static_cast<std::size_t>(d) < 9 ? 2.5f : plain[i];
+  both(x, "constant columns");
+  x = plain;
+  for (std::size_t i = 0; i < size; ++i) x[i] *= i % 7 == 0 ? 1e12f : (i % 5 == 0 ? 1e-12f : 1.0f);
+  both(x, "range");
+  x = plain;
+  std::fill(x.begin() + 5 * d, x.begin() + 60 * d, 0.0f);
+  both(x, "empty cells");
+  for (float& v : x) v *= 1e-30f;
+  both(x, "smallest numbers");
+  std::vector<double> fine(size);
+  for (std::size_t i = 0; i < size; ++i) fine[i] = 1e6 + 1e-7 * static_cast<double>(plain[i]);
+  check_tiles(cuda, fine, n, d, 9, Metric::euclidean, "digits of double");
+}
+
+/// Enough rows for cells, and rows that half precision cannot tell apart in one of them.
+TEST(KnnParity, SmallCells) {
+  SCW_CUDA_CONTEXT(cuda);
+  const std::int64_t n = 8400, d = 35;
+  auto x = scores<float>(n, d);
+  for (std::int64_t i = 0; i < 600; ++i)
+    for (std::int64_t k = 0; k < d; ++k) {
+      const auto at = static_cast<std::size_t>(i * d + k);
+      x[at] = x[static_cast<std::size_t>(k)] + 1e-4f * x[at];
+    }
+  check_tiles(cuda, x, n, d, 15, Metric::euclidean, "cells");
+}
+
 TEST(NeighborsParity, Graphs) {
   SCW_CUDA_CONTEXT(cuda);
   const std::int64_t n = 1200, d = 12;
