@@ -19,6 +19,14 @@ SCW_HD inline void similarities_to_distances(const float* similarities, int k, f
     out[j] = static_cast<float>(static_cast<double>(best) - static_cast<double>(similarities[j]) + span);
 }
 
+/// Rows are added in groups of kSumGroup in their order, and so are the groups, level by level, on every backend.
+inline constexpr std::int64_t kSumGroup = 256;
+SCW_HD inline double group_sum(const double* values, std::int64_t n, std::int64_t group) {
+  double sum = 0;
+  for (std::int64_t i = group * kSumGroup; i < n && i < (group + 1) * kSumGroup; ++i) sum += values[i];
+  return sum;
+}
+
 /// Median of the squares of the k - 1 distances after the first; scratch: k - 1 values.
 SCW_HD inline double median_squared(const float* distances, int k, double* scratch) {
   const int m = k - 1;

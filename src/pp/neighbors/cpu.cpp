@@ -33,9 +33,9 @@ void fuzzy(const Context& ctx, const KnnView& knn, const float* distances, float
   parallel_for(ctx, knn.n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) sums[i] = math::row_sum(distances + i * knn.k, knn.k);
   });
-  double total = 0;
-  for (std::int64_t i = 0; i < knn.n; ++i) total += sums[i];
-  const double mean = knn.n > 0 ? total / (static_cast<double>(knn.n) * knn.k) : 0.0;
+  for (std::int64_t n = knn.n; n > 1; n = (n + kSumGroup - 1) / kSumGroup)
+    for (std::int64_t g = 0; g * kSumGroup < n; ++g) sums[g] = group_sum(sums.data(), n, g);  // g is read before
+  const double mean = knn.n > 0 ? sums[0] / (static_cast<double>(knn.n) * knn.k) : 0.0;
   parallel_for(ctx, knn.n, kGrain,
                [&](std::int64_t begin, std::int64_t end) { fuzzy_weights(knn, distances, mean, begin, end, weights); });
 }

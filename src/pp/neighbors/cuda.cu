@@ -1,5 +1,9 @@
-// Weights and graphs on CUDA: the row functions of body.inl, one thread per row; sums over rows are made on the host in
-// row order, so that they have the CPU's bits.
+// Weights and graphs on CUDA: the row functions of body.inl, one thread per row. The other direction of an edge comes
+// from a stable sort of all edges by their end, which leaves them in the order of their beginning. The only thing that
+// the host waits for is the number of edges.
+#include <cub/device/device_radix_sort.cuh>
+#include <cub/device/device_scan.cuh>
+
 #include "core/cuda/cuda_check.cuh"
 #include "core/transfer.hpp"
 #include "pp/neighbors/kernel.hpp"
@@ -40,7 +44,13 @@ __global__ void row_sums_kernel(KnnView knn, const float* distances, double* sum
   SCW_FOR_ROWS(i, knn.n) sums[i] = math::row_sum(distances + i * knn.k, knn.k);
 }
 
-__global__ void fuzzy_kernel(KnnView knn, const float* distances, double overall_mean, float* weights) {
+__global__ void group_sums_kernel(std::int64_t n, const double* values, double* sums) {
+  SCW_FOR_ROWS(g, (n + kSumGroup - 1) / kSumGroup) sums[g] = group_sum(values, n, g);
+}
+
+/// total: sum of all distances.
+__global__ void fuzzy_kernel(KnnView knn, const float* distances, const double* total, float* weights) {
+  const double overall_mean = *total / (static_cast<double>(knn.n) * knn.k);
   SCW_FOR_ROWS(i, knn.n) {
     const float* const d = distances + i * knn.k;
     const math::FuzzyRow row = math::fuzzy_row(d, knn.k, overall_mean);
@@ -57,7 +67,8 @@ __global__ void gauss_weights_kernel(KnnView knn, const float* distances, const 
     for (int j = 1; j < knn.k; ++j) {
       const std::int32_t id = knn.indices.data[i * knn.k + j];
       const double d = static_cast<double>(distances[i * knn.k + j]);
-      weights[i * knn.k + j] = id < 0 ? 0.0f : static_cast<float>(math::gauss_weight(d * d, widths[i], widths[id]));
+      weights[i * knn.k + j] =
+          id < 0 || id >= knn.n ? 0.0f : static_cast<float>(math::gauss_weight(d * d, widths[i], widths[id]));
     }
   }
 }
@@ -80,30 +91,36 @@ __global__ void overlaps_kernel(KnnView knn, const std::int32_t* sorted, float* 
   SCW_FOR_ROWS(i, knn.n) {
     for (int j = 1; j < knn.k; ++j) {
       const std::int32_t id = knn.indices.data[i * knn.k + j];
-      weights[i * knn.k + j] = id < 0 ? 0.0f : overlap(sorted + i * m, sorted + std::int64_t{id} * m, m);
+      weights[i * knn.k + j] = id < 0 || id >= knn.n ? 0.0f : overlap(sorted + i * m, sorted + std::int64_t{id} * m, m);
     }
   }
 }
 
-__global__ void first_outside_kernel(KnnView knn, unsigned long long* first) {
-  SCW_FOR_ROWS(at, knn.indices.size) {
-    if (knn.indices.data[at] >= knn.n) atomicMin(first, static_cast<unsigned long long>(at));
-  }
-}
+/// What the host reads: the first entry that is no cell, and the number of edges of the result.
+struct Status {
+  unsigned long long first_outside;
+  std::int64_t size;
+};
 
-/// Forward edges of each row, sorted by column, and how many edges point at each cell.
+constexpr int kWarpEdges = 32;
+constexpr unsigned kAllLanes = 0xFFFFFFFFu;
+
+/// Forward edges of each row, sorted by column, and all of them as (end, (beginning, weight)) for the sort; the end of
+/// what is no edge is n. `wide`: one thread per row, else one warp, whose lanes hold the row.
 __global__ void forward_kernel(KnnView knn, const float* weights, Edge* forward, std::int32_t* degree,
-                               unsigned long long* pointing) {
+                               std::int32_t* ends, Edge* edges, Status* status) {
   const std::int64_t k = knn.k;
   SCW_FOR_ROWS(i, knn.n) {
     Edge* const row = forward + i * k;
     std::int32_t count = 0;
     for (std::int64_t j = 0; j < k; ++j) {
       const std::int32_t id = knn.indices.data[i * k + j];
-      if (id < 0 || id == i) continue;  // a cell itself has no weight
       const Edge e{id, weights[i * k + j]};
-      if (!(e.weight > 0)) continue;
-      atomicAdd(pointing + e.id, 1ull);
+      if (id >= knn.n) atomicMin(&status->first_outside, static_cast<unsigned long long>(i * k + j));
+      const bool edge = id >= 0 && id < knn.n && id != i && e.weight > 0;  // a cell itself has no weight
+      ends[i * k + j] = edge ? id : static_cast<std::int32_t>(knn.n);
+      edges[i * k + j] = {static_cast<std::int32_t>(i), e.weight};
+      if (!edge) continue;
       int at = count++;
       for (; at > 0 && row[at - 1].id > e.id; --at) row[at] = row[at - 1];
       row[at] = e;
@@ -111,41 +128,44 @@ __global__ void forward_kernel(KnnView knn, const float* weights, Edge* forward,
     degree[i] = count;
   }
 }
-
-/// next[i]: where the next edge that points at i goes. Places depend on the order of the threads; sort_kernel follows.
-__global__ void backward_kernel(KnnView knn, const Edge* forward, const std::int32_t* degree, unsigned long long* next,
-                                Edge* backward) {
-  SCW_FOR_ROWS(i, knn.n) {
-    for (std::int32_t j = 0; j < degree[i]; ++j) {
-      const Edge e = forward[i * knn.k + j];
-      backward[atomicAdd(next + e.id, 1ull)] = {static_cast<std::int32_t>(i), e.weight};
+__global__ void forward_warp_kernel(KnnView knn, const float* weights, Edge* forward, std::int32_t* degree,
+                                    std::int32_t* ends, Edge* edges, Status* status) {
+  const int lane = static_cast<int>(threadIdx.x) & 31;
+  const std::int64_t warps = std::int64_t{gridDim.x} * blockDim.x / 32, k = knn.k;
+  for (std::int64_t i = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32; i < knn.n; i += warps) {
+    std::int32_t id = -1;
+    float weight = 0;
+    if (lane < k) {
+      id = knn.indices.data[i * k + lane];
+      weight = weights[i * k + lane];
+      if (id >= knn.n) atomicMin(&status->first_outside, static_cast<unsigned long long>(i * k + lane));
     }
+    const bool edge = id >= 0 && id < knn.n && id != i && weight > 0;  // a cell itself has no weight
+    if (lane < k) {
+      ends[i * k + lane] = edge ? id : static_cast<std::int32_t>(knn.n);
+      edges[i * k + lane] = {static_cast<std::int32_t>(i), weight};
+    }
+    int rank = 0;
+    for (int f = 0; f < k; ++f) {
+      const std::int32_t other = __shfl_sync(kAllLanes, edge ? id : -1, f);
+      rank += other >= 0 && (other < id || (other == id && f < lane)) ? 1 : 0;
+    }
+    if (edge) forward[i * k + rank] = {id, weight};
+    const unsigned votes = __ballot_sync(kAllLanes, edge);
+    if (lane == 0) degree[i] = __popc(votes);
   }
 }
 
-/// Heapsort of each row by column: some cells are neighbours of thousands.
-__global__ void sort_kernel(std::int64_t n, const std::int64_t* start, Edge* backward) {
-  SCW_FOR_ROWS(i, n) {
-    Edge* const row = backward + start[i];
-    const std::int64_t m = start[i + 1] - start[i];
-    const auto sift = [row](std::int64_t at, std::int64_t end) {
-      const Edge e = row[at];
-      for (std::int64_t child = 2 * at + 1; child < end; child = 2 * at + 1) {
-        if (child + 1 < end && row[child + 1].id > row[child].id) ++child;
-        if (row[child].id <= e.id) break;
-        row[at] = row[child];
-        at = child;
-      }
-      row[at] = e;
-    };
-    for (std::int64_t at = m / 2; at-- > 0;) sift(at, m);
-    for (std::int64_t end = m; end-- > 1;) {
-      const Edge e = row[end];
-      row[end] = row[0];
-      row[0] = e;
-      sift(0, end);
-    }
+/// start[i]: first edge that ends at i; start[n]: how many edges there are.
+__global__ void starts_kernel(std::int64_t n, std::int64_t size, const std::int32_t* ends, std::int64_t* start) {
+  SCW_FOR_ROWS(e, size + 1) {
+    const std::int64_t last = e > 0 ? ends[e - 1] : -1, end = e < size ? ends[e] : n;
+    for (std::int64_t i = last + 1; i <= end; ++i) start[i] = e;
   }
+}
+
+__global__ void size_kernel(std::int64_t n, const std::int64_t* indptr, Status* status) {
+  if (blockIdx.x == 0 && threadIdx.x == 0) status->size = indptr[n];
 }
 
 struct Counter {
@@ -206,58 +226,56 @@ __global__ void fill_kernel(std::int64_t n, std::int64_t k, const Edge* forward,
   }
 }
 
-/// Exclusive sums of n counts on ctx.device, by way of the host: n + 1 entries.
-template <class T>
-Array<std::int64_t> offsets(const Context& ctx, const Array<T>& counts, std::int64_t& total) {
-  const auto host = to_host<T>(ctx, counts.view());
-  Array<std::int64_t> sums(host_memory(), counts.size() + 1, "connectivities");
-  sums[0] = 0;
-  for (std::int64_t i = 0; i < counts.size(); ++i) sums[i + 1] = sums[i] + static_cast<std::int64_t>(host[i]);
-  total = sums[counts.size()];
-  Array<std::int64_t> out(ctx.memory, sums.size(), "connectivities", ctx.stream);
-  copy_bytes(ctx, out.data(), ctx.device, sums.data(), Device{},
-             static_cast<std::size_t>(sums.size()) * sizeof(std::int64_t));
-  return out;
-}
-
 template <class Join>
 void symmetrize(const Context& ctx, const KnnView& knn, const float* weights, const Join& join, Csr<float>& out) {
-  const std::int64_t n = knn.n, k = knn.k;
-  auto forward = scratch<Edge>(ctx, checked_mul(n, k));
+  const cudaStream_t stream = scw::cuda::stream_of(ctx);
+  const std::int64_t n = knn.n, k = knn.k, all = checked_mul(n, k);
+  auto forward = scratch<Edge>(ctx, all);
   auto degree = scratch<std::int32_t>(ctx, n);
-  auto pointing = scratch<unsigned long long>(ctx, n);
-  if (n > 0)
-    SCW_CUDA(cudaMemsetAsync(pointing.data(), 0, static_cast<std::size_t>(n) * sizeof(unsigned long long),
-                             scw::cuda::stream_of(ctx)));
-  launch(ctx, "forward", n, &forward_kernel, knn, weights, forward.data(), degree.data(), pointing.data());
-  std::int64_t edges = 0, size = 0;
-  const auto start = offsets(ctx, pointing, edges);
-  auto backward = scratch<Edge>(ctx, edges);
-  copy_bytes(ctx, pointing.data(), ctx.device, start.data(), ctx.device,
-             static_cast<std::size_t>(n) * sizeof(std::int64_t));
-  launch(ctx, "backward", n, &backward_kernel, knn, forward.data(), degree.data(), pointing.data(), backward.data());
-  launch(ctx, "sort", n, &sort_kernel, n, start.data(), backward.data());
-  auto counts = scratch<std::int64_t>(ctx, n);
+  auto status = scratch<Status>(ctx, 1);
+  auto start = scratch<std::int64_t>(ctx, n + 1);
+  auto backward = scratch<Edge>(ctx, all);
+  SCW_CUDA(cudaMemsetAsync(status.data(), 0xFF, sizeof(Status), stream));
+  {
+    auto ends = scratch<std::int32_t>(ctx, all), sorted = scratch<std::int32_t>(ctx, all);
+    auto edges = scratch<Edge>(ctx, all);
+    const bool warps = k <= kWarpEdges;
+    launch(ctx, "forward", warps ? checked_mul(n, 32) : n, warps ? &forward_warp_kernel : &forward_kernel, knn, weights,
+           forward.data(), degree.data(), ends.data(), edges.data(), status.data());
+    int bits = 1;
+    while ((std::int64_t{1} << bits) <= n) ++bits;
+    std::size_t bytes = 0;
+    const auto as_bits = [](const Edge* e) { return reinterpret_cast<const unsigned long long*>(e); };
+    const auto as_mutable = [](Edge* e) { return reinterpret_cast<unsigned long long*>(e); };
+    static_assert(sizeof(Edge) == sizeof(unsigned long long));
+    SCW_CUDA(cub::DeviceRadixSort::SortPairs(nullptr, bytes, ends.data(), sorted.data(), as_bits(edges.data()),
+                                             as_mutable(backward.data()), all, 0, bits, stream));
+    auto space = scratch<std::uint8_t>(ctx, static_cast<std::int64_t>(bytes));
+    SCW_CUDA(cub::DeviceRadixSort::SortPairs(space.data(), bytes, ends.data(), sorted.data(), as_bits(edges.data()),
+                                             as_mutable(backward.data()), all, 0, bits, stream));
+    launch(ctx, "starts", all + 1, &starts_kernel, n, all, static_cast<const std::int32_t*>(sorted.data()),
+           start.data());
+  }
+  auto counts = scratch<std::int64_t>(ctx, n + 1);
+  SCW_CUDA(cudaMemsetAsync(counts.data() + n, 0, sizeof(std::int64_t), stream));
   launch(ctx, "count", n, &count_kernel<Join>, n, k, forward.data(), degree.data(), start.data(), backward.data(), join,
          counts.data());
   out.n_rows = n;
   out.n_cols = static_cast<std::int32_t>(n);
-  out.indptr = offsets(ctx, counts, size);
-  out.indices = Array<std::int32_t>(ctx.memory, size, "connectivities", ctx.stream);
-  out.values = Array<float>(ctx.memory, size, "connectivities", ctx.stream);
+  out.indptr = Array<std::int64_t>(ctx.memory, n + 1, "connectivities", ctx.stream);
+  std::size_t bytes = 0;
+  SCW_CUDA(cub::DeviceScan::ExclusiveSum(nullptr, bytes, counts.data(), out.indptr.data(), n + 1, stream));
+  auto space = scratch<std::uint8_t>(ctx, static_cast<std::int64_t>(bytes));
+  SCW_CUDA(cub::DeviceScan::ExclusiveSum(space.data(), bytes, counts.data(), out.indptr.data(), n + 1, stream));
+  launch(ctx, "size", 1, &size_kernel, n, static_cast<const std::int64_t*>(out.indptr.data()), status.data());
+  const Status seen = to_host<Status>(ctx, std::as_const(status).view())[0];
+  if (seen.first_outside != ~0ull)
+    throw InvalidArgument("pp.neighbors: cell " + std::to_string(seen.first_outside / static_cast<std::uint64_t>(k)) +
+                          " has a neighbour that is no cell (expected below " + std::to_string(n) + ")");
+  out.indices = Array<std::int32_t>(ctx.memory, seen.size, "connectivities", ctx.stream);
+  out.values = Array<float>(ctx.memory, seen.size, "connectivities", ctx.stream);
   launch(ctx, "fill", n, &fill_kernel<Join>, n, k, forward.data(), degree.data(), start.data(), backward.data(), join,
          out.indptr.data(), out.indices.data(), out.values.data());
-}
-
-void check_ids(const Context& ctx, const KnnView& knn) {
-  if (knn.indices.size == 0) return;
-  auto first = scratch<unsigned long long>(ctx, 1);
-  SCW_CUDA(cudaMemsetAsync(first.data(), 0xFF, sizeof(unsigned long long), scw::cuda::stream_of(ctx)));
-  launch(ctx, "first_outside", knn.indices.size, &first_outside_kernel, knn, first.data());
-  const auto at = to_host<unsigned long long>(ctx, std::as_const(first).view())[0];
-  if (at != ~0ull)
-    throw InvalidArgument("pp.neighbors: cell " + std::to_string(at / static_cast<unsigned long long>(knn.k)) +
-                          " has a neighbour that is no cell (expected below " + std::to_string(knn.n) + ")");
 }
 
 /// Width of each row: d^2 / 4 of the wanted-th smallest entry, by bisection over the bits of a float (which order as
@@ -316,7 +334,6 @@ __global__ void distance_graph_cells_kernel(KnnView knn, std::int64_t* indptr, s
 
 void connectivities(const Context& ctx, const KnnView& knn, const ConnectivityOptions& options, Csr<float>& out) {
   const scw::cuda::DeviceScope scope(ctx);
-  check_ids(ctx, knn);
   const std::int64_t size = checked_mul(knn.n, knn.k);
   const float* distances = knn.distances.data;
   Array<float> converted;
@@ -330,11 +347,14 @@ void connectivities(const Context& ctx, const KnnView& knn, const ConnectivityOp
     case ConnectivityMethod::umap: {
       auto sums = scratch<double>(ctx, knn.n);
       launch(ctx, "row_sums", knn.n, &row_sums_kernel, knn, distances, sums.data());
-      const auto host = to_host<double>(ctx, std::as_const(sums).view());
-      double total = 0;
-      for (std::int64_t i = 0; i < knn.n; ++i) total += host[i];
-      const double mean = knn.n > 0 ? total / (static_cast<double>(knn.n) * knn.k) : 0.0;
-      launch(ctx, "fuzzy", knn.n, &fuzzy_kernel, knn, distances, mean, weights.data());
+      auto other = scratch<double>(ctx, (knn.n + kSumGroup - 1) / kSumGroup);
+      for (std::int64_t n = knn.n; n > 1; n = (n + kSumGroup - 1) / kSumGroup) {
+        launch(ctx, "group_sums", (n + kSumGroup - 1) / kSumGroup, &group_sums_kernel, n,
+               static_cast<const double*>(sums.data()), other.data());
+        sums.swap(other);
+      }
+      launch(ctx, "fuzzy", knn.n, &fuzzy_kernel, knn, distances, static_cast<const double*>(sums.data()),
+             weights.data());
       return symmetrize(ctx, knn, weights.data(), math::FuzzyUnion{}, out);
     }
     case ConnectivityMethod::gauss: {
