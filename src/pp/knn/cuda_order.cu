@@ -12,7 +12,8 @@ constexpr int kThreads = 256;
 constexpr int kWarpRows = 32;
 constexpr int kDistanceBits = 20;
 constexpr std::int64_t kRowsPerCell = 1024;
-constexpr std::int64_t kFewRows = 8 * kRowsPerCell;  // below: no cells
+constexpr std::int64_t kLeastCells = 8;
+constexpr std::int64_t kFewRows = 2048;  // below: no cells
 constexpr int kMeanMembers = 256;
 
 /// The first pivots: rows at equal steps.
@@ -160,6 +161,11 @@ __global__ void __launch_bounds__(kThreads)
   if (blockIdx.x == 0 && threadIdx.x == 0) *n_tiles = static_cast<std::int32_t>((n + kTileColumns - 1) / kTileColumns);
 }
 
+/// To the next number with two bits after the leading one.
+__device__ inline float rounded_up(float v) {
+  return v > 0 ? __uint_as_float((__float_as_uint(v) + 0x001FFFFFu) & 0xFFE00000u) : v;
+}
+
 struct BoundArgs {
   const __half* z;
   const PointBound* bound;
@@ -204,6 +210,9 @@ __global__ void __launch_bounds__(kThreads) tile_bounds_kernel(BoundArgs a) {
       out.error = fmaxf(out.error, 2.0f * b.error);
       out.reach = fmaxf(out.reach, reach);
     }
+    // Few different bounds: thresholds are made anew only where the bound is another.
+    out.residual = rounded_up(out.residual);
+    out.error = rounded_up(out.error);
     if (lane == 0) a.out[tile] = out;
   }
 }
@@ -250,7 +259,7 @@ Cells order_rows(const Context& ctx, const PointArrays& rows, std::int64_t n, bo
     SCW_CUDA_LAUNCHED("knn identity");
     return out;
   }
-  const int cells = static_cast<int>(std::min<std::int64_t>(kMostCells, n / kRowsPerCell));
+  const int cells = static_cast<int>(std::clamp<std::int64_t>(n / kRowsPerCell, kLeastCells, kMostCells));
   const int depth = rows.depth;
   out.n_cells = cells;
   out.n_positions = padded(n + std::int64_t{cells} * (kTileColumns - 1), kBlockAlign);

@@ -20,7 +20,6 @@ namespace scw::pp::cuda {
 namespace {
 
 constexpr int kThreads = 128, kWarps = 4;
-constexpr int kStages = 3;
 constexpr int kChunk = 32;        // depth of a stage where rows pass through shared memory
 constexpr int kStep = 16;         // columns between two looks at the lists
 constexpr int kListEnough = 512;  // tiles that are listed before they are searched
@@ -90,20 +89,22 @@ __device__ inline float threshold(const RowState& q, const TileBound& t, bool si
   return q.bar == -kInfinity ? kInfinity : fmaxf(out, kLeast);
 }
 
-/// By one warp: an upper bound of the wanted-th smallest `up`, by bisection.
-__device__ float nth_up(const Candidate* list, int count, int wanted, int lane) {
-  constexpr int kHeld = 4;
+/// By one warp: an upper bound of the wanted-th smallest of value(0..count), by bisection.
+template <class Value>
+__device__ inline float nth_smallest(int count, int wanted, int lane, const Value& value) {
+  constexpr int kHeld = 8;
   unsigned held[kHeld], low = 0xFFFFFFFFu, high = 0;
+#pragma unroll
   for (int u = 0; u < kHeld; ++u) {
     const int c = lane + 32 * u;
-    held[u] = c < count ? ordered(list[c].up) : 0xFFFFFFFFu;
+    held[u] = c < count ? ordered(value(c)) : 0xFFFFFFFFu;
     if (c < count) {
       low = held[u] < low ? held[u] : low;
       high = held[u] > high ? held[u] : high;
     }
   }
   for (int c = lane + 32 * kHeld; c < count; c += 32) {
-    const unsigned v = ordered(list[c].up);
+    const unsigned v = ordered(value(c));
     low = v < low ? v : low;
     high = v > high ? v : high;
   }
@@ -115,10 +116,12 @@ __device__ float nth_up(const Candidate* list, int count, int wanted, int lane) 
   while (low < high) {  // at least `wanted` are at or below high
     const unsigned mid = low + (high - low) / 2;
     int below = 0;
-    for (int u = 0; u < kHeld; ++u) below += __popc(__ballot_sync(kAllLanes, held[u] <= mid));
+#pragma unroll
+    for (int u = 0; u < kHeld; ++u)
+      if (32 * u < count) below += __popc(__ballot_sync(kAllLanes, held[u] <= mid));
     for (int base = 32 * kHeld; base < count; base += 32) {
       const int c = base + lane;
-      below += __popc(__ballot_sync(kAllLanes, c < count && ordered(list[c].up) <= mid));
+      below += __popc(__ballot_sync(kAllLanes, c < count && ordered(value(c)) <= mid));
     }
     if (below >= wanted)
       high = mid;
@@ -132,7 +135,7 @@ __device__ float nth_up(const Candidate* list, int count, int wanted, int lane) 
 /// By one warp: drops what cannot be a neighbour. Returns how many are left; lowers bar.
 __device__ int prune(Candidate* list, int count, int wanted, float& bar, int lane) {
   if (count < wanted) return count;
-  bar = fminf(bar, nth_up(list, count, wanted, lane));
+  bar = fminf(bar, nth_smallest(count, wanted, lane, [list](int c) { return list[c].up; }));
   int kept = 0;
   for (int base = 0; base < count; base += 32) {
     const int c = base + lane;
@@ -153,6 +156,7 @@ struct Shape {
   static constexpr int kRows = MT * 16 * kWarps;
   static constexpr int kDepth = KS > 0 ? KS * 16 : kChunk;  // of a stage
   static constexpr int kPitch = kDepth + 8;                 // keeps the rows of a tile in different banks
+  static constexpr int kStages = KS == 0 || KS == 8 ? 2 : 3;
 };
 template <int MT, int KS>
 struct alignas(16) Stage {
@@ -163,7 +167,7 @@ struct alignas(16) Stage {
 };
 template <int MT, int KS>
 struct alignas(16) Shared {
-  Stage<MT, KS> stages[kStages];
+  Stage<MT, KS> stages[Shape<MT, KS>::kStages];
   RowState rows[Shape<MT, KS>::kRows];
   std::int32_t self[Shape<MT, KS>::kRows];
   int filled[Shape<MT, KS>::kRows];  // -1: left to another search
@@ -171,6 +175,7 @@ struct alignas(16) Shared {
   unsigned gap[kMostCells];  // of cells: smallest (distance to the pivot - bar) of the rows, ordered()
   std::uint8_t state[kMostCells];
   std::int32_t list[kListRoom];
+  float queue[kWarps][8 * MT][32];  // scores that exceed a threshold, on their way to the lists
   int votes[kWarps];
   int block;
 };
@@ -196,11 +201,16 @@ struct Selector {
     for (int h = 0; h < 2; ++h)
       least[2 * m + h] = threshold(s.rows[warp_row + 16 * m + 8 * h + lane / 4], bound, args.similarity);
   }
-  __device__ void begin(const TileBound& b, std::int32_t tile) {
-    bound = b;
-    first_column = tile * kTileColumns;
+  __device__ void refresh_all() {
 #pragma unroll
     for (int m = 0; m < MT; ++m) refresh(m);
+  }
+  __device__ void begin(const TileBound& b, std::int32_t tile) {
+    const bool same =
+        b.residual == bound.residual && b.error == bound.error && (b.reach == bound.reach || !args.similarity);
+    bound = b;
+    first_column = tile * kTileColumns;
+    if (!same) refresh_all();
   }
   __device__ void take(const Scores<MT>& acc, int column) {
     bool hit[MT], any = false;
@@ -212,19 +222,27 @@ struct Selector {
       any |= hit[m];
     }
     if (!__any_sync(kAllLanes, any)) return;
+    // Each lane reads only what it wrote.
+    float(*const queue)[32] = s.queue[warp_row / (16 * MT)];
+    unsigned waiting = 0;
 #pragma unroll
     for (int m = 0; m < MT; ++m) {
       if (!__any_sync(kAllLanes, hit[m])) continue;
 #pragma unroll
       for (int e = 0; e < 8; ++e) {
         const float score = acc[m][e / 4][e % 4];
-        if (score > least[2 * m + (e % 4) / 2])
-          offer(warp_row + 16 * m + 8 * ((e % 4) / 2) + lane / 4, score,
-                first_column + column + 8 * (e / 4) + 2 * (lane % 4) + (e & 1));
+        queue[8 * m + e][lane] = score;
+        if (score > least[2 * m + (e % 4) / 2]) waiting |= 1u << (8 * m + e);
       }
-      __syncwarp();
-      make_room(m);
     }
+#pragma unroll 1
+    for (; waiting != 0; waiting &= waiting - 1) {
+      const int at = __ffs(static_cast<int>(waiting)) - 1, m = at / 8, e = at % 8;
+      offer(warp_row + 16 * m + 8 * ((e % 4) / 2) + lane / 4, queue[at][lane],
+            first_column + column + 8 * (e / 4) + 2 * (lane % 4) + (e & 1));
+    }
+    __syncwarp();
+    make_room();
   }
   __device__ void offer(int row, float score, std::int32_t position) {
     const RowState q = s.rows[row];
@@ -234,28 +252,73 @@ struct Selector {
     lists[std::int64_t{row} * args.capacity + slot] = {v.low, v.up, position};
   }
   /// Prunes the lists that could not take another step's columns.
-  __device__ void make_room(int m) {
-    const int first = warp_row + 16 * m;
-    const int mine = first + (lane & 15);
-    unsigned full = __ballot_sync(kAllLanes, lane < 16 && s.filled[mine] > s.room[mine] - kStep);
-    if (full == 0) return;
-    for (; full != 0; full &= full - 1) {
-      const int row = first + __ffs(static_cast<int>(full)) - 1;
-      float bar = s.rows[row].bar;
-      const int left = prune(lists + std::int64_t{row} * args.capacity, s.filled[row], args.others, bar, lane);
-      int room = s.room[row];
-      __syncwarp();
-      if (lane == 0) {
-        // Pruned often, since a tight threshold spares more than it costs; but not for a few places.
-        if (left > room - kStep - args.others / 2 - 4) room = 2 * room < args.capacity ? 2 * room : args.capacity;
-        const bool closed = left > room - kStep;
-        s.room[row] = room;
-        s.filled[row] = closed ? -1 : left;
-        s.rows[row].bar = closed ? -kInfinity : bar;
+  __device__ void make_room() {
+    bool changed = false;
+#pragma unroll 1
+    for (int first = warp_row; first < warp_row + 16 * MT; first += 32) {
+      unsigned full = __ballot_sync(kAllLanes, s.filled[first + lane] > s.room[first + lane] - kStep);
+      changed |= full != 0;
+      for (; full != 0; full &= full - 1) {
+        const int row = first + __ffs(static_cast<int>(full)) - 1;
+        float bar = s.rows[row].bar;
+        const int left = prune(lists + std::int64_t{row} * args.capacity, s.filled[row], args.others, bar, lane);
+        int room = s.room[row];
+        __syncwarp();
+        if (lane == 0) {
+          // Pruned often, since a tight threshold spares more than it costs; but not for a few places.
+          if (left > room - kStep - args.others / 4 - 4) room = 2 * room < args.capacity ? 2 * room : args.capacity;
+          const bool closed = left > room - kStep;
+          s.room[row] = room;
+          s.filled[row] = closed ? -1 : left;
+          s.rows[row].bar = closed ? -kInfinity : bar;
+        }
+        __syncwarp();
       }
-      __syncwarp();
     }
-    refresh(m);
+    if (changed) refresh_all();
+  }
+};
+
+/// The first bars: of groups of columns only the best score counts, so that nothing has to be listed.
+template <int MT, int KS>
+struct Seeder {
+  Shared<MT, KS>& s;
+  const Args& args;
+  float* values;  // rows of `pitch`
+  std::int64_t pitch;
+  bool by_tile;  // groups of 16 columns, else of 4
+  int lane, warp_row, written;
+  float best[2 * MT];
+  TileBound bound;
+
+  __device__ void begin(const TileBound& b, std::int32_t) { bound = b; }
+  __device__ void take(const Scores<MT>& acc, int column) {
+#pragma unroll
+    for (int m = 0; m < MT; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const float most =
+            fmaxf(fmaxf(acc[m][0][2 * h], acc[m][0][2 * h + 1]), fmaxf(acc[m][1][2 * h], acc[m][1][2 * h + 1]));
+        best[2 * m + h] = by_tile && column > 0 ? fmaxf(best[2 * m + h], most) : most;
+      }
+    if (by_tile && column + kStep < kTileColumns) return;
+#pragma unroll
+    for (int r = 0; r < 2 * MT; ++r) {
+      const int row = warp_row + 8 * r + lane / 4;
+      values[row * pitch + 4 * written + lane % 4] = interval(s.rows[row], bound, best[r], args.similarity).up;
+    }
+    ++written;
+  }
+  /// Of the rows of the warp. The query itself may be among the columns: one more.
+  __device__ void set_bars() {
+    __syncwarp();
+    const int count = 4 * written, wanted = args.others + 1;
+    for (int row = warp_row; row < warp_row + 16 * MT && count >= wanted; ++row) {
+      const float* const v = values + row * pitch;
+      const float bar = nth_smallest(count, wanted, lane, [v](int c) { return v[c]; });
+      if (lane == 0 && s.rows[row].bar > 0) s.rows[row].bar = fminf(s.rows[row].bar, bar);
+    }
+    __syncwarp();
   }
 };
 
@@ -323,6 +386,7 @@ __device__ void sweep(Shared<MT, KS>& s, const Args& args, const Columns& column
   const int lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) / 32;
   const int chunks = KS > 0 ? 1 : static_cast<int>(args.depth / kChunk);
   const std::int64_t steps = std::int64_t{count} * chunks;
+  constexpr int kStages = Shape<MT, KS>::kStages;
   const auto tile_of = [&](int at) { return list != nullptr ? list[at] : at; };
   int next_tile = 0, next_chunk = 0;
   const auto load_next = [&](std::int64_t step) {
@@ -457,7 +521,7 @@ __device__ void search_block(Shared<MT, KS>& s, const Args& args, std::int64_t q
     s.rows[r] = {b.residual < 0 ? -kInfinity : kInfinity, b.size, b.residual, b.error};
     s.self[r] = args.self != nullptr ? args.self[query + r] : static_cast<std::int32_t>(query) + r;
     s.filled[r] = 0;
-    const int room = 2 * args.others + 36;
+    const int room = args.others + args.others / 2 + 20;
     s.room[r] = room < args.capacity ? room : args.capacity;
   }
   for (int q = t; q < args.cells; q += kThreads) s.state[q] = kWaiting;
@@ -468,7 +532,7 @@ __device__ void search_block(Shared<MT, KS>& s, const Args& args, std::int64_t q
         load_rows(a[k][m], args.queries, query + warp_row + 16 * m, args.depth, 16 * k, lane);
   __syncthreads();
   Candidate* const lists = args.lists + std::int64_t{blockIdx.x} * S::kRows * args.capacity;
-  Selector<MT, KS> selector{s, args, lists, lane, warp_row, {}, {}, 0};
+  Selector<MT, KS> selector{s, args, lists, lane, warp_row, {}, {-1.0f, 0.0f, 0.0f, 0}, 0};
 
   // Own cells first, which are next to each other (all tiles if there are no cells); then near cells, which bring the
   // bars down; then the rest.
@@ -480,6 +544,18 @@ __device__ void search_block(Shared<MT, KS>& s, const Args& args, std::int64_t q
     begin = args.first_tile[first_cell];
     end = args.first_tile[last_cell + 1];
     for (int q = first_cell + t; q <= last_cell; q += kThreads) s.state[q] = kDone;
+  }
+  {
+    const std::int64_t pitch = std::int64_t{args.capacity} * (sizeof(Candidate) / sizeof(float));
+    const bool by_tile = args.others < 64;
+    const int fit = static_cast<int>(pitch) / (by_tile ? 4 : 4 * kTileColumns / kStep);
+    const int count = min(min(end - begin, fit), kListEnough);
+    for (int at = t; at < count; at += kThreads) s.list[at] = begin + at;
+    __syncthreads();
+    Seeder<MT, KS> seeder{s, args, reinterpret_cast<float*>(lists), pitch, by_tile, lane, warp_row, 0, {}, {}};
+    sweep<MT, KS>(s, args, args.columns, query, a, s.list, count, seeder);
+    seeder.set_bars();
+    __syncthreads();
   }
   const int rounds = args.cells > 0 ? 3 : 1;
 #pragma unroll 1

@@ -206,16 +206,25 @@ TEST(KnnParity, SmallHard) {
 }
 
 /// Enough rows for cells, and rows that half precision cannot tell apart in one of them.
+void check_cells(const Context& ctx, std::int64_t n, std::int64_t d, int k) {
+  auto x = scores<float>(n, d);
+  for (std::int64_t i = 0; i < 400; ++i)
+    for (std::int64_t c = 0; c < d; ++c) {
+      const auto at = static_cast<std::size_t>(i * d + c);
+      x[at] = x[static_cast<std::size_t>(c)] + 1e-4f * x[at];
+    }
+  for (const Metric metric : {Metric::euclidean, Metric::cosine}) check_tiles(ctx, x, n, d, k, metric, "cells");
+}
 TEST(KnnParity, SmallCells) {
   SCW_CUDA_CONTEXT(cuda);
-  const std::int64_t n = 8400, d = 35;
-  auto x = scores<float>(n, d);
-  for (std::int64_t i = 0; i < 600; ++i)
-    for (std::int64_t k = 0; k < d; ++k) {
-      const auto at = static_cast<std::size_t>(i * d + k);
-      x[at] = x[static_cast<std::size_t>(k)] + 1e-4f * x[at];
-    }
-  check_tiles(cuda, x, n, d, 15, Metric::euclidean, "cells");
+  check_cells(cuda, 2100, 20, 9);
+}
+TEST(KnnParity, Cells) {
+  SCW_CUDA_CONTEXT(cuda);
+  check_cells(cuda, 8400, 35, 15);
+  check_cells(cuda, 12000, 50, 100);
+  check_cells(cuda, 5000, 120, 15);
+  check_cells(cuda, 5000, 200, 70);
 }
 
 TEST(NeighborsParity, Graphs) {
