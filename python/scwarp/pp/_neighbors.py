@@ -134,7 +134,15 @@ def neighbors(
         else:
             name, search, kwds = _searcher(transformer, metric, metric_kwds, algorithm, algorithm_kwds, k)
             if search is None:
-                stored, lists, info = _search(ctx, x, k, _metric_name(metric), metric_kwds, name, kwds)
+                lists = None
+                packed = pack(x, _OP, name="the representation")
+                distance_parts, weight_parts, info = _core.pp.neighbor_graphs(
+                    ctx, packed.arg, k, _metric_name(metric), _p(metric_kwds), name, method or "", **kwds
+                )
+                stored = _csr(distance_parts[0], distance_parts[1], distance_parts[2], adata.n_obs)
+                if method is not None:
+                    connectivities = _csr(weight_parts[0], weight_parts[1], weight_parts[2], adata.n_obs)
+                    connectivities.has_canonical_format = True
                 params["algorithm"] = info["algorithm"]
                 if info["algorithm"] == "nn_descent":
                     params["recall"], params["recall_cells"] = info["recall"], info["recall_cells"]
@@ -180,7 +188,7 @@ def _csr(indptr: Any, indices: Any, data: Any, n: int) -> Any:
 
     indptr, indices, data = _host(indptr), _host(indices), _host(data)
     if data.size <= np.iinfo(np.int32).max:
-        indptr = indptr.astype(np.int32)
+        indptr = indptr.astype(np.int32, copy=False)
     else:
         indices = indices.astype(np.int64)
     return csr_matrix((data, indices, indptr), shape=(n, n), copy=False)
@@ -250,20 +258,6 @@ def _searcher(
         ),
         {},
     )
-
-
-def _search(
-    ctx: _core.Context,
-    x: Any,
-    k: int,
-    metric: str,
-    metric_kwds: Mapping[str, Any],
-    algorithm: str,
-    kwds: Mapping[str, Any],
-) -> tuple[Any, Any, dict[str, Any]]:
-    packed = pack(x, _OP, name="the representation")
-    indices, distances, info = _core.pp.knn(ctx, packed.arg, k, metric, _p(metric_kwds), algorithm, **kwds)
-    return _without_self(indices, distances), (indices, distances), info
 
 
 def _all_pairs(ctx: _core.Context, x: Any, k: int, metric: str, metric_kwds: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -71,6 +71,23 @@ def knn(
 ) -> tuple[Any, ...]:
     """(indices, distances, info), each list starting with the cell itself"""
 
+def neighbor_graphs(
+    ctx: _core.Context,
+    x: object,
+    n_neighbors: int,
+    metric: str,
+    p: float,
+    algorithm: str,
+    method: str,
+    min_recall: float | None = None,
+    recall_sample: int | None = None,
+    n_trees: int | None = None,
+    max_rounds: int | None = None,
+) -> tuple[Any, ...]:
+    r"""
+    (distances, weights, info): (indptr, indices, data) of both graphs as NumPy arrays; method \'\': no weights
+    """
+
 def knows_metric(name: str) -> bool: ...
 def connectivities(
     ctx: _core.Context, indices: object, distances: object, n: int, k: int, method: str, metric: str
