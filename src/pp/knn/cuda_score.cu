@@ -622,6 +622,8 @@ void launch(const Context& ctx, Args args) {
   if (kBytes > 48 * 1024)
     SCW_CUDA(cudaFuncSetAttribute(score_kernel<MT, KS>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   static_cast<int>(kBytes)));
+  SCW_CUDA(cudaFuncSetAttribute(score_kernel<MT, KS>, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                cudaSharedmemCarveoutMaxShared));
   int resident = 0, processors = 0;
   SCW_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, score_kernel<MT, KS>, kThreads, kBytes));
   SCW_CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, ctx.device.id));
