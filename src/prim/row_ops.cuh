@@ -58,6 +58,23 @@ __global__ void __launch_bounds__(kRowBlock) row_reduce_kernel(X x, Map map, Spa
   }
 }
 
+template <class X, class Map, class Update>
+__global__ void __launch_bounds__(kRowBlock) reduce_then_update_kernel(X x, Map map, Update update, Span<double> out) {
+  const int lane = static_cast<int>(threadIdx.x) & 31;
+  const std::int64_t warps = std::int64_t{gridDim.x} * (kRowBlock / 32);
+  for (std::int64_t i = (std::int64_t{blockIdx.x} * kRowBlock + threadIdx.x) / 32; i < x.n_rows; i += warps) {
+    const std::int64_t begin = row_begin(x, i);
+    const std::int64_t end = begin + row_count(x, i);
+    double sum = 0;
+    for (std::int64_t k = begin + lane; k < end; k += 32) sum += map(value_at(x, k), column_of(x, i, k));
+    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_down_sync(0xFFFFFFFFu, sum, offset);
+    if (lane == 0) out.data[i] = sum;
+    __syncwarp();  // update reads out[i]
+    for (std::int64_t k = begin + lane; k < end; k += 32)
+      value_at(x, k) = update(value_at(x, k), i, column_of(x, i, k));
+  }
+}
+
 template <class X, class Update>
 __global__ void __launch_bounds__(kRowBlock) for_each_value_kernel(X x, Update update) {
   const int lane = static_cast<int>(threadIdx.x) & 31;
@@ -95,6 +112,15 @@ void for_each_value(const Context& ctx, const X& x, const Update& update) {
   for_each_value_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
       x, update);
   SCW_CUDA_LAUNCHED("for_each_value");
+}
+
+/// row_reduce and for_each_value in one pass: update(value, i, column) may read out[i].
+template <class X, class Map, class Update>
+void reduce_then_update(const Context& ctx, const X& x, const Map& map, const Update& update, Span<double> out) {
+  if (x.n_rows == 0) return;
+  reduce_then_update_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
+      x, map, update, out);
+  SCW_CUDA_LAUNCHED("reduce_then_update");
 }
 
 template <class X, class Visit>

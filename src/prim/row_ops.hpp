@@ -69,6 +69,29 @@ void for_each_value(const Context& ctx, const MatrixView<V>& x, const Update& up
   });
 }
 
+/// row_reduce and for_each_value in one pass, while a row is in the cache: update(value, i, column) may read out[i].
+template <class V, class Map, class Update>
+void reduce_then_update(const Context& ctx, const CsrView<V>& x, const Map& map, const Update& update,
+                        Span<double> out) {
+  parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t first = x.indptr[i], last = x.indptr[i + 1];
+      out[i] = reduce_row(x.values.data + first, x.indices.data + first, last - first, map);
+      for (std::int64_t k = first; k < last; ++k) x.values[k] = update(x.values[k], i, x.indices[k]);
+    }
+  });
+}
+template <class V, class Map, class Update>
+void reduce_then_update(const Context& ctx, const MatrixView<V>& x, const Map& map, const Update& update,
+                        Span<double> out) {
+  parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      out[i] = reduce_row(x.row(i), static_cast<const std::int32_t*>(nullptr), x.n_cols, map);
+      for (std::int64_t j = 0; j < x.n_cols; ++j) x(i, j) = update(x(i, j), i, static_cast<std::int32_t>(j));
+    }
+  });
+}
+
 /// visit(value, row, column) for every entry, in any order over rows.
 template <class V, class Visit>
 void visit_values(const Context& ctx, const CsrView<V>& x, const Visit& visit) {

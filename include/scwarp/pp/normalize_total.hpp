@@ -34,8 +34,8 @@ struct NormalizeTotal {
 /// Scales every cell to the same total, in place: x_ij <- x_ij * T / c_i, computed in double and rounded once.
 ///
 /// x: cells x genes, float or double, CSR or dense, on ctx.device. Without target_sum and without a positive c_i, T
-/// = 1. Throws InvalidArgument (options); x is then unchanged. Memory: 8 bytes a cell (+ 1 a gene with exclusion).
-/// Floor: one read of the values for c_i, one read and write for the scaling.
+/// = 1. Throws InvalidArgument (options); x is then unchanged. Memory: 8 bytes a cell, 24 for the median (+ 1 a gene
+/// with exclusion). Floor: one read and one write of the values; without target_sum, or with exclusion, one read more.
 SCW_API NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x,
                                        const NormalizeTotalOptions& options = {});
 

@@ -73,10 +73,9 @@ def normalize_total(
     )
     if n_empty:
         logger.warning("%s: %d cells have no counts and stay as they are", _OP, n_empty)
-    factor = counts / target
     if not inplace:
-        return {"X": packed.result(), "norm_factor": factor}
+        return {"X": packed.result(), "norm_factor": counts / target}
     set_matrix(adata, packed.result(), layer=layer, obsm=obsm)
     if key_added is not None:
-        adata.obs[key_added] = factor.get() if is_cupy(factor) else np.asarray(factor)
+        adata.obs[key_added] = (counts.get() if is_cupy(counts) else np.asarray(counts)) / target
     return adata if copy else None

@@ -1,6 +1,5 @@
 #include "scwarp/pp/normalize_total.hpp"
 
-#include <algorithm>
 #include <cmath>
 
 #include "core/check.hpp"
@@ -15,28 +14,34 @@ constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const double>, 
     dominant_genes_kernel{"pp.normalize_total: dominant_genes"};
 constinit Kernel<void(const Context&, const AnyMutableMatrixView&, Span<const double>, double)> scale_rows_kernel{
     "pp.normalize_total: scale_rows"};
+constinit Kernel<void(const Context&, const AnyMutableMatrixView&, double, Span<double>)> normalize_rows_kernel{
+    "pp.normalize_total: normalize_rows"};
+constinit Kernel<void(const Context&, Span<const double>, bool, PositiveCounts&)> positive_counts_kernel{
+    "pp.normalize_total: positive_counts"};
 
 namespace {
 
 constexpr const char* kOp = "pp.normalize_total";
 
-/// numpy.median over the positive entries; 1 if there is none. Scrambles `counts`.
-double median_positive(Array<double>& counts) {
-  double* const end = std::remove_if(counts.begin(), counts.end(), [](double c) { return !(c > 0); });
-  const auto n = end - counts.begin();
-  if (n == 0) return 1.0;
-  double* const mid = counts.begin() + n / 2;
-  std::nth_element(counts.begin(), mid, end);
-  return n % 2 == 1 ? *mid : (*std::max_element(counts.begin(), mid) + *mid) / 2;
+void check(const NormalizeTotalOptions& options) {
+  SCW_EXPECT(!options.target_sum || (*options.target_sum > 0 && std::isfinite(*options.target_sum)), kOp,
+             "target_sum must be positive and finite (got {})", options.target_sum.value_or(0));
+  SCW_EXPECT(!options.exclude_highly_expressed || (options.max_fraction >= 0 && options.max_fraction <= 1), kOp,
+             "max_fraction must be in [0, 1] (got {})", options.max_fraction);
+}
+
+/// target_sum and n_empty, from the counts.
+void finish(const Context& ctx, const NormalizeTotalOptions& options, NormalizeTotal& out) {
+  PositiveCounts positive;
+  positive_counts_kernel(ctx, std::as_const(out.counts).view(), !options.target_sum, positive);
+  out.n_empty = out.counts.size() - positive.n;
+  out.target_sum = options.target_sum.value_or(positive.median);
 }
 
 }  // namespace
 
 NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const NormalizeTotalOptions& options) {
-  SCW_EXPECT(!options.target_sum || (*options.target_sum > 0 && std::isfinite(*options.target_sum)), kOp,
-             "target_sum must be positive and finite (got {})", options.target_sum.value_or(0));
-  SCW_EXPECT(!options.exclude_highly_expressed || (options.max_fraction >= 0 && options.max_fraction <= 1), kOp,
-             "max_fraction must be in [0, 1] (got {})", options.max_fraction);
+  check(options);
   NormalizeTotal out;
   out.counts = Array<double>(ctx.memory, n_rows(x), "size factors", ctx.stream);
   row_totals_kernel(ctx, x, {}, out.counts.view());
@@ -48,14 +53,20 @@ NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const No
     row_totals_kernel(ctx, x, std::as_const(flags).view(), out.counts.view());
     out.gene_excluded = to_host<std::uint8_t>(ctx, std::as_const(flags).view());
   }
-  Array<double> counts = to_host<double>(ctx, std::as_const(out.counts).view());
-  for (std::int64_t i = 0; i < counts.size(); ++i) out.n_empty += counts[i] > 0 ? 0 : 1;
-  out.target_sum = options.target_sum ? *options.target_sum : median_positive(counts);
+  finish(ctx, options, out);
   return out;
 }
 
 NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x,
                                const NormalizeTotalOptions& options) {
+  if (options.target_sum && !options.exclude_highly_expressed) {
+    check(options);
+    NormalizeTotal out;
+    out.counts = Array<double>(ctx.memory, n_rows(as_const(x)), "size factors", ctx.stream);
+    normalize_rows_kernel(ctx, x, *options.target_sum, out.counts.view());
+    finish(ctx, options, out);
+    return out;
+  }
   NormalizeTotal out = size_factors(ctx, as_const(x), options);
   scale_rows_kernel(ctx, x, std::as_const(out.counts).view(), out.target_sum);
   return out;
