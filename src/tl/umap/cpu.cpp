@@ -93,14 +93,14 @@ Step step_of(int dims, int max_width) {
 void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& schedule, int from, int to, Span<float> y,
               int& finished) {
   const int dims = schedule.dims;
-  const std::int64_t groups = chunk_count(graph.n_active, kUmapLanes);
-  const std::int64_t block_groups = chunk_count(groups, kUmapBlocks);
+  const UmapDeal deal(graph.n_active);
+  const std::int64_t block_groups = graph.n_active > 0 ? deal.count(0) : 0;  // the most
   std::int64_t chunk_edges = 0;
-  for (std::int64_t block = 0; block < std::min(kUmapBlocks, groups); ++block)
+  for (std::int64_t block = 0; block < deal.blocks(); ++block)
     for (std::int64_t begin = 0; begin < block_groups; begin += kGroupGrain) {
       std::int64_t edges = 0;
       for (std::int64_t g = begin; g < begin + kGroupGrain; ++g) {
-        const std::int64_t first = std::min((g * kUmapBlocks + block) * kUmapLanes, graph.n_active);
+        const std::int64_t first = std::min(deal.group(block, g) * kUmapLanes, graph.n_active);
         edges += graph.indptr[std::min(first + kUmapLanes, graph.n_active)] - graph.indptr[first];
       }
       chunk_edges = std::max(chunk_edges, edges);
@@ -129,8 +129,8 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
       ctx.check_cancelled("tl.umap");
       for (int half = 0; half < kUmapPasses; ++half) {
         const UmapPass pass = umap_pass(graph, schedule, epoch, half);
-        for (std::int64_t block = 0; block < std::min(kUmapBlocks, groups); ++block) {
-          const std::int64_t n_block = (groups - block + kUmapBlocks - 1) / kUmapBlocks;
+        for (std::int64_t block = 0; block < deal.blocks(); ++block) {
+          const std::int64_t n_block = deal.count(block);
           parallel_chunks(n_block >= kParallelGroups ? ctx : single, n_block, kGroupGrain,
                           [&](std::int64_t c, std::int64_t begin, std::int64_t end, int worker) {
                             float* const out = moved.data() + c * moved_rows * dims;
@@ -143,14 +143,14 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
                             float* const here = wide.data() + std::int64_t{worker} * 2 * dims;
                             for (std::int64_t k = 0; k < (end - begin) * kUmapLanes; ++k) {
                               const std::int64_t i =
-                                  ((begin + k / kUmapLanes) * kUmapBlocks + block) * kUmapLanes + k % kUmapLanes;
+                                  deal.group(block, begin + k / kUmapLanes) * kUmapLanes + k % kUmapLanes;
                               if (i >= graph.n_active) break;
                               umap_step<0>(pass, i, y.data, here, here + dims);
                               std::copy_n(here, dims, out + k * dims);
                             }
                           });
           for (std::int64_t g = 0; g < n_block; ++g) {
-            const std::int64_t first = (g * kUmapBlocks + block) * kUmapLanes;
+            const std::int64_t first = deal.group(block, g) * kUmapLanes;
             const std::int64_t cells = std::min(kUmapLanes, graph.n_active - first);
             const float* const from =
                 moved.data() + (g / kGroupGrain * moved_rows + g % kGroupGrain * kUmapLanes) * dims;

@@ -25,11 +25,13 @@ static_assert(kUmapLanes == 32);
 struct Positions {
   static constexpr std::uint32_t kLanes = kUmapLanes, kBlocks = kUmapBlocks;
   const float *old, *fresh;
-  std::uint32_t moved;
+  std::uint32_t moved, hubs;  // hubs: of UmapDeal
 
   template <int D>
   __device__ void load(std::uint32_t cell, float* at) const {
-    const float* const from = (cell / kLanes % kBlocks < moved ? fresh : old) + std::uint64_t{cell} * D;
+    const std::uint32_t group = cell / kLanes;
+    const std::uint32_t block = group < hubs ? 0 : (group - hubs) % kBlocks;
+    const float* const from = (block < moved ? fresh : old) + std::uint64_t{cell} * D;
     // From the second-level cache: the copies change from round to round, and hits in the first level are rare.
     if constexpr (D == 2) {
       const float2 v = __ldcg(reinterpret_cast<const float2*>(from));
@@ -99,7 +101,8 @@ __global__ void __launch_bounds__(kThreads)
     round_kernel(UmapPass p, int block, Positions y, float* fresh, std::int32_t* long_lists) {
   __shared__ std::int32_t room[kWarps][kRoom];
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t group = (std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * kUmapBlocks + block;
+  const std::int64_t group =
+      UmapDeal(p.graph.n_active).group(block, std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32);
   const std::int64_t first_cell = group * kUmapLanes;
   if (first_cell >= p.graph.n_active) return;
   const std::int64_t i = first_cell + lane;
@@ -179,15 +182,15 @@ Round round_for(int negatives) {
 // Any number of dimensions: a thread per cell, moved positions aside until the round is over.
 
 /// Cell of the layout that thread t of a block of cells moves.
-__device__ std::int64_t cell_of(std::int64_t t, std::int64_t block) {
-  return ((t / kUmapLanes) * kUmapBlocks + block) * kUmapLanes + t % kUmapLanes;
+__device__ std::int64_t cell_of(std::int64_t t, std::int64_t n_active, std::int64_t block) {
+  return UmapDeal(n_active).group(block, t / kUmapLanes) * kUmapLanes + t % kUmapLanes;
 }
 
 __global__ void __launch_bounds__(kThreads)
     step_kernel(UmapPass p, std::int64_t block, std::int64_t n_slots, const float* y, float* moved, float* pushed) {
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t t = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; t < n_slots; t += stride) {
-    const std::int64_t i = cell_of(t, block);
+    const std::int64_t i = cell_of(t, p.graph.n_active, block);
     if (i < p.graph.n_active) umap_step<0>(p, i, y, moved + t * p.dims, pushed + t * p.dims);
   }
 }
@@ -196,7 +199,7 @@ __global__ void __launch_bounds__(kThreads) commit_kernel(std::int64_t n_active,
                                                           std::int64_t n_slots, const float* moved, float* y) {
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t t = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; t < n_slots; t += stride) {
-    const std::int64_t i = cell_of(t, block);
+    const std::int64_t i = cell_of(t, n_active, block);
     if (i >= n_active) continue;
     for (int k = 0; k < dims; ++k) y[i * dims + k] = moved[t * dims + k];
   }
@@ -205,25 +208,26 @@ __global__ void __launch_bounds__(kThreads) commit_kernel(std::int64_t n_active,
 /// Queues the rounds of an epoch in two or three dimensions. `other` holds the positions as well.
 void queue_rounds(const Context& ctx, const UmapGraph& graph, const UmapSchedule& schedule, int epoch, float* y,
                   float* other, std::int32_t* long_lists, bool overlap) {
-  const std::int64_t groups = (graph.n_active + kUmapLanes - 1) / kUmapLanes;
+  const UmapDeal deal(graph.n_active);
   for (int half = 0; half < kUmapPasses; ++half) {
     const UmapPass pass = umap_pass(graph, schedule, epoch, half);
     const Round round = schedule.dims == 2 ? round_for<2>(pass.negatives) : round_for<3>(pass.negatives);
     float* const old = half == 0 ? y : other;
     float* const fresh = half == 0 ? other : y;
-    for (int block = 0; block < std::min(kUmapBlocks, groups); ++block) {
-      const std::int64_t own = (groups - block + kUmapBlocks - 1) / kUmapBlocks;
+    for (int block = 0; block < deal.blocks(); ++block) {
       cudaLaunchAttribute attribute{};
       attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
       attribute.val.programmaticStreamSerializationAllowed = 1;
       cudaLaunchConfig_t config{};
-      config.gridDim = dim3(static_cast<unsigned>((own + kWarps - 1) / kWarps));
+      config.gridDim = dim3(static_cast<unsigned>((deal.count(block) + kWarps - 1) / kWarps));
       config.blockDim = dim3(kThreads);
       config.stream = scw::cuda::stream_of(ctx);
       config.attrs = &attribute;
       config.numAttrs = overlap ? 1 : 0;
-      SCW_CUDA(cudaLaunchKernelEx(&config, round, pass, block, Positions{old, fresh, static_cast<std::uint32_t>(block)},
-                                  fresh, long_lists));
+      SCW_CUDA(cudaLaunchKernelEx(
+          &config, round, pass, block,
+          Positions{old, fresh, static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(deal.hubs)}, fresh,
+          long_lists));
     }
   }
 }
@@ -236,8 +240,8 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
   const cudaStream_t stream = scw::cuda::stream_of(ctx);
   const int dims = schedule.dims;
   const bool paired = dims == 2 || dims == 3;
-  const std::int64_t groups = (graph.n_active + kUmapLanes - 1) / kUmapLanes;
-  const std::int64_t slots = (groups + kUmapBlocks - 1) / kUmapBlocks * kUmapLanes;
+  const UmapDeal deal(graph.n_active);
+  const std::int64_t slots = (graph.n_active > 0 ? deal.count(0) : 0) * kUmapLanes;  // of the largest block
   const std::int64_t size = paired ? y.size : checked_mul(slots, dims);
   Array<float> moved(ctx.workspace, size, "umap moved positions", ctx.stream);
   Array<float> pushed(ctx.workspace, paired ? 0 : size, "umap pushes", ctx.stream);
@@ -247,10 +251,11 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
     SCW_CUDA(cudaMemcpyAsync(moved.data(), y.data, static_cast<std::size_t>(y.size) * sizeof(float),
                              cudaMemcpyDeviceToDevice, stream));
   std::int64_t listed = 0;
-  if (paired && groups > 0) {
+  if (paired && graph.n_active > 0) {
     Array<unsigned long long> end(ctx.workspace, 1, "umap sampled edges", ctx.stream);
     SCW_CUDA(cudaMemsetAsync(end.data(), 0, sizeof(unsigned long long), stream));
-    long_groups_kernel<<<scw::cuda::grid_for(groups, kThreads), kThreads, 0, stream>>>(graph, groups, end.data());
+    long_groups_kernel<<<scw::cuda::grid_for(deal.groups, kThreads), kThreads, 0, stream>>>(graph, deal.groups,
+                                                                                            end.data());
     SCW_CUDA_LAUNCHED("umap_long_groups");
     listed = static_cast<std::int64_t>(to_host<unsigned long long>(ctx, end.view())[0]);
   }
@@ -266,7 +271,7 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
     } else {
       for (int half = 0; half < kUmapPasses; ++half) {
         const UmapPass pass = umap_pass(graph, schedule, epoch, half);
-        for (std::int64_t block = 0; block < std::min(kUmapBlocks, groups); ++block) {
+        for (std::int64_t block = 0; block < deal.blocks(); ++block) {
           const unsigned grid = scw::cuda::grid_for(slots, kThreads);
           step_kernel<<<grid, kThreads, 0, stream>>>(pass, block, slots, y.data, moved.data(), pushed.data());
           SCW_CUDA_LAUNCHED("umap_step");

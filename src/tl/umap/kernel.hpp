@@ -13,11 +13,30 @@ namespace scw::tl {
 
 /// Cells are dealt to blocks in groups of this many neighbours in the order of the layout.
 inline constexpr std::int64_t kUmapLanes = 32;
-/// Groups g, g + kUmapBlocks, ... form a block. Cells of a block do not see each other's moves of the same round.
+/// The groups are dealt to this many blocks. Cells of a block do not see each other's moves of the same round.
 inline constexpr std::int64_t kUmapBlocks = 4;
 /// An epoch has two passes over the edges: umap-learn meets an undirected edge from both ends and moves both ends each
 /// time, so a cell that moves itself alone is pulled twice.
 inline constexpr int kUmapPasses = 2;
+
+/// Which group belongs to which block: the first 32nd of them, the hubs of the graph, to block 0, so that one round and
+/// not every one waits for a cell of hundreds of steps; the others in turn.
+struct UmapDeal {
+  std::int64_t groups = 0, hubs = 0;
+
+  explicit SCW_HD UmapDeal(std::int64_t n_active)
+      : groups((n_active + kUmapLanes - 1) / kUmapLanes), hubs(groups / 32) {}
+  SCW_HD std::int64_t blocks() const { return groups < kUmapBlocks ? groups : kUmapBlocks; }
+  /// Groups of a block below blocks().
+  SCW_HD std::int64_t count(std::int64_t block) const {
+    return (block == 0 ? hubs : 0) + (groups - hubs - block + kUmapBlocks - 1) / kUmapBlocks;
+  }
+  /// The k-th group of a block; at or beyond `groups` for k at or beyond count(block).
+  SCW_HD std::int64_t group(std::int64_t block, std::int64_t k) const {
+    if (block > 0) return hubs + k * kUmapBlocks + block;
+    return k < hubs ? k : hubs + (k - hubs) * kUmapBlocks;
+  }
+};
 
 /// The pruned graph in the order of the layout: cells with the most expected samples first.
 struct UmapGraph {

@@ -250,8 +250,9 @@ void step_chunk(const UmapPass& p, Chunk& chunk, std::int64_t block, std::int64_
   std::int32_t count[kChunkCells];
   std::int32_t n = 0;
   std::int32_t used = 0;
+  const UmapDeal deal(p.graph.n_active);
   for (std::int64_t g = begin; g < end; ++g) {
-    const std::int64_t i = (g * kUmapBlocks + block) * kUmapLanes;
+    const std::int64_t i = deal.group(block, g) * kUmapLanes;
     for (std::int64_t l = 0; l < kUmapLanes && i + l < p.graph.n_active; ++l, ++n) {
       offset[n] = used;
       count[n] = collect_row(p, p.graph.indptr[i + l], p.graph.indptr[i + l + 1], chunk.targets + used);
@@ -267,7 +268,7 @@ void step_chunk(const UmapPass& p, Chunk& chunk, std::int64_t block, std::int64_
   for (std::int32_t k = 0; k < n; ++k) {
     const std::int32_t at = start[bucket(count[k])]++;
     const std::int64_t g = begin + k / kUmapLanes;
-    chunk.cell[at] = static_cast<std::int32_t>((g * kUmapBlocks + block) * kUmapLanes + k % kUmapLanes);
+    chunk.cell[at] = static_cast<std::int32_t>(deal.group(block, g) * kUmapLanes + k % kUmapLanes);
     chunk.offset[at] = offset[k];
     chunk.count[at] = count[k];
     chunk.slot[at] = k;
