@@ -1,6 +1,6 @@
-// Kind: dual (the layout), driver (start positions, on the host). Determinism tier B: the same bits on every run, for
-// any number of threads, in every vector width and on CUDA (the layout is IEEE operations in a written order; the start
-// uses the square root and power of the machine's libm).
+// Kind: dual (every part; the eigenvectors are a driver, prim/eigsh). Determinism tier B: the same bits on every run,
+// for any number of threads, in every vector width and on CUDA (IEEE operations in a written order; place_components
+// uses the power of the machine's libm).
 #pragma once
 
 #include <cstdint>
@@ -80,8 +80,9 @@ class SCW_API UmapLayout {
 /// forces along its own edges and moves itself alone (umap-learn moves both ends of an edge, in one sequential order).
 /// A cell without edges stays where it is placed.
 ///
-/// Memory: 8 bytes per edge and 8 + 12 n_components bytes per cell; while the start is made, on the host, 24 bytes per
-/// edge and about 130 per cell. Time: O(epochs (edges + cells n_components negative_sample_rate)).
+/// Memory: 8 bytes per edge and 8 + 12 n_components bytes per cell; while the start is made, 24 bytes per edge and
+/// about 130 per cell. Time: O(epochs (edges + cells n_components negative_sample_rate)). Floor on CUDA:
+/// src/tl/umap/cuda.cu.
 /// Throws InvalidArgument (options), ShapeMismatch (not square; init_positions), DataError (negative or non-finite
 /// weights or positions), Cancelled.
 SCW_API Umap umap(const Context& ctx, const CsrView<const float>& connectivities, const UmapOptions& options = {});
