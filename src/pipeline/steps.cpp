@@ -37,19 +37,18 @@ std::vector<T> to_vector(const Context& ctx, const Array<T>& a) {
   copy_bytes(ctx, out.data(), Device{}, a.data(), a.device(), out.size() * sizeof(T));
   return out;
 }
-/// Codes of the cells on ctx.device.
-class DeviceCodes {
+/// Flags and codes for operations that read them on ctx.device. Keeps a reference to the values.
+template <class T>
+class OnDevice {
  public:
-  DeviceCodes(const Context& ctx, const std::vector<std::int32_t>& codes) : codes_(codes) {
-    if (ctx.device != Device{}) copy_ = to_device<std::int32_t>(ctx, Span<const std::int32_t>(codes), "codes");
+  OnDevice(const Context& ctx, const std::vector<T>& values) : values_(values) {
+    if (ctx.device != Device{}) copy_ = to_device<T>(ctx, Span<const T>(values), "flags and codes");
   }
-  Span<const std::int32_t> view() const {
-    return copy_.empty() ? Span<const std::int32_t>(codes_) : std::as_const(copy_).view();
-  }
+  Span<const T> view() const { return copy_.empty() ? Span<const T>(values_) : std::as_const(copy_).view(); }
 
  private:
-  const std::vector<std::int32_t>& codes_;
-  Array<std::int32_t> copy_;
+  const std::vector<T>& values_;
+  Array<T> copy_;
 };
 template <class To, class From>
 std::vector<To> cast(const From& values) {
@@ -147,7 +146,8 @@ class QcStep final : public Step {
         if (data.var.index()[j].starts_with(prefix)) mt.values[j] = 1;
     const auto n_mt = std::accumulate(mt.values.begin(), mt.values.end(), std::int64_t{0});
     pp::QcOptions options;
-    options.families = {Span<const std::uint8_t>(mt.values)};
+    const OnDevice mt_here(ctx, mt.values);
+    options.families = {mt_here.view()};
     for (const auto n : o_.percent_top)
       if (n > 0 && n <= data.n_vars()) options.percent_top.push_back(n);
     std::sort(options.percent_top.begin(), options.percent_top.end());
@@ -371,7 +371,7 @@ class VariableGenesStep final : public Step {
     options.max_mean = o_.max_mean;
     options.min_disp = o_.min_disp;
     Categorical batches;
-    std::optional<DeviceCodes> batch_codes;
+    std::optional<OnDevice<std::int32_t>> batch_codes;
     std::vector<std::int32_t> name_order;
     if (o_.batch_key) {
       batches = data.obs.at(*o_.batch_key).to_categorical();
@@ -497,7 +497,7 @@ class RegressOutStep final : public Step {
       SCW_EXPECT(o_.regress_out.size() == 1, op, "'{}' is categorical: it must be the only column", o_.regress_out[0]);
       const Categorical c = first.to_categorical();
       const auto n = static_cast<std::int32_t>(c.n_categories());
-      const DeviceCodes here(ctx, c.codes);
+      const OnDevice<std::int32_t> here(ctx, c.codes);
       const auto codes = here.view();
       if (sparse)
         pp::regress_out_categories_to_dense(ctx, csr_view(data), dense, codes, n);
