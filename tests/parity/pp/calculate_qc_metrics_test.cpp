@@ -128,6 +128,16 @@ TEST(QcParity, ManyRowsFlushSeveralTimes) {
   }
 }
 
+TEST(QcParity, DeepCounts) {
+  SCW_CUDA_CONTEXT(cuda);
+  auto x = sample<float>(300, 900, Values::counts, 12);  // from a few to all counts of a cell above 255
+  for (std::int64_t i = 0; i < x.n_rows; ++i)
+    for (auto k = x.indptr[static_cast<std::size_t>(i)]; k < x.indptr[static_cast<std::size_t>(i) + 1]; ++k)
+      if (math::random_uniform({3, 3}, static_cast<std::uint64_t>(k)) * 300 < static_cast<double>(i))
+        x.values[static_cast<std::size_t>(k)] *= static_cast<float>(200 + k % 100);
+  check(cuda, x, 1, {20, 50, 100, 200, 255, 256, 257, 300, 500, 900});
+}
+
 TEST(QcParity, FewRowsAndGenes) {
   SCW_CUDA_CONTEXT(cuda);
   for (const std::int64_t rows : {0, 1, 2, 6}) {  // row 5 is empty
