@@ -1,4 +1,4 @@
-// Kind: dual (CPU so far). Determinism tier A: sums over cells are order-free (prim/fixed_point.hpp), sums along a cell
+// Kind: dual. Determinism tier A: sums over cells are order-free (prim/fixed_point.hpp), sums along a cell
 // are a fixed tree.
 #pragma once
 
@@ -12,7 +12,7 @@
 namespace scw::pp {
 
 struct QcOptions {
-  /// Gene families (mitochondrial, ribosomal, ...): one flag per gene each.
+  /// Gene families (mitochondrial, ribosomal, ...): one flag per gene each, on ctx.device.
   std::vector<Span<const std::uint8_t>> families;
   /// For each N: the share of the N largest values in the total of a cell. 1 <= N <= number of genes.
   std::vector<std::int64_t> percent_top;
@@ -31,7 +31,8 @@ struct QcMetrics {
 /// Wills 2017, Bioinformatics 33:1179). Explicit zeros of a sparse matrix are not counted. NaN and infinities go into
 /// the sums as IEEE addition would have it.
 ///
-/// Throws InvalidArgument (percent_top), ShapeMismatch (families). Memory: 16 bytes a gene and thread, and the result.
+/// Throws InvalidArgument (percent_top), ShapeMismatch (families). Memory: 16 bytes a gene and thread (CUDA: 21 a gene),
+/// and the result. Floor: one read of the matrix, two for values that are not whole numbers below 2^22.
 SCW_API QcMetrics calculate_qc_metrics(const Context& ctx, const AnyMatrixView& x, const QcOptions& options = {});
 
 struct AxisCounts {
