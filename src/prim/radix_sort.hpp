@@ -8,19 +8,23 @@
 #include <cstring>
 #include <vector>
 
+#include "scwarp/core/config.hpp"
+
 namespace scw::prim {
 
 /// Order-preserving map of floating-point numbers (-0 below +0, NaN at the ends) to unsigned integers, and back.
-inline std::uint32_t sortable_bits(float x) {
+SCW_HD inline std::uint32_t sortable_bits(float x) {
   const auto b = std::bit_cast<std::uint32_t>(x);
   return (b >> 31) != 0 ? ~b : b | 0x80000000u;
 }
-inline std::uint64_t sortable_bits(double x) {
+SCW_HD inline std::uint64_t sortable_bits(double x) {
   const auto b = std::bit_cast<std::uint64_t>(x);
   return (b >> 63) != 0 ? ~b : b | 0x8000000000000000ull;
 }
-inline float from_sortable_bits(std::uint32_t k) { return std::bit_cast<float>((k >> 31) != 0 ? k & 0x7FFFFFFFu : ~k); }
-inline double from_sortable_bits(std::uint64_t k) {
+SCW_HD inline float from_sortable_bits(std::uint32_t k) {
+  return std::bit_cast<float>((k >> 31) != 0 ? k & 0x7FFFFFFFu : ~k);
+}
+SCW_HD inline double from_sortable_bits(std::uint64_t k) {
   return std::bit_cast<double>((k >> 63) != 0 ? k & 0x7FFFFFFFFFFFFFFFull : ~k);
 }
 

@@ -2,6 +2,7 @@
 // columns from CSR, strips of 16 columns from dense rows), sorted by radix, and walked in runs of equal values; zeros
 // are one run that is never stored. Everything is integer arithmetic, so nothing depends on the order of the work.
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "prim/gene_entries.hpp"
@@ -222,9 +223,37 @@ V value_type_of(const MatrixView<const V>&);
 
 void rank_sums(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes, const RankSpec& spec,
                const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out) {
+  prim::GeneScales scales = prim::gene_scales(ctx, x, map);
+  if (scales.has_non_finite) {
+    out.bad_gene = std::find(scales.non_finite.begin(), scales.non_finite.end(), 1) - scales.non_finite.begin();
+    return;
+  }
+  moments.scale = std::move(scales.scale);
   std::visit([&](const auto& v) { run<decltype(value_type_of(v))>(ctx, v, codes, spec, map, moments, out); }, x);
 }
 
+void value_range(const Context&, const AnyMatrixView& x, double& low, double& high) {
+  low = std::numeric_limits<double>::infinity();
+  high = -low;
+  const auto widen = [&](const auto* values, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      low = std::min(low, static_cast<double>(values[i]));
+      high = std::max(high, static_cast<double>(values[i]));
+    }
+  };
+  std::visit(
+      [&](const auto& v) {
+        if constexpr (requires { v.indptr; }) {
+          low = high = 0;
+          if (v.n_rows > 0) widen(v.values.data + v.indptr[0], v.nnz());
+        } else {
+          for (std::int64_t i = 0; i < v.n_rows; ++i) widen(v.row(i), v.n_cols);
+        }
+      },
+      x);
+}
+
+SCW_REGISTER(value_range_kernel, cpu, &value_range);
 SCW_REGISTER(rank_sums_kernel, cpu, &rank_sums);
 
 }  // namespace scw::tl::cpu

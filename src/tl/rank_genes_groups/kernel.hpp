@@ -19,15 +19,20 @@ struct RankSpec {
   bool zeros_apart = false;
 };
 
-/// What the test needs, exact.
+/// What the test needs, exact; on the host.
 struct RankSums {
   Array<std::int64_t> twice_rank_sum;  // [n_groups x n_genes]: 2 * sum of the average ranks of the group's cells
   Array<double> ties;                  // sum of t^3 - t over runs of equal values, rounded once:
                                        // [n_genes], or with a reference [n_groups x n_genes] (group and reference)
+  std::int64_t bad_gene = -1;          // the first gene with a value that is not finite (or too large once mapped); the
+                                       // rest is then undefined
 };
 
-/// codes: group of each cell, or n_groups (in none). moments has n_groups + 1 groups; sum and nonzero are filled here
-/// from its scale, sum_sq is not.
+/// Smallest and largest value of x; 0 counts for sparse matrices.
+extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, double&, double&)> value_range_kernel;
+
+/// codes: group of each cell, or n_groups (in none). moments, on the host, has n_groups + 1 groups; scale, sum and
+/// nonzero are filled here, sum_sq is not.
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, const RankSpec&,
                            const prim::ValueMap&, prim::GroupMoments&, RankSums&)>
     rank_sums_kernel;

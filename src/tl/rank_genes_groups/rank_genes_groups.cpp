@@ -15,6 +15,8 @@ namespace scw::tl {
 constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, const RankSpec&,
                       const prim::ValueMap&, prim::GroupMoments&, RankSums&)>
     rank_sums_kernel{"tl.rank_genes_groups: rank_sums"};
+constinit Kernel<void(const Context&, const AnyMatrixView&, double&, double&)> value_range_kernel{
+    "tl.rank_genes_groups: value_range"};
 
 namespace {
 
@@ -72,37 +74,14 @@ void check(const AnyMatrixView& x, Span<const std::int32_t> codes, std::int32_t 
              o.bin_range ? o.bin_range->second : 0);
 }
 
-template <class V>
-void widen_range(const V* values, std::int64_t n, double& low, double& high) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    low = std::min(low, static_cast<double>(values[i]));
-    high = std::max(high, static_cast<double>(values[i]));
-  }
-}
-
-/// Smallest and largest value; 0 counts for sparse matrices.
-std::pair<double, double> value_range(const AnyMatrixView& x) {
-  double low = std::numeric_limits<double>::infinity(), high = -low;
-  std::visit(
-      [&](const auto& v) {
-        if constexpr (requires { v.indptr; }) {
-          low = high = 0;
-          if (v.n_rows > 0) widen_range(v.values.data + v.indptr[0], v.nnz(), low, high);
-        } else {
-          for (std::int64_t i = 0; i < v.n_rows; ++i) widen_range(v.row(i), v.n_cols, low, high);
-        }
-      },
-      x);
-  return {low, high};
-}
-
-RankSpec make_spec(const AnyMatrixView& x, std::int32_t n_groups, const RankGenesGroupsOptions& o) {
+RankSpec make_spec(const Context& ctx, const AnyMatrixView& x, std::int32_t n_groups, const RankGenesGroupsOptions& o) {
   RankSpec spec;
   spec.n_groups = n_groups;
   spec.reference = o.reference.value_or(-1);
   if (o.test != RankTest::wilcoxon_binned) return spec;
   const bool sparse = x.index() < 2;
-  const auto [low, high] = value_range(x);
+  double low = 0, high = 0;
+  value_range_kernel(ctx, x, low, high);
   spec.n_bins = o.n_bins;
   spec.low = o.bin_range ? o.bin_range->first : low;
   spec.high = o.bin_range ? o.bin_range->second : high;
@@ -138,28 +117,30 @@ RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Sp
   const double expm1_scale = o.log_base ? std::log(*o.log_base) : 1.0;
   prim::ValueMap map;
   if (!o.mean_in_log_space) map.expm1_scale = expm1_scale;
-  prim::GeneScales scales = prim::gene_scales(ctx, x, map);
-  if (scales.has_non_finite) {
-    const auto bad = std::find(scales.non_finite.begin(), scales.non_finite.end(), 1) - scales.non_finite.begin();
-    detail::fail<DataError>(kOp, "gene {} has NaN, infinite or too large values", bad);
-  }
-
   const auto n_tested = static_cast<std::int64_t>(out.tested.size());
   prim::GroupMoments moments;
   RankSums ranks;
+  std::int64_t bad_gene = -1;
   if (is_t_test(o.test)) {
-    moments = prim::group_moments(ctx, x, codes, 0, std::int64_t{n_groups} + 1, map, scales);
+    const prim::GeneScales scales = prim::gene_scales(ctx, x, map);
+    if (scales.has_non_finite)
+      bad_gene = std::find(scales.non_finite.begin(), scales.non_finite.end(), 1) - scales.non_finite.begin();
+    else
+      moments = prim::group_moments(ctx, x, codes, 0, std::int64_t{n_groups} + 1, map, scales);
   } else {
     moments.n_groups = std::int64_t{n_groups} + 1;
     moments.n_genes = n_genes;
     const std::int64_t size = checked_mul(moments.n_groups, n_genes);
-    moments.moments = Array<prim::FixedMoments>(ctx.workspace, size, "group moments");
-    moments.nonzero = Array<std::int32_t>(ctx.workspace, size, "group non-zeros");
-    moments.scale = std::move(scales.scale);
-    ranks.twice_rank_sum = Array<std::int64_t>(ctx.workspace, checked_mul(n_groups, n_genes), "rank sums");
-    ranks.ties = Array<double>(ctx.workspace, o.reference ? checked_mul(n_groups, n_genes) : n_genes, "ties");
-    rank_sums_kernel(ctx, x, codes, make_spec(x, n_groups, o), map, moments, ranks);
+    const auto& held = ctx.host().workspace;
+    moments.moments = Array<prim::FixedMoments>(held, size, "group moments");
+    moments.nonzero = Array<std::int32_t>(held, size, "group non-zeros");
+    moments.scale = Array<prim::FixedScale>(held, n_genes, "gene scales");
+    ranks.twice_rank_sum = Array<std::int64_t>(held, checked_mul(n_groups, n_genes), "rank sums");
+    ranks.ties = Array<double>(held, o.reference ? checked_mul(n_groups, n_genes) : n_genes, "ties");
+    rank_sums_kernel(ctx, x, codes, make_spec(ctx, x, n_groups, o), map, moments, ranks);
+    bad_gene = ranks.bad_gene;
   }
+  if (bad_gene >= 0) detail::fail<DataError>(kOp, "gene {} has NaN, infinite or too large values", bad_gene);
 
   const auto& memory = host_memory();
   out.scores = Matrix<double>(memory, n_tested, n_genes, "marker scores");
