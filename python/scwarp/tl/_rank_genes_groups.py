@@ -11,6 +11,7 @@ from .._groups import categorical_column
 from .._matrix import is_sparse, pack
 from .._settings import logger
 from .._slots import boolean_mask, get_matrix, make_actual, require_anndata
+from .._subset import subset_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -135,7 +136,7 @@ def rank_genes_groups(
     var_names = source.var_names
     mask = boolean_mask(mask_var, source.var, x.shape[1], _OP, "mask_var")
     if mask is not None:
-        x, var_names = x[:, mask], var_names[mask]
+        x, var_names = subset_matrix(x, None, mask, _OP), var_names[mask]
     ctx = make_context(x, op=_OP, device=device)
     packed = pack(x, _OP)
     if method != "logreg" and _looks_like_counts(packed.matrix):
@@ -336,12 +337,11 @@ def _bin_range(method: str, bin_range: Any, x: Any, adata: AnnData) -> tuple[flo
 
 def _looks_like_counts(x: Any) -> bool:
     """Whether all values are non-negative integers; the first few decide nearly always."""
-    if is_cupy(x):
-        return False
     values = x.data if is_sparse(x) else x.ravel()
     start, step = 0, 4096
     while start < len(values):
         v = values[start : start + step]
+        v = v.get() if is_cupy(v) else v
         if (v < 0).any() or (v != np.floor(v)).any():
             return False
         start, step = start + step, min(2 * step, 2**22)
