@@ -191,6 +191,46 @@ def rank_genes_groups(
     return adata if copy else None
 
 
+def rank_genes_groups_logreg(
+    adata: AnnData,
+    groupby: str,
+    *,
+    groups: str | Iterable[Any] = "all",
+    use_raw: bool | None = None,
+    reference: str = "rest",
+    n_genes: int | None = None,
+    key_added: str | None = None,
+    layer: str | None = None,
+    device: str | None = None,
+    **kwds: Any,
+) -> None:
+    """``rank_genes_groups(..., method="logreg")``, under its old name in rapids-singlecell.
+
+    Parameters
+    ----------
+    adata, groupby, groups, use_raw, reference, n_genes, key_added, layer, kwds
+        As there.
+    """
+    warnings.warn(
+        "tl.rank_genes_groups_logreg is deprecated: use tl.rank_genes_groups(method='logreg')",
+        FutureWarning,
+        stacklevel=2,
+    )
+    rank_genes_groups(
+        adata,
+        groupby,
+        groups=groups,
+        use_raw=use_raw,
+        reference=reference,
+        n_genes=n_genes,
+        key_added=key_added,
+        layer=layer,
+        method="logreg",
+        device=device,
+        **kwds,
+    )
+
+
 def select_groups(
     labels: Any, groups: Any, reference: str, groupby: str, skip_empty: bool
 ) -> tuple[list[str], Any, int | None]:

@@ -164,3 +164,29 @@ def test_bad_values():
     b.X = csp.csr_matrix(a.X)
     with pytest.raises(scw.DataError, match=f"gene {gene} has NaN"):
         scw.tl.rank_genes_groups(b, "g", method="wilcoxon")
+
+
+@pytest.mark.parametrize("layout", list(TO_GPU))
+@pytest.mark.parametrize("groups", ["all", ["c3", "c1", "c2"], ["c4", "c0"]], ids=["all", "three", "two"])
+def test_logreg(layout, groups):
+    # A strong penalty: how far two solutions may lie apart follows from it.
+    want, got = both(logged(), layout, method="logreg", groups=groups, C=0.02, tol=2e-6)
+    assert want.keys() == got.keys() and want["params"] == got["params"]
+    assert want["scores"].dtype == got["scores"].dtype
+    for name in want["scores"].dtype.names:
+        x = dict(zip(want["names"][name], want["scores"][name], strict=True))
+        y = dict(zip(got["names"][name], got["scores"][name], strict=True))
+        values = np.array(list(x.values()))
+        np.testing.assert_allclose([y[k] for k in x], values, atol=1e-3 * np.abs(values).max())
+        assert np.all(np.diff(got["scores"][name]) <= 0)
+    again = both(logged(), layout, method="logreg", groups=groups, C=0.02, tol=2e-6)[1]
+    assert_equal(got, again)
+
+
+def test_logreg_under_its_old_name():
+    a = logged()
+    a.X = csp.csr_matrix(a.X)
+    with pytest.warns(FutureWarning, match="deprecated"):
+        scw.tl.rank_genes_groups_logreg(a, "g", n_genes=5, key_added="old")
+    scw.tl.rank_genes_groups(a, "g", method="logreg", n_genes=5)
+    assert_equal(a.uns["rank_genes_groups"], a.uns["old"])
