@@ -74,7 +74,8 @@ struct RankGenesGroups {
 /// values, naming the gene).
 /// Time: O(entries), whatever the number of groups (Wilcoxon: times the digits of a radix sort). Memory: 80 bytes a
 /// group and gene; t-tests: 4 a cell and 40 a thread and gene; Wilcoxon: 4 a cell and block of genes (at most 128
-/// blocks), and 8 or 16 (float, double) an entry of one block for each thread.
+/// blocks), and 8 or 16 (float, double) an entry of one block for each thread. Wilcoxon on CUDA: 2 x 8 or 16 bytes an
+/// entry of one block of genes, at most 4 GiB (less where the workspace has a limit, more if one gene needs it).
 SCW_API RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
                                           std::int32_t n_groups, const RankGenesGroupsOptions& options = {});
 

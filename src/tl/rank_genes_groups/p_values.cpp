@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
@@ -33,14 +32,11 @@ double student_t_two_sided(double t, double df) {
 
 double normal_two_sided(double z) { return std::erfc(std::abs(z) * 0.70710678118654752440); }
 
-void benjamini_hochberg(Span<const double> p, Span<double> adjusted, std::vector<std::int32_t>& scratch) {
-  scratch.resize(static_cast<std::size_t>(p.size));
-  std::iota(scratch.begin(), scratch.end(), 0);
-  std::sort(scratch.begin(), scratch.end(),
-            [&](std::int32_t a, std::int32_t b) { return p[a] != p[b] ? p[a] < p[b] : a < b; });
+void benjamini_hochberg(Span<const double> p, Span<double> adjusted, SortScratch& scratch) {
+  sort_by_key(p.size, [&](std::int64_t j) { return prim::sortable_bits(p[j] == 0 ? 0.0 : p[j]); }, scratch);
   double smallest = 1.0;
   for (std::int64_t i = p.size - 1; i >= 0; --i) {
-    const std::int32_t j = scratch[static_cast<std::size_t>(i)];
+    const std::int32_t j = scratch.sorted[i].index;
     smallest = std::min(smallest, p[j] / (static_cast<double>(i + 1) / static_cast<double>(p.size)));
     adjusted[j] = smallest;
   }

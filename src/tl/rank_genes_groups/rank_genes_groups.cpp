@@ -201,18 +201,21 @@ RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Sp
   parallel_for(host, n_tested, 1, [&](std::int64_t t, std::int64_t) {
     const Span<const double> p(out.pvals.data.data() + t * n_genes, n_genes);
     const Span<double> adjusted(out.pvals_adj.data.data() + t * n_genes, n_genes);
-    std::vector<std::int32_t> scratch;
+    SortScratch scratch;
     if (o.p_adjust == PAdjust::benjamini_hochberg)
       benjamini_hochberg(p, adjusted, scratch);
     else
       for (std::int64_t j = 0; j < n_genes; ++j) adjusted[j] = std::min(p[j] * static_cast<double>(n_genes), 1.0);
     std::int32_t* const order = out.order.data.data() + t * n_genes;
-    std::iota(order, order + n_genes, 0);
     const double* const scores = out.scores.data.data() + t * n_genes;
-    const auto rank_by = [&](std::int32_t j) { return o.rank_by_abs ? std::abs(scores[j]) : scores[j]; };
-    std::sort(order, order + n_genes, [&](std::int32_t a, std::int32_t b) {
-      return rank_by(a) != rank_by(b) ? rank_by(a) > rank_by(b) : a < b;
-    });
+    sort_by_key(
+        n_genes,
+        [&](std::int64_t j) {
+          const double v = o.rank_by_abs ? std::abs(scores[j]) : scores[j];
+          return ~prim::sortable_bits(v == 0 ? 0.0 : v);  // one zero; descending
+        },
+        scratch);
+    for (std::int64_t k = 0; k < n_genes; ++k) order[k] = scratch.sorted[k].index;
   });
   return out;
 }

@@ -292,7 +292,7 @@ TEST(PValues, StudentT) {
 TEST(PValues, BenjaminiHochberg) {
   const std::vector<double> p = {0.01, 0.04, 0.03, 0.005, 1.0};
   std::vector<double> q(5);
-  std::vector<std::int32_t> scratch;
+  SortScratch scratch;
   benjamini_hochberg(p, q, scratch);
   const std::vector<double> want = {0.025, 0.05, 0.05, 0.025, 1.0};
   for (std::size_t i = 0; i < 5; ++i) EXPECT_NEAR(q[i], want[i], 1e-15);
