@@ -333,19 +333,25 @@ def _tables(
     n = len(var_names) if n_genes is None else min(int(n_genes), len(var_names))
     order = r["order"][:, :n]
     genes = np.asarray(var_names, dtype=object)
-    tables = {"names": _records(names, [genes[o] for o in order], "O")}
+    # numpy.zeros leaves the objects out, which numpy.empty would set to None one by one.
+    best = np.zeros(n, dtype=[(name, "O") for name in names]).view(np.recarray)
+    for name, o in zip(names, order, strict=True):
+        best[name] = genes.take(o)
+    tables = {"names": best}
     for key, dtype in _DTYPES.items():
         if key in r:
             dtype = "float64" if key == "scores" and u_values else dtype
-            tables[key] = _records(names, [v[o] for v, o in zip(r[key], order, strict=True)], dtype)
+            tables[key] = _records(names, r[key], order, dtype)
     return tables
 
 
-def _records(names: Sequence[str], columns: Sequence[Any], dtype: str) -> Any:
-    out = np.recarray(len(columns[0]), dtype=[(name, dtype) for name in names])
-    for name, column in zip(names, columns, strict=True):
-        out[name] = column
-    return out
+def _records(names: Sequence[str], values: Any, order: Any, dtype: str) -> Any:
+    """A record array of values[i][order[i]]: one transposed copy is several times faster than field after field."""
+    rows = np.empty(order.shape, dtype=dtype)
+    for row, v, o in zip(rows, values, order, strict=True):
+        row[:] = v.take(o)
+    fields = np.ascontiguousarray(rows.T).view([(name, dtype) for name in names])
+    return fields.reshape(order.shape[1]).view(np.recarray)
 
 
 def _warn_small_groups(codes: Any, n_groups: int, reference: int | None) -> None:

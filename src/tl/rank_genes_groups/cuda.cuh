@@ -21,6 +21,7 @@
 #include <thrust/iterator/transform_iterator.h>
 
 #include "core/cuda/cuda_check.cuh"
+#include "core/parallel.hpp"
 #include "core/transfer.hpp"
 #include "prim/radix_sort.hpp"
 #include "prim/row_ops.cuh"
@@ -937,10 +938,12 @@ class Ranker {
     const Array<U64> high = to_host<U64>(ctx_, std::as_const(sum_high_).view());
     const Array<std::uint32_t> stored = to_host<std::uint32_t>(ctx_, std::as_const(stored_).view());
     const Array<std::uint32_t> zeros = to_host<std::uint32_t>(ctx_, std::as_const(zeros_).view());
-    for (std::int64_t k = 0; k < low.size(); ++k) {
-      moments_.moments[k].sum = static_cast<Int128>((static_cast<Uint128>(high[k]) << 64) | low[k]);
-      moments_.nonzero[k] = static_cast<std::int32_t>(stored[k] - zeros[k]);
-    }
+    parallel_for(ctx_.host(), low.size(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t k = begin; k < end; ++k) {
+        moments_.moments[k].sum = static_cast<Int128>((static_cast<Uint128>(high[k]) << 64) | low[k]);
+        moments_.nonzero[k] = static_cast<std::int32_t>(stored[k] - zeros[k]);
+      }
+    });
   }
 
   const Context& ctx_;
