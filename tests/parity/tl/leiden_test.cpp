@@ -179,6 +179,15 @@ TEST(LeidenParity, LargeDegrees) {
   expect_parity(cuda, "dense", Graph<float>::of(9000, communities(0, 9000, 90, 0.6, 9)), {0.5, 1, 2});
 }
 
+TEST(LeidenParity, OnePassWithHubs) {
+  // Small, for the race checker: a row for a warp, for a table in shared memory, and for one in device memory.
+  SCW_CUDA_CONTEXT(cuda);
+  auto edges = communities(0, 8200, 3, 0.1, 12);
+  for (std::int32_t i = 10; i < 410; ++i) edges.push_back({{0, i}, 0.5});
+  for (std::int32_t i = 10; i < 2010; ++i) edges.push_back({{1, i}, 0.5});
+  expect_parity(cuda, "hubs", Graph<float>::of(8200, edges), {1}, {.n_iterations = 1, .n_starts = 1});
+}
+
 TEST(LeidenParity, Small) {
   SCW_CUDA_CONTEXT(cuda);
   for (const std::int32_t n : {1, 2, 50, 3000, 8192, 8193})
