@@ -119,6 +119,13 @@ def _trimmed(adata: AnnData, full: Any, frame: Any, uns: Any) -> Any:
     return frame
 
 
+def _copied(value: Any) -> Any:
+    """A deep copy of what is in ``uns``; the texts in arrays of objects are not copied one by one."""
+    if type(value) is dict:
+        return {key: _copied(v) for key, v in value.items()}
+    return value.copy() if isinstance(value, np.ndarray) else deepcopy(value)
+
+
 def _is_plain(adata: AnnData) -> bool:
     """Whether the object is laid out as we know it (anndata 0.11 to 0.13)."""
     import pandas as pd
@@ -143,7 +150,7 @@ def _take(frame: Any, mask: Any) -> Any:
 def _assign(target: AnnData, source: AnnData, cells: Any, genes: Any, op: str, *, copy: bool) -> None:
     """Make ``target`` (``source``, or an empty object) the subset of ``source``: all parts first, then the slots."""
     x = subset_matrix(source.X, cells, genes, op)
-    uns = deepcopy(source._uns) if copy else shallow_copy(source._uns)
+    uns = _copied(dict(source._uns)) if copy else shallow_copy(source._uns)
     obs = _trimmed(source, source._obs, _take(source._obs, cells), uns)
     var = _trimmed(source, source._var, _take(source._var, genes), uns)
     masks = {"obsm": (cells, None), "varm": (genes, None), "obsp": (cells, cells), "varp": (genes, genes)}

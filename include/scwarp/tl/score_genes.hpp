@@ -12,13 +12,13 @@ namespace scw::tl {
 
 /// [n_genes], on the host: mean of each gene over the cells where it is not NaN; NaN if there is none. Exact sums,
 /// rounded once. What the bins of control genes are made from. x: cells x genes, on ctx.device; fewer than 2^31 cells.
-/// Memory: 48 bytes a gene and thread, 4 a cell.
+/// Memory: 48 bytes a gene and thread, 4 a cell. Floor: two reads of x.
 SCW_API Array<double> nan_mean_of_genes(const Context& ctx, const AnyMatrixView& x);
 
 /// [n_cells], on the host: mean over `genes` minus mean over `control` of each cell, NaN values left out of both; NaN
 /// where a cell has nothing but NaN in one of the sets. genes, control: column indices of x, on the host, not empty; an
 /// index that is repeated counts once. Implicit zeros count. Throws InvalidArgument (empty set, index out of range).
-/// Memory: 16 bytes a cell, 1 a gene.
+/// Memory: 16 bytes a cell, 3 a gene. Floor on CUDA: one read of the indices (values of the sets' genes alone are read).
 SCW_API Array<double> score_genes(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> genes,
                                   Span<const std::int32_t> control);
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -138,19 +139,31 @@ def _combinations(frame: Any, columns: list[str]) -> tuple[Any, Any]:
     for c in columns:
         if c not in frame:
             raise KeyError(f"{_OP}: no column {c!r} (there are: {list(frame.columns)})")
-    labels = [pd.Categorical(frame[c]).remove_unused_categories() for c in columns]
+    labels = [_used(pd.Categorical(frame[c])) for c in columns]
     codes = np.zeros(len(frame), dtype=np.int64)
     missing = np.zeros(len(frame), dtype=bool)
     for label in labels:
         codes = codes * len(label.categories) + label.codes
         missing |= label.codes < 0
-    present, group = np.unique(codes[~missing], return_inverse=True)
-    codes[:] = -1
-    codes[~missing] = group
+    codes[missing] = -1
+    n_combinations = math.prod(len(label.categories) for label in labels)
+    if n_combinations <= max(1 << 20, len(frame)):
+        present = np.flatnonzero(np.bincount(codes[~missing] if missing.any() else codes, minlength=n_combinations))
+        number = np.full(n_combinations + 1, -1, dtype=np.int64)  # the last entry is for code -1
+        number[present] = np.arange(len(present))
+        codes = number[codes]
+    else:
+        present, codes[~missing] = np.unique(codes[~missing], return_inverse=True)
     parts = np.unravel_index(present, [max(1, len(label.categories)) for label in labels])
     taken = [pd.Categorical.from_codes(p, label.categories) for p, label in zip(parts, labels, strict=True)]
     names = ["_".join(map(str, row)) for row in zip(*(list(t) for t in taken), strict=True)]
     return codes, pd.DataFrame(dict(zip(columns, taken, strict=True)), index=pd.Index(names, dtype=object))
+
+
+def _used(label: Any) -> Any:
+    """Without the categories that have no row: ``remove_unused_categories`` without its sort of all rows."""
+    used = np.bincount(label.codes.astype(np.int64) + 1, minlength=len(label.categories) + 1)[1:] > 0
+    return label if used.all() else label.remove_unused_categories()
 
 
 def _sparse(name: str, values: Any) -> Any:

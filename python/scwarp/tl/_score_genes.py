@@ -125,31 +125,29 @@ def _score(
     elif random_state is not None:
         np.random.seed(0 if random_state is _UNSET else random_state)
 
-    average = pd.Series(_averages(ctx, packed, x, var_names.get_indexer(pool)), index=pool)
-    control = pd.Index([], dtype="string")
-    for chosen in _controls(average, genes, ctrl_as_ref, ctrl_size, n_bins, generator):
-        control = control.union(chosen)
+    average = np.asarray(_averages(ctx, packed, x, pool))
+    chosen = list(_controls(pd, average, genes, pool, var_names, ctrl_as_ref, ctrl_size, n_bins, generator))
+    control = np.unique(np.concatenate([np.empty(0, np.int64), *chosen]))
     if len(control) == 0:
         advice = " Try setting `ctrl_as_ref=False`." if ctrl_as_ref else ""
         raise RuntimeError(f"{_OP}: No control genes found in any cut.{advice}")
-    score = _core.tl.score_genes(
-        ctx, packed.arg, var_names.get_indexer(genes).tolist(), var_names.get_indexer(control).tolist()
-    )
+    score = _core.tl.score_genes(ctx, packed.arg, genes.tolist(), control.tolist())
     return pd.Series(score, index=adata.obs_names, dtype="float64")
 
 
 def _present(pd: Any, gene_list: Any, gene_pool: Any, var_names: Any) -> tuple[Any, Any]:
-    genes = pd.Index([gene_list] if isinstance(gene_list, str) else gene_list)
-    missing = genes.difference(var_names, sort=False)
-    genes = genes.intersection(var_names)
-    if len(missing) > 0:
-        logger.warning("%s: genes are not in var_names and ignored: %s", _OP, list(missing))
+    """Positions in ``var_names`` of the listed genes and of the pool."""
+    listed = pd.Index([gene_list] if isinstance(gene_list, str) else gene_list).unique()
+    genes = var_names.get_indexer(listed)
+    if (genes < 0).any():
+        logger.warning("%s: genes are not in var_names and ignored: %s", _OP, list(listed[genes < 0]))
+        genes = genes[genes >= 0]
     if len(genes) == 0:
         raise ValueError(f"{_OP}: No valid genes were passed for scoring.")
     if gene_pool is None:
-        pool = var_names.astype("string")
+        pool = np.arange(len(var_names))
     else:
-        pool = pd.Index(gene_pool, dtype="string").intersection(var_names)
+        pool = var_names.get_indexer(pd.Index(gene_pool, dtype="string").intersection(var_names))
     if len(pool) == 0:
         raise ValueError(f"{_OP}: No valid genes were passed for reference set.")
     return genes, pool
@@ -161,7 +159,7 @@ def _averages(ctx: Any, packed: Any, x: Any, pool: Any) -> Any:
     On the host by NumPy and SciPy in their own precision, like scanpy: its rounding decides bins, and so control genes.
     """
     if is_cupy(x):
-        return _core.tl.nan_mean_of_genes(ctx, packed.arg).get()[pool]
+        return _core.tl.nan_mean_of_genes(ctx, packed.arg)[pool]
     if not is_sparse(x):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # genes of NaN only are dropped later
@@ -180,23 +178,36 @@ def _averages(ctx: Any, packed: Any, x: Any, pool: Any) -> Any:
 
 
 def _controls(
-    average: Any, genes: Any, ctrl_as_ref: bool, ctrl_size: int, n_bins: int, generator: Any
+    pd: Any,
+    average: Any,
+    genes: Any,
+    pool: Any,
+    var_names: Any,
+    ctrl_as_ref: bool,
+    ctrl_size: int,
+    n_bins: int,
+    generator: Any,
 ) -> Iterator[Any]:
-    """The control genes of every bin that holds a listed gene, drawn as scanpy does (``pandas.Series.sample``)."""
-    average = average[np.isfinite(average)]
+    """Control genes of every bin that holds a listed gene, drawn as scanpy does (``Series.sample``): positions."""
+    finite = np.isfinite(average)
+    average, pool = average[finite], pool[finite]
     n_items = int(np.round(len(average) / (n_bins - 1)))
-    bins = average.rank(method="min") // n_items
-    kept_out = False if ctrl_as_ref else bins.index.isin(genes)
-    for cut in np.unique(bins.loc[genes]):
-        chosen = bins[(bins == cut) & ~kept_out].index
+    bins = (pd.Series(average).rank(method="min") // n_items).to_numpy()
+    of_gene = np.full(len(var_names), np.nan)
+    of_gene[pool] = bins
+    outside = genes[np.isnan(of_gene[genes])]
+    if len(outside):
+        raise KeyError(f"{_OP}: listed genes without a mean, or not in gene_pool: {list(var_names[outside])}")
+    listed = np.zeros(len(var_names), dtype=bool)
+    listed[genes] = True
+    for cut in np.unique(of_gene[genes]):
+        chosen = pool[(bins == cut) & (ctrl_as_ref | ~listed[pool])]
         if len(chosen) == 0:
             logger.warning("%s: no control genes for cut=%s; a larger gene_pool may help", _OP, cut)
         if ctrl_size < len(chosen):
-            child = None if generator is None else generator.spawn(1)[0]
-            chosen = chosen.to_series().sample(ctrl_size, random_state=child).index
-        if ctrl_as_ref:
-            chosen = chosen.difference(genes)
-        yield chosen
+            draw = np.random if generator is None else generator.spawn(1)[0]
+            chosen = chosen[draw.choice(len(chosen), size=ctrl_size, replace=False)]
+        yield chosen[~listed[chosen]] if ctrl_as_ref else chosen
 
 
 def score_genes_cell_cycle(

@@ -103,16 +103,17 @@ void run(const Context& ctx, const X& x, Span<const std::int32_t> codes, std::in
   // Cells of one group together: the accumulators of a chunk then hold one group and stay in cache.
   std::vector<std::int64_t> start(static_cast<std::size_t>(out.n_groups) + 1, 0);
   const auto group_of = [&](std::int64_t i) {
+    if (codes.empty()) return std::int64_t{0};
     const std::int64_t g = codes[i] - first;
     return g >= 0 && g < out.n_groups ? g : -1;
   };
-  for (std::int64_t i = 0; i < codes.size; ++i)
+  for (std::int64_t i = 0; i < x.n_rows; ++i)
     if (const std::int64_t g = group_of(i); g >= 0) ++start[static_cast<std::size_t>(g) + 1];
   for (std::size_t g = 1; g < start.size(); ++g) start[g] += start[g - 1];
   Array<std::int32_t> rows(ctx.workspace, start.back(), "cells by group");
   {
     std::vector<std::int64_t> at(start.begin(), start.end() - 1);
-    for (std::int64_t i = 0; i < codes.size; ++i)
+    for (std::int64_t i = 0; i < x.n_rows; ++i)
       if (const std::int64_t g = group_of(i); g >= 0)
         rows[at[static_cast<std::size_t>(g)]++] = static_cast<std::int32_t>(i);
   }
@@ -178,6 +179,9 @@ void gene_max_abs(const Context& ctx, const AnyMatrixView& x, Span<double> out, 
 
 void group_moments(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes, std::int64_t first,
                    const ValueMap& map, GroupMoments& out) {
+  std::fill(out.moments.begin(), out.moments.end(), FixedMoments{});
+  std::fill(out.nonzero.begin(), out.nonzero.end(), 0);
+  std::fill(out.flags.begin(), out.flags.end(), std::uint8_t{0});
   std::visit([&](const auto& v) { run<decltype(value_type_of(v))>(ctx, v, codes, first, map, out); }, x);
 }
 

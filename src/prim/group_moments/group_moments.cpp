@@ -16,10 +16,11 @@ constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int3
 GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMap& map) {
   const std::int64_t n_genes = n_cols(x);
   constexpr double kLargest = std::numeric_limits<double>::max();
+  const auto memory = ctx.host().workspace;
   GeneScales out;
-  out.scale = Array<FixedScale>(ctx.workspace, n_genes, "gene scales");
-  out.non_finite = Array<std::uint8_t>(ctx.workspace, n_genes, "non-finite genes");
-  Array<double> largest(ctx.workspace, n_genes, "gene maxima");
+  out.scale = Array<FixedScale>(memory, n_genes, "gene scales");
+  out.non_finite = Array<std::uint8_t>(memory, n_genes, "non-finite genes");
+  Array<double> largest(memory, n_genes, "gene maxima");
   gene_max_abs_kernel(ctx, x, largest.view(), out.non_finite.view());
   for (std::int64_t j = 0; j < n_genes; ++j) {
     // |expm1(x)| <= expm1(|x|), so the scale of the mapped values needs no pass of its own.
@@ -32,23 +33,21 @@ GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMa
 }
 
 GroupMoments group_moments(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
-                           std::int64_t first, std::int64_t n_groups, const ValueMap& map, const GeneScales& scales) {
-  SCW_ASSERT(codes.size == n_rows(x) && scales.scale.size() == n_cols(x));
+                           std::int64_t first, std::int64_t n_groups, const ValueMap& map, const GeneScales& scales,
+                           bool squares) {
+  SCW_ASSERT((codes.size == n_rows(x) || (codes.empty() && n_groups == 1)) && scales.scale.size() == n_cols(x));
   SCW_EXPECT(n_rows(x) < kFixedMaxTerms, "group_moments", "at most 2^31 - 1 cells (got {})", n_rows(x));
   GroupMoments out;
   out.n_groups = n_groups;
   out.n_genes = n_cols(x);
   const std::int64_t size = checked_mul(n_groups, out.n_genes);
-  out.moments = Array<FixedMoments>(ctx.workspace, size, "group moments");
-  out.nonzero = Array<std::int32_t>(ctx.workspace, size, "group non-zeros");
-  out.scale = Array<FixedScale>(ctx.workspace, out.n_genes, "gene scales");
-  std::fill(out.moments.begin(), out.moments.end(), FixedMoments{});
-  std::fill(out.nonzero.begin(), out.nonzero.end(), 0);
+  out.squares = squares;
+  const auto memory = ctx.host().workspace;
+  out.moments = Array<FixedMoments>(memory, size, "group moments");
+  out.nonzero = Array<std::int32_t>(memory, size, "group non-zeros");
+  out.scale = Array<FixedScale>(memory, out.n_genes, "gene scales");
   std::copy(scales.scale.begin(), scales.scale.end(), out.scale.begin());
-  if (scales.has_non_finite) {
-    out.flags = Array<std::uint8_t>(ctx.workspace, size, "group flags");
-    std::fill(out.flags.begin(), out.flags.end(), std::uint8_t{0});
-  }
+  if (scales.has_non_finite) out.flags = Array<std::uint8_t>(memory, size, "group flags");
   group_moments_kernel(ctx, x, codes, first, map, out);
   return out;
 }

@@ -1,5 +1,6 @@
 // Per group of cells and per gene: exact sum, sum of squares and number of non-zero values (prim/fixed_point.hpp), so
 // that the result does not depend on the order of the cells and any group can be subtracted from the total. Tier A.
+// Results are on the host: what follows is small. Floor on CUDA: two reads of the matrix (maxima, sums).
 #pragma once
 
 #include <cstdint>
@@ -25,6 +26,7 @@ struct GroupMoments {
   Array<std::int32_t> nonzero;  // [n_groups x n_genes], values that are not 0
   Array<std::uint8_t> flags;    // [n_groups x n_genes], fixed_flag of the values; empty if all values are finite
   Array<FixedScale> scale;      // [n_genes]
+  bool squares = true;          // sum_sq is wanted
 
   const FixedMoments& at(std::int64_t group, std::int64_t gene) const { return moments[group * n_genes + gene]; }
   std::int32_t nonzero_at(std::int64_t group, std::int64_t gene) const { return nonzero[group * n_genes + gene]; }
@@ -35,8 +37,8 @@ struct GroupMoments {
 
 /// Per gene: the largest finite |x|, and whether any value is NaN or infinite (1).
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<double>, Span<std::uint8_t>)> gene_max_abs_kernel;
-/// Fills moments, nonzero (zeroed before) and, if not empty, flags (zeroed before) of the groups [first, first +
-/// n_groups) from cells whose code is there; scale is given.
+/// Fills moments (sum_sq only where wanted), nonzero and, if not empty, flags of the groups [first, first + n_groups)
+/// from cells whose code is there; no codes: all cells are in one group. scale is given.
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, std::int64_t,
                            const ValueMap&, GroupMoments&)>
     group_moments_kernel;
@@ -50,10 +52,12 @@ struct GeneScales {
 };
 SCW_API GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMap& map);
 
-/// Moments of the groups [first, first + n_groups). codes: group of each cell, any other number = in no group.
-/// Memory: 36 bytes a group and gene, 48 a thread and gene, 4 a cell.
+/// Moments of the groups [first, first + n_groups). codes: group of each cell, on the host, any other number = in no
+/// group; empty: all cells in one group. squares: sums of squares as well (else undefined).
+/// Memory: 36 bytes a group and gene (on CUDA on the host as well), 48 a thread and gene on the CPU, 4 a cell (CUDA: 8,
+/// and 4 a cell for each 5 000 genes after the first).
 SCW_API GroupMoments group_moments(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
                                    std::int64_t first, std::int64_t n_groups, const ValueMap& map,
-                                   const GeneScales& scales);
+                                   const GeneScales& scales, bool squares = true);
 
 }  // namespace scw::prim

@@ -4,11 +4,13 @@
 
 namespace scw::tl {
 
+/// bit: which of the sets.
 struct SetValue {
-  const std::uint8_t* in_set;
+  const std::uint8_t* sets;
+  unsigned bit = 1;
   template <class V>
   SCW_HD double operator()(V value, std::int32_t column) const {
-    return in_set[column] != 0 ? static_cast<double>(value) : 0.0;
+    return (sets[column] & bit) != 0 ? static_cast<double>(value) : 0.0;
   }
 };
 

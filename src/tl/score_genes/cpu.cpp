@@ -3,6 +3,7 @@
 
 #include "core/parallel.hpp"
 #include "prim/row_ops.hpp"
+#include "scwarp/core/array.hpp"
 #include "tl/score_genes/kernel.hpp"
 
 #include "tl/score_genes/body.inl"
@@ -35,6 +36,18 @@ void set_sums(const Context& ctx, const AnyMatrixView& x, Span<const std::uint8_
       x);
 }
 
+void set_scores(const Context& ctx, const AnyMatrixView& x, Span<const std::uint8_t> sets, double size_0, double size_1,
+                Span<double> out) {
+  Array<double> control(ctx.workspace, out.size, "set sums");
+  std::visit(
+      [&](const auto& v) {
+        prim::cpu::row_reduce(ctx, v, SetValue{sets.data, 1}, out);
+        prim::cpu::row_reduce(ctx, v, SetValue{sets.data, 2}, control.view());
+      },
+      x);
+  for (std::int64_t i = 0; i < out.size; ++i) out[i] = out[i] / size_0 - control[i] / size_1;
+}
+
 void count_nan(const Context& ctx, const AnyMatrixView& x, Span<std::int64_t> out) {
   std::vector<std::vector<std::int64_t>> counts(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
   std::visit(
@@ -53,6 +66,7 @@ void count_nan(const Context& ctx, const AnyMatrixView& x, Span<std::int64_t> ou
 }
 
 SCW_REGISTER(set_sums_kernel, cpu, &set_sums);
+SCW_REGISTER(set_scores_kernel, cpu, &set_scores);
 SCW_REGISTER(count_nan_kernel, cpu, &count_nan);
 
 }  // namespace scw::tl::cpu

@@ -12,6 +12,8 @@ namespace scw::tl {
 
 constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::uint8_t>, SetTerm, Span<double>)>
     set_sums_kernel{"tl.score_genes: set_sums"};
+constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::uint8_t>, double, double, Span<double>)>
+    set_scores_kernel{"tl.score_genes: set_scores"};
 constinit Kernel<void(const Context&, const AnyMatrixView&, Span<std::int64_t>)> count_nan_kernel{
     "tl.score_genes: count_nan"};
 
@@ -19,15 +21,8 @@ namespace {
 
 constexpr const char* kOp = "tl.score_genes";
 
-/// Sum and number of the values that are not NaN, per cell.
-struct SetMean {
-  Array<double> sum, n_nan;  // n_nan empty: none
-  double n = 0;
-  double operator()(std::int64_t i) const { return sum[i] / (n_nan.empty() ? n : n - n_nan[i]); }
-};
-
-SetMean set_mean(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> genes, const char* name) {
-  const std::int64_t m = n_cols(x);
+/// 1 for the genes in the set.
+Array<std::uint8_t> flags_of(std::int64_t m, Span<const std::int32_t> genes, const char* name) {
   SCW_EXPECT(genes.size > 0, kOp, "{} must not be empty", name);
   Array<std::uint8_t> in_set(host_memory(), m, "gene set");
   std::fill(in_set.begin(), in_set.end(), std::uint8_t{0});
@@ -35,20 +30,25 @@ SetMean set_mean(const Context& ctx, const AnyMatrixView& x, Span<const std::int
     SCW_EXPECT(j >= 0 && j < m, kOp, "{} must be column indices in [0, {}) (got {})", name, m, j);
     in_set[j] = 1;
   }
-  SetMean out;
-  for (std::int64_t j = 0; j < m; ++j) out.n += in_set[j];
-  const auto flags = to_device<std::uint8_t>(ctx, std::as_const(in_set).view());
+  return in_set;
+}
+double size_of(const Array<std::uint8_t>& in_set) {
+  return static_cast<double>(std::count(in_set.begin(), in_set.end(), std::uint8_t{1}));
+}
+
+/// Mean of each cell over the values of the set that are not NaN.
+Array<double> mean_without_nan(const Context& ctx, const AnyMatrixView& x, const Array<std::uint8_t>& in_set) {
+  const auto flags = to_device<std::uint8_t>(ctx, in_set.view());
   Array<double> on_device(ctx.workspace, n_rows(x), "set sums", ctx.stream);
   const auto sums = [&](SetTerm term) {
     set_sums_kernel(ctx, x, flags.view(), term, on_device.view());
     return to_host<double>(ctx, std::as_const(on_device).view());
   };
-  out.sum = sums(SetTerm::value);
-  if (std::any_of(out.sum.begin(), out.sum.end(), [](double s) { return s != s; })) {  // rare: two more passes
-    out.sum = sums(SetTerm::not_nan);
-    out.n_nan = sums(SetTerm::nan_count);
-  }
-  return out;
+  Array<double> mean = sums(SetTerm::not_nan);
+  const Array<double> n_nan = sums(SetTerm::nan_count);
+  const double n = size_of(in_set);
+  for (std::int64_t i = 0; i < mean.size(); ++i) mean[i] = mean[i] / (n - n_nan[i]);
+  return mean;
 }
 
 }  // namespace
@@ -57,8 +57,7 @@ Array<double> nan_mean_of_genes(const Context& ctx, const AnyMatrixView& x) {
   const std::int64_t n = n_rows(x);
   const std::int64_t m = n_cols(x);
   const prim::GeneScales scales = prim::gene_scales(ctx, x, {});
-  std::vector<std::int32_t> codes(static_cast<std::size_t>(n), 0);
-  const prim::GroupMoments moments = prim::group_moments(ctx, x, codes, 0, 1, {}, scales);
+  const prim::GroupMoments moments = prim::group_moments(ctx, x, {}, 0, 1, {}, scales, false);
   Array<std::int64_t> n_nan(host_memory(), m, "NaN counts");
   std::fill(n_nan.begin(), n_nan.end(), std::int64_t{0});
   if (scales.has_non_finite) count_nan_kernel(ctx, x, n_nan.view());
@@ -73,10 +72,18 @@ Array<double> nan_mean_of_genes(const Context& ctx, const AnyMatrixView& x) {
 
 Array<double> score_genes(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> genes,
                           Span<const std::int32_t> control) {
-  const SetMean set = set_mean(ctx, x, genes, "genes");
-  const SetMean reference = set_mean(ctx, x, control, "control");
-  Array<double> out(host_memory(), n_rows(x), "gene scores");
-  for (std::int64_t i = 0; i < out.size(); ++i) out[i] = set(i) - reference(i);
+  const std::int64_t m = n_cols(x);
+  const Array<std::uint8_t> set = flags_of(m, genes, "genes"), reference = flags_of(m, control, "control");
+  Array<std::uint8_t> both(host_memory(), m, "gene sets");
+  for (std::int64_t j = 0; j < m; ++j) both[j] = static_cast<std::uint8_t>(set[j] | (reference[j] << 1));
+  const auto sets = to_device<std::uint8_t>(ctx, std::as_const(both).view());
+  Array<double> on_device(ctx.workspace, n_rows(x), "gene scores", ctx.stream);
+  set_scores_kernel(ctx, x, sets.view(), size_of(set), size_of(reference), on_device.view());
+  Array<double> out = to_host<double>(ctx, std::as_const(on_device).view(), "gene scores");
+  if (std::any_of(out.begin(), out.end(), [](double s) { return s != s; })) {  // rare: four more passes
+    const Array<double> a = mean_without_nan(ctx, x, set), b = mean_without_nan(ctx, x, reference);
+    for (std::int64_t i = 0; i < out.size(); ++i) out[i] = a[i] - b[i];
+  }
   return out;
 }
 

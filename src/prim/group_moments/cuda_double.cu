@@ -1,0 +1,5 @@
+#include "prim/group_moments/cuda_body.inl"
+
+namespace scw::prim::cuda {
+SCW_GROUP_MOMENTS(, double);
+}  // namespace scw::prim::cuda
