@@ -1,109 +1,100 @@
-// The covariance of pp.pca. Float values go through the tensor cores: with x = h + l, h and l in half precision (22
-// bits together, columns scaled by powers of two), R' R = M + M' + l' l where M = h' h / 2 + l' h; l' l is 2^-24 of the
-// whole and left out. Tensor cores round their sums towards zero: they get kChunkRows rows at a time (a bias of 1e-6),
-// the chunks are added in float, kPcaFlushRows rows in double. Floor: 4 n m^2 / 790 TFLOP/s: 0.13 s for 1M x 5000.
-#include <cuda_fp16.h>
-
+// The covariance of pp.pca. Float values become integers of 24 bits, a gene at a time scaled to its largest, and these
+// three digits a, b, c of base 256; x y = a a' 2^32 + (a b' + b a') 2^24 + (a c' + c a' + b b') 2^16 + (b c' + c b')
+// 2^8
+// + c c', of which all but the last 2^-24 are computed as products of 8-bit integers on the tensor cores (Ootomo, Ozaki
+// & Yokota 2024, Int. J. High Perform. Comput. Appl. 38:297), without any rounding: floating-point tensor cores cut off
+// every product where the sum ends, which shrinks sums of a thousand squares by 2e-5. Floor: 10 n m^2 operations: at
+// 1.4e15 a second 0.18 s for 1M x 5000.
 #include "pp/pca/tile.cuh"
 #include "prim/cublas.cuh"
 
 namespace scw::pp::cuda {
 namespace {
 
-constexpr std::int64_t kChunkRows = 1024;
-constexpr std::int64_t kPanelGenes = 1024;    // double: rows of the covariance per product
-constexpr int kSplitRows = 8;                 // dense: rows a thread converts
-constexpr std::int64_t kSegmentGenes = 8192;  // sparse: genes of a row assembled at a time
-constexpr int kSide = 32, kSideThreads = 8;   // square tiles that are read twice, once across
-static_assert(kPcaBlockRows % kChunkRows == 0 && kPcaFlushRows % kChunkRows == 0);
+constexpr std::int64_t kChunkRows = 16384;   // rows of a product: the sums are read and written once for each
+constexpr std::int64_t kSparseRows = 2048;   // sparse rows made dense at a time: they stay in the L2 cache
+constexpr std::int64_t kPanelGenes = 1024;   // double: rows of the covariance per product
+constexpr int kSide = 32, kSideThreads = 8;  // square tiles that are read twice, once across
 
-/// low in .x, high in .y.
-__device__ inline __half2 split(double x, double unit) {
-  const float f = static_cast<float>(x * unit);
-  const __half high = __float2half_rn(f);
-  return {__float2half_rn(f - __half2float(high)), high};
-}
+constexpr int kDigits = 3;
+constexpr int kPairs[kPcaProducts][2] = {{0, 0}, {0, 1}, {0, 2}, {1, 1}, {1, 2}};  // the digits of each product
 
-/// Three matrices of rows x ld halves one after the other: l, h, h / 2.
-struct SplitRows {
-  __half* data;
-  std::int64_t rows, ld;
-  /// Genes p and p + 1 of row i; p is even.
-  __device__ void write(std::int64_t i, std::int64_t p, __half2 a, __half2 b) const {
-    __half* const out = data + i * ld + p;
-    const std::int64_t next = rows * ld;
-    *reinterpret_cast<__half2*>(out) = {a.x, b.x};
-    const __half2 high{a.y, b.y};
-    *reinterpret_cast<__half2*>(out + next) = high;
-    *reinterpret_cast<__half2*>(out + 2 * next) = __hmul2(high, __float2half2_rn(0.5f));
-  }
+/// Rows of a chunk as digits: out[digit][gene][row], gene by gene so that the products run along contiguous memory.
+struct DigitRows {
+  std::int8_t* data;
+  std::int64_t genes, ld;  // padded
 };
 
+constexpr int kSplitGenes = 64, kSplitRows = 128, kSplitWords = kSplitRows / 4;
+
+/// A block takes kSplitRows rows (those from `rows` on count as zero) of kSplitGenes genes across, four rows a word.
 template <class V>
-__global__ void __launch_bounds__(kThreads) split_dense(MatrixView<const V> x, GeneTransform t, RowShift r,
-                                                        const double* unit, std::int64_t first, SplitRows out) {
-  const std::int64_t p = 2 * (std::int64_t{blockIdx.x} * kThreads + threadIdx.x);
-  if (p >= out.ld) return;
-  const bool has_a = p < t.m, has_b = p + 1 < t.m;
-  const GeneColumn a = has_a ? GeneColumn(t, r, p) : GeneColumn(), b = has_b ? GeneColumn(t, r, p + 1) : GeneColumn();
-  const double unit_a = has_a ? unit[p] : 0, unit_b = has_b ? unit[p + 1] : 0;
-  const std::int64_t begin = std::int64_t{blockIdx.y} * kSplitRows, end = min(out.rows, begin + kSplitRows);
+__global__ void __launch_bounds__(kThreads)
+    split_rows(MatrixView<const V> x, GeneTransform t, RowShift r, const double* unit, std::int64_t first,
+               std::int64_t rows, DigitRows out, std::int64_t to) {
+  constexpr int kGroups = kThreads / kSplitGenes, kEach = kSplitWords / kGroups;
+  __shared__ std::uint32_t words[kDigits][kSplitGenes][kSplitWords + 1];
+  const std::int64_t first_gene = std::int64_t{blockIdx.x} * kSplitGenes,
+                     block_row = std::int64_t{blockIdx.y} * kSplitRows;
+  const int gene = static_cast<int>(threadIdx.x) % kSplitGenes, group = static_cast<int>(threadIdx.x) / kSplitGenes;
+  const std::int64_t p = first_gene + gene;
+  const bool used = p < t.m;
+  const GeneColumn z_of = used ? GeneColumn(t, r, p) : GeneColumn();
+  const double factor = used ? unit[p] : 0.0;
+#pragma unroll 2
+  for (int w = 0; w < kEach; ++w) {
+    const int word = group * kEach + w;
+    std::uint32_t digits[kDigits] = {};
 #pragma unroll
-  for (std::int64_t j = 0; j < kSplitRows; ++j) {
-    const std::int64_t i = begin + j;
-    if (i >= end) break;
-    const V* const row = x.row(first + i);
-    const double x_a = has_a ? a(static_cast<double>(row[a.column])) : 0;
-    const double x_b = has_b ? b(static_cast<double>(row[b.column])) : 0;
-    out.write(i, p, split(x_a, unit_a), split(x_b, unit_b));
-  }
-}
-
-__global__ void __launch_bounds__(kThreads)
-    split_fill(RowShift r, const double* unit, std::int64_t m, std::int64_t padded, __half2* fill) {
-  const std::int64_t p = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (p < padded) fill[p] = p < m ? split(r.fill[p], unit[p]) : split(0.0, 1.0);
-}
-
-/// One block a row.
-template <class V>
-__global__ void __launch_bounds__(kThreads)
-    split_sparse(CsrView<const V> x, GeneTransform t, RowShift r, const double* unit, const __half2* fill,
-                 std::int64_t first, SplitRows out) {
-  extern __shared__ __half2 segment[];
-  const std::int64_t i = blockIdx.x, begin = x.indptr.data[first + i], end = x.indptr.data[first + i + 1];
-  for (std::int64_t from = 0; from < out.ld; from += kSegmentGenes) {
-    const int size = static_cast<int>(min(kSegmentGenes, out.ld - from));
-    for (int q = static_cast<int>(threadIdx.x); q < size; q += kThreads) segment[q] = fill[from + q];
-    __syncthreads();
-    for (std::int64_t e = begin + threadIdx.x; e < end; e += kThreads) {
-      const std::int64_t p = t.position[x.indices.data[e]];
-      if (p >= from && p < from + size)
-        segment[p - from] = split(shifted<double>(t, r, static_cast<double>(x.values.data[e]), p), unit[p]);
+    for (int q = 0; q < 4; ++q) {
+      const std::int64_t i = block_row + 4 * word + q;
+      const double z = used && i < rows ? z_of(static_cast<double>(x.row(first + i)[z_of.column])) : 0.0;
+      std::int32_t rest = __double2int_rn(z * factor);
+#pragma unroll
+      for (int d = kDigits - 1; d >= 0; --d) {
+        const std::int32_t digit = d > 0 ? static_cast<std::int8_t>(rest & 255) : rest;
+        rest = (rest - digit) >> 8;
+        digits[d] |= (static_cast<std::uint32_t>(digit) & 255u) << (8 * q);
+      }
     }
-    __syncthreads();
-    for (int q = 2 * static_cast<int>(threadIdx.x); q < size; q += 2 * kThreads)
-      out.write(i, from + q, segment[q], segment[q + 1]);
-    __syncthreads();
+#pragma unroll
+    for (int d = 0; d < kDigits; ++d) words[d][gene][word] = digits[d];
   }
+  __syncthreads();
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  static_assert(kSplitWords == 32);
+  for (int g = warp; g < kSplitGenes && first_gene + g < out.genes; g += kThreads / 32)
+#pragma unroll
+    for (int d = 0; d < kDigits; ++d) {
+      std::int8_t* const line = out.data + (d * out.genes + first_gene + g) * out.ld + to + block_row;
+      reinterpret_cast<std::uint32_t*>(line)[lane] = words[d][g][lane];
+    }
 }
 
-/// c += (M + M') / unit unit' on and above the diagonal. Blocks of kSide x kSideThreads threads.
+/// c += the sum of the products / (unit unit') on and above the diagonal. Blocks of kSide x kSideThreads threads.
 __global__ void __launch_bounds__(kSide* kSideThreads)
-    flush(const float* partial, std::int64_t ld, const double* unit, MatrixView<double> c) {
-  __shared__ float across[kSide][kSide + 1];
+    flush(const std::int32_t* partial, std::int64_t ld, const double* unit, MatrixView<double> c) {
+  __shared__ double across[kSide][kSide + 1];
   if (blockIdx.x < blockIdx.y) return;
   const std::int64_t row = std::int64_t{blockIdx.y} * kSide, column = std::int64_t{blockIdx.x} * kSide;
-  const int lane = static_cast<int>(threadIdx.x), m = static_cast<int>(c.n_rows);
+  const int lane = static_cast<int>(threadIdx.x);
+  const std::int64_t m = c.n_rows, size = ld * ld;
+  // The products of two different digits count twice, once transposed.
+  const auto mixed = [&](std::int64_t j, std::int64_t k) {
+    const std::int32_t* const at = partial + j * ld + k;
+    return static_cast<double>(at[size]) * 0x1p24 + static_cast<double>(at[2 * size]) * 0x1p16 +
+           static_cast<double>(at[4 * size]) * 0x1p8;
+  };
   for (int s = static_cast<int>(threadIdx.y); s < kSide; s += kSideThreads)
-    if (column + s < m && row + lane < m) across[s][lane] = partial[(column + s) * ld + row + lane];
+    if (column + s < m && row + lane < m) across[s][lane] = mixed(column + s, row + lane);
   __syncthreads();
   const std::int64_t k = column + lane;
   for (int s = static_cast<int>(threadIdx.y); s < kSide; s += kSideThreads) {
     const std::int64_t j = row + s;
     if (j >= m || k >= m || k < j) continue;
-    const double sum = static_cast<double>(partial[j * ld + k]) + static_cast<double>(across[lane][s]);
-    c(j, k) += sum / (unit[j] * unit[k]);
+    const std::int32_t* const at = partial + j * ld + k;
+    const double equal = static_cast<double>(at[0]) * 0x1p32 + static_cast<double>(at[3 * size]) * 0x1p16;
+    c(j, k) += (equal + (mixed(j, k) + across[lane][s])) / (unit[j] * unit[k]);
   }
 }
 
@@ -135,47 +126,60 @@ dim3 side_blocks(std::int64_t m) {
   return {side, side};
 }
 
-/// Fills `out` from rows of x.
-void split_rows(const Context& ctx, const MatrixView<const float>& x, const GeneTransform& t, const RowShift& r,
-                const CovarianceMode& mode, const __half2*, std::int64_t first, const SplitRows& out) {
-  const dim3 blocks(blocks_for(out.ld / 2), static_cast<unsigned>((out.rows + kSplitRows - 1) / kSplitRows));
-  split_dense<<<blocks, kThreads, 0, scw::cuda::stream_of(ctx)>>>(x, t, r, mode.unit, first, out);
-  SCW_CUDA_LAUNCHED("pca: split_dense");
+/// Digits of rows [first, first + rows) of x.
+void split(const Context& ctx, const MatrixView<const float>& x, const GeneTransform& t, const RowShift& r,
+           const double* unit, std::int64_t first, std::int64_t rows, const DigitRows& out, std::int64_t to,
+           Array<float>&) {
+  const dim3 blocks(static_cast<unsigned>((out.genes + kSplitGenes - 1) / kSplitGenes),
+                    static_cast<unsigned>((rows + kSplitRows - 1) / kSplitRows));
+  split_rows<<<blocks, kThreads, 0, scw::cuda::stream_of(ctx)>>>(x, t, r, unit, first, rows, out, to);
+  SCW_CUDA_LAUNCHED("pca: split_rows");
 }
-void split_rows(const Context& ctx, const CsrView<const float>& x, const GeneTransform& t, const RowShift& r,
-                const CovarianceMode& mode, const __half2* fill, std::int64_t first, const SplitRows& out) {
-  const auto bytes = static_cast<std::size_t>(std::min(kSegmentGenes, out.ld)) * sizeof(__half2);
-  split_sparse<<<static_cast<unsigned>(out.rows), kThreads, bytes, scw::cuda::stream_of(ctx)>>>(x, t, r, mode.unit,
-                                                                                                fill, first, out);
-  SCW_CUDA_LAUNCHED("pca: split_sparse");
+void split(const Context& ctx, const CsrView<const float>& x, const GeneTransform& t, const RowShift& r,
+           const double* unit, std::int64_t first, std::int64_t rows, const DigitRows& out, std::int64_t to,
+           Array<float>& tile) {
+  GeneTransform plain;  // the tile holds z - shift
+  plain.m = t.m;
+  plain.identity = true;
+  for (std::int64_t done = 0; done < rows; done += kSparseRows) {
+    const std::int64_t count = std::min(kSparseRows, rows - done);
+    fill_tile<<<static_cast<unsigned>(count), kThreads, 0, scw::cuda::stream_of(ctx)>>>(x, t, r, first + done,
+                                                                                        tile.data());
+    SCW_CUDA_LAUNCHED("pca: fill_tile");
+    split(ctx, MatrixView<const float>(tile.data(), count, t.m), plain, {}, unit, 0, count, out, to + done, tile);
+  }
 }
 
 template <class View>
 void float_covariance(const Context& ctx, const View& x, const GeneTransform& t, const RowShift& r,
                       const CovarianceMode& mode, const MatrixView<double>& c) {
-  const cudaStream_t stream = scw::cuda::stream_of(ctx);
-  const std::int64_t ld = pca_padded(t.m);
+  static_assert(kSparseRows % kSplitRows == 0 && kChunkRows % kSparseRows == 0 && kPcaFlushRows % kPcaBlockRows == 0);
   SCW_ASSERT(mode.unit != nullptr && mode.partial != nullptr && mode.first_row % kPcaBlockRows == 0);
-  Array<__half> tile(ctx.workspace, checked_mul(3 * std::min(kChunkRows, x.n_rows), ld), "pca tile", ctx.stream);
-  Array<std::uint32_t> fill_bits(ctx.workspace, ld, "pca tile", ctx.stream);
-  auto* const fill = reinterpret_cast<__half2*>(fill_bits.data());
-  split_fill<<<blocks_for(ld), kThreads, 0, stream>>>(r, mode.unit, t.m, ld, fill);
-  SCW_CUDA_LAUNCHED("pca: split_fill");
+  const auto padded_rows = [](std::int64_t rows) { return (rows + kSplitRows - 1) / kSplitRows * kSplitRows; };
+  const std::int64_t genes = pca_padded(t.m), capacity = padded_rows(std::min(kChunkRows, x.n_rows));
+  Array<std::int8_t> digits(ctx.workspace, checked_mul(kDigits * capacity, genes), "pca digits", ctx.stream);
+  Array<float> tile(ctx.workspace, std::is_same_v<View, CsrView<const float>> ? kSparseRows * t.m : 0, "pca tile",
+                    ctx.stream);
+  const DigitRows out{digits.data(), genes, capacity};
   const scw::cuda::BlasHandle handle(ctx);
-  const int size = static_cast<int>(ld);
-  const float one = 1;
-  for (std::int64_t first = 0; first < x.n_rows; first += kChunkRows) {
+  const int size = static_cast<int>(genes);
+  const std::int32_t one = 1;
+  for (std::int64_t first = 0; first < x.n_rows;) {
     ctx.check_cancelled("pp.pca");
-    const SplitRows out{tile.data(), std::min(kChunkRows, x.n_rows - first), ld};
-    split_rows(ctx, x, t, r, mode, fill, first, out);
-    // Column-major: partial(j, k) (+)= sum over i of left(j, i) right(k, i), left = [l, h], right = [h, h / 2].
     const std::int64_t row = mode.first_row + first;
-    const float beta = row % kPcaFlushRows == 0 ? 0.0f : 1.0f;
-    SCW_CUBLAS(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_T, size, size, static_cast<int>(2 * out.rows), &one,
-                            tile.data(), CUDA_R_16F, size, tile.data() + out.rows * ld, CUDA_R_16F, size, &beta,
-                            mode.partial, CUDA_R_32F, size, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
-    if ((row + out.rows) % kPcaFlushRows == 0 || row + out.rows == mode.n_rows) {
-      flush<<<side_blocks(t.m), dim3(kSide, kSideThreads), 0, stream>>>(mode.partial, ld, mode.unit, c);
+    const std::int64_t rows = std::min({kChunkRows, x.n_rows - first, kPcaFlushRows - row % kPcaFlushRows});
+    split(ctx, x, t, r, mode.unit, first, rows, out, 0, tile);
+    const std::int32_t beta = row % kPcaFlushRows == 0 ? 0 : 1;
+    for (std::int64_t i = 0; i < kPcaProducts; ++i)  // column-major: partial(j, k) (+)= sum of left(., j) right(., k)
+      SCW_CUBLAS(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, size, size, static_cast<int>(padded_rows(rows)), &one,
+                              out.data + kPairs[i][0] * genes * capacity, CUDA_R_8I, static_cast<int>(capacity),
+                              out.data + kPairs[i][1] * genes * capacity, CUDA_R_8I, static_cast<int>(capacity), &beta,
+                              mode.partial + i * genes * genes, CUDA_R_32I, size, CUBLAS_COMPUTE_32I,
+                              CUBLAS_GEMM_DEFAULT));
+    first += rows;
+    if ((row + rows) % kPcaFlushRows == 0 || row + rows == mode.n_rows) {
+      flush<<<side_blocks(t.m), dim3(kSide, kSideThreads), 0, scw::cuda::stream_of(ctx)>>>(mode.partial, genes,
+                                                                                           mode.unit, c);
       SCW_CUDA_LAUNCHED("pca: flush");
     }
   }

@@ -367,14 +367,14 @@ class Driver {
     return sparse_work * 2.5 < static_cast<double>(n_) * static_cast<double>(m_) * static_cast<double>(m_) / 2;
   }
 
-  /// Powers of two that bring |z - shift| of each gene to 2^14 at most.
+  /// Factors that bring the largest |z - shift| of each gene to kPcaLargest.
   Doubles units() const {
     Doubles out(at(m_));
     for (std::int64_t p = 0; p < m_; ++p) {
       const double shift = tile_shift_[at(p)];
       const double largest = std::max({std::abs(z_of(lowest_[at(p)], p) - shift), std::abs(base_[at(p)] - shift),
                                        std::abs(z_of(highest_[at(p)], p) - shift)});
-      out[at(p)] = largest > 0 && std::isfinite(largest) ? std::ldexp(1.0, 13 - std::ilogb(largest)) : 1.0;
+      out[at(p)] = largest > 0 && std::isfinite(largest) ? kPcaLargest / largest : 1.0;
     }
     return out;
   }
@@ -383,12 +383,14 @@ class Driver {
     Matrix<double> c(ctx_.workspace, m_, m_, "covariance", ctx_.stream);
     const bool stored_left = sparse_product_pays();
     Array<double> unit;
-    Array<float> partial;
+    Array<std::int32_t> partial;
     blocks_.for_each("pca: covariance", [&](std::int64_t first, const AnyMatrixView& x) {
       if (first == 0 && on_cuda() && x.index() % 2 == 0) {  // float
         const Doubles host = units();
         unit = to_device<double>(ctx_, host);
-        partial = Array<float>(ctx_.workspace, checked_mul(pca_padded(m_), pca_padded(m_)), "covariance", ctx_.stream);
+        partial =
+            Array<std::int32_t>(ctx_.workspace, checked_mul(kPcaProducts, checked_mul(pca_padded(m_), pca_padded(m_))),
+                                "covariance", ctx_.stream);
       }
       pca_covariance_kernel(ctx_, x, transform_, tile_,
                             {.stored_left = stored_left,
