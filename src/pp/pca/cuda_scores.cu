@@ -6,9 +6,10 @@ namespace scw::pp::cuda {
 namespace {
 
 constexpr int kColumns = 64;  // components of a group
-constexpr int kRows = 128;    // dense: rows of a block
-constexpr int kInner = 16;    // dense: genes at a time
+constexpr int kRows = 256;    // dense: rows of a block
+constexpr int kInner = 8;     // dense: genes at a time
 constexpr int kDenseThreads = 128;
+constexpr int kEachRows = 16, kRowStride = 16;  // dense: rows of a thread
 
 std::int64_t padded_genes(std::int64_t m) { return (m + kInner - 1) / kInner * kInner; }
 std::int64_t groups_of(std::int64_t k) { return (k + kColumns - 1) / kColumns; }
@@ -23,9 +24,10 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// A block takes kRows rows to one group of components; a thread 8 rows (16 apart) to 8 components (4 and 4).
+/// A block takes kRows rows to one group of components; a thread 16 rows (16 apart) to 8 components (4 and 4),
+/// which keeps the arithmetic ahead of the reads from shared memory.
 template <class S>
-__global__ void __launch_bounds__(kDenseThreads, 3)
+__global__ void __launch_bounds__(kDenseThreads, 2)
     dense_scores(MatrixView<const float> x, GeneTransform t, RowShift r, const float* components, std::int64_t genes,
                  const double* offset, MatrixView<S> out) {
   __shared__ float rows[kRows][kInner + 1];
@@ -47,7 +49,7 @@ __global__ void __launch_bounds__(kDenseThreads, 3)
       next[j] = p < t.m && i < count ? x.row(first + i)[column.column] : 0.0f;
     }
   };
-  float sum[8][8] = {};
+  float sum[kEachRows][8] = {};
   load(0);
   for (std::int64_t from = 0; from < genes; from += kInner) {
     const bool used = from + gene < t.m;
@@ -60,23 +62,23 @@ __global__ void __launch_bounds__(kDenseThreads, 3)
       reinterpret_cast<float4*>(&weights[0][0])[id + j * kDenseThreads] = source[id + j * kDenseThreads];
     __syncthreads();
     if (from + kInner < genes) load(from + kInner);
-#pragma unroll 8
-    for (int k = 0; k < kInner; ++k) {
-      float a[8], b[8];
 #pragma unroll
-      for (int i = 0; i < 8; ++i) a[i] = rows[ty + 16 * i][k];
+    for (int k = 0; k < kInner; ++k) {
+      float a[kEachRows], b[8];
+#pragma unroll
+      for (int i = 0; i < kEachRows; ++i) a[i] = rows[ty + kRowStride * i][k];
       *reinterpret_cast<float4*>(b) = *reinterpret_cast<const float4*>(&weights[k][4 * tx]);
       *reinterpret_cast<float4*>(b + 4) = *reinterpret_cast<const float4*>(&weights[k][32 + 4 * tx]);
 #pragma unroll
-      for (int i = 0; i < 8; ++i)
+      for (int i = 0; i < kEachRows; ++i)
 #pragma unroll
         for (int c = 0; c < 8; ++c) sum[i][c] = fmaf(a[i], b[c], sum[i][c]);
     }
     __syncthreads();
   }
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const int row = ty + 16 * i;
+  for (int i = 0; i < kEachRows; ++i) {
+    const int row = ty + kRowStride * i;
     if (row >= count) continue;
 #pragma unroll
     for (int c = 0; c < 8; ++c) {

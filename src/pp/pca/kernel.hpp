@@ -26,7 +26,7 @@ struct RowShift {
 // Blocks of rows start at multiples of kPcaBlockRows, so that a sum over blocks has the same order for any blocks.
 inline constexpr std::int64_t kPcaBlockRows = 4096;
 
-/// out[p] += sum of z (or z^2) over stored entries, out[m + p] += their number. CUDA counts every entry as stored, and
+/// out[p] += sum of z (or z^2) over stored entries, out[m + p] += their number. CUDA may count every entry as stored, and
 /// if out has 4 m elements, out[2 m + p] and out[3 m + p] become the least and the greatest z.
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, const GeneTransform&, bool, Span<double>)>
     pca_sums_kernel;

@@ -163,11 +163,21 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads) orthonormalise(MatrixView<double> next, const double* gram,
                                                            std::int64_t parts, double least, std::int32_t* trouble) {
   __shared__ double g[kEighPairs];
-  __shared__ double inverse[kBlock][kBlock];  // of L
-  if (threadIdx.x < kEighPairs) {
+  __shared__ double inverse[kBlock][kBlock];      // of L
+  constexpr int kShares = kThreads / kEighPairs;  // threads to a pair
+  __shared__ double shares[kShares][kEighPairs];
+  const int pair = static_cast<int>(threadIdx.x) % kEighPairs, share = static_cast<int>(threadIdx.x) / kEighPairs;
+  if (share < kShares) {
     double total = 0;
 #pragma unroll 8
-    for (std::int64_t k = 0; k < parts; ++k) total += gram[k * kEighPairs + threadIdx.x];
+    for (std::int64_t k = share; k < parts; k += kShares) total += gram[k * kEighPairs + pair];
+    shares[share][pair] = total;
+  }
+  __syncthreads();
+  if (threadIdx.x < kEighPairs) {
+    double total = 0;
+#pragma unroll
+    for (int k = 0; k < kShares; ++k) total += shares[k][threadIdx.x];
     g[threadIdx.x] = total;
   }
   __syncthreads();
