@@ -16,6 +16,8 @@ constexpr std::int64_t kSparseRows = 2048;   // sparse rows made dense at a time
 constexpr std::int64_t kPanelGenes = 1024;   // double: rows of the covariance per product
 constexpr int kSide = 32, kSideThreads = 8;  // square tiles that are read twice, once across
 
+constexpr std::int64_t kSymmetricGenes = 2048;  // from here on a quarter of the symmetric products is left out
+
 constexpr int kDigits = 3;
 constexpr int kPairs[kPcaProducts][2] = {{0, 0}, {0, 1}, {0, 2}, {1, 1}, {1, 2}};  // the digits of each product
 
@@ -162,7 +164,7 @@ void float_covariance(const Context& ctx, const View& x, const GeneTransform& t,
                     ctx.stream);
   const DigitRows out{digits.data(), genes, capacity};
   const scw::cuda::BlasHandle handle(ctx);
-  const int size = static_cast<int>(genes);
+  const std::int64_t half = genes / 256 * 128;
   const std::int32_t one = 1;
   for (std::int64_t first = 0; first < x.n_rows;) {
     ctx.check_cancelled("pp.pca");
@@ -170,12 +172,23 @@ void float_covariance(const Context& ctx, const View& x, const GeneTransform& t,
     const std::int64_t rows = std::min({kChunkRows, x.n_rows - first, kPcaFlushRows - row % kPcaFlushRows});
     split(ctx, x, t, r, mode.unit, first, rows, out, 0, tile);
     const std::int32_t beta = row % kPcaFlushRows == 0 ? 0 : 1;
-    for (std::int64_t i = 0; i < kPcaProducts; ++i)  // column-major: partial(j, k) (+)= sum of left(., j) right(., k)
-      SCW_CUBLAS(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, size, size, static_cast<int>(padded_rows(rows)), &one,
-                              out.data + kPairs[i][0] * genes * capacity, CUDA_R_8I, static_cast<int>(capacity),
-                              out.data + kPairs[i][1] * genes * capacity, CUDA_R_8I, static_cast<int>(capacity), &beta,
-                              mode.partial + i * genes * genes, CUDA_R_32I, size, CUBLAS_COMPUTE_32I,
-                              CUBLAS_GEMM_DEFAULT));
+    for (std::int64_t i = 0; i < kPcaProducts; ++i) {
+      // Column-major: partial(j, k) (+)= sum over the rows of left(., j) right(., k), for j >= k if that is all of it.
+      const auto product = [&](std::int64_t j, std::int64_t k, std::int64_t n_k) {
+        SCW_CUBLAS(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(genes - j), static_cast<int>(n_k),
+                                static_cast<int>(padded_rows(rows)), &one,
+                                out.data + (kPairs[i][0] * genes + j) * capacity, CUDA_R_8I, static_cast<int>(capacity),
+                                out.data + (kPairs[i][1] * genes + k) * capacity, CUDA_R_8I, static_cast<int>(capacity),
+                                &beta, mode.partial + (i * genes + k) * genes + j, CUDA_R_32I, static_cast<int>(genes),
+                                CUBLAS_COMPUTE_32I, CUBLAS_GEMM_DEFAULT));
+      };
+      if (kPairs[i][0] == kPairs[i][1] && genes >= kSymmetricGenes) {
+        product(0, 0, half);
+        product(half, half, genes - half);
+      } else {
+        product(0, 0, genes);
+      }
+    }
     first += rows;
     if ((row + rows) % kPcaFlushRows == 0 || row + rows == mode.n_rows) {
       flush<<<side_blocks(t.m), dim3(kSide, kSideThreads), 0, scw::cuda::stream_of(ctx)>>>(mode.partial, genes,

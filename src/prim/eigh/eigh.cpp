@@ -35,7 +35,7 @@ struct Plan {
   std::int64_t block, extra, growth, direct;  // direct: LAPACK alone is faster below
   double tolerance;
 };
-constexpr Plan kPlans[kDeviceTypeCount] = {{16, 64, 304, 512, 1e-9}, {kEighDeviceBlock, 30, 128, 256, 1e-6}};
+constexpr Plan kPlans[kDeviceTypeCount] = {{16, 64, 304, 512, 1e-9}, {kEighDeviceBlock, 30, 128, 256, 1e-7}};
 
 const Plan& plan_for(Device device) { return kPlans[static_cast<int>(device.type)]; }
 std::int64_t kept_vectors(const Plan& plan, std::int64_t k) { return std::min(2 * k, k + plan.extra); }

@@ -21,7 +21,7 @@ struct TopEigen {
 /// w <- A v for the rows of v ([b x m] on ctx.device).
 using BlockOperator = std::function<void(const MatrixView<const double>& v, const MatrixView<double>& w)>;
 
-/// The k leading eigenpairs of A (m x m), each residual at most 1e-9 of its eigenvalue (CUDA: 1e-6), or rounding of the
+/// The k leading eigenpairs of A (m x m), each residual at most 1e-9 of its eigenvalue (CUDA: 1e-7), or rounding of the
 /// largest. A residual of r leaves an error of at most r in the eigenvalue (and of about r^2 / gap), r / gap in the
 /// direction of the vector. Thick-restart block Lanczos with full reorthogonalisation; the start is drawn with `key`.
 /// Needs !eigh_is_direct(device, m, k). Memory: 16 m (eigh_basis_limit(device, k) + k) bytes on ctx.workspace.
