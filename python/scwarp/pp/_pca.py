@@ -11,6 +11,7 @@ from .._context import _UNSET, is_cupy, make_context, resolve_seed
 from .._matrix import is_sparse, pack
 from .._settings import settings
 from .._slots import boolean_mask, get_matrix, is_anndata, make_actual
+from ._scale import noted_scale
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,7 +80,8 @@ def pca(
     copy
         Return a changed copy of an AnnData.
     scale, max_value
-        Decompose ``clip((x - mean) / std, -max_value, max_value)`` (what ``scale`` computes) without making it.
+        Decompose ``clip((x - mean) / std, -max_value, max_value)`` (what ``scale`` computes) without making it. After
+        ``scale(lazy=True)`` this is the default.
     device
         ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
     **kwargs
@@ -106,6 +108,8 @@ def pca(
     x = get_matrix(adata, _OP, layer=layer, obsm=obsm) if whole else data
     if obsm is not None and hasattr(x, "to_numpy"):
         x = x.to_numpy()
+    if whole and obsm is None and not scale and (note := noted_scale(adata, layer)) is not None:
+        scale, max_value = True, note.get("max_value") if max_value is None else max_value
     backed = whole and adata.isbacked and layer is None and obsm is None
     if backed and not chunked:
         raise NotImplementedError(f"{_OP}: X is on disk (backed): use chunked=True, or load it with adata.to_memory()")

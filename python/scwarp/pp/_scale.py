@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _core
 from .._context import is_cupy, make_context
-from .._matrix import is_sparse, pack
+from .._matrix import is_sparse, pack, to_numpy
 from .._settings import logger
 from .._slots import boolean_mask, check_copy_inplace, get_matrix, is_anndata, make_actual, set_matrix
 
@@ -26,6 +27,7 @@ def scale(
     obsm: str | None = None,
     mask_obs: Any = None,
     inplace: bool = True,
+    lazy: bool = False,
     device: str | None = None,
 ) -> AnnData | Any | None:
     """Scale every gene to mean 0 and variance 1: ``(x - mean) / std``.
@@ -49,6 +51,11 @@ def scale(
         deviation, and only they are changed.
     inplace
         ``False``: return the scaled matrix and leave ``data`` alone.
+    lazy
+        Leave ``X`` (or ``layer``) as it is, sparse or dense, and note in ``uns["scale"]`` what to do: ``pca`` then
+        decomposes the scaled values without ever making them (scores within 1e-5 of the largest). Means and standard
+        deviations are those of the cells that ``pca`` sees. For an AnnData, with ``zero_center`` and without
+        ``mask_obs`` and ``obsm``; other functions than ``pca`` read ``X`` as it is.
     device
         ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
 
@@ -58,6 +65,17 @@ def scale(
     ``"std of {mask_obs}"``, or ``"mean with mask"`` and ``"std with mask"`` for an array. Genes without
     variance become 0. Integers become float64. Same bits for any number of threads (tier A).
     """
+    if lazy:
+        unfit = {
+            "a bare matrix": not is_anndata(data),
+            "zero_center=False": not zero_center,
+            "mask_obs": mask_obs is not None,
+            "obsm": obsm is not None,
+            "inplace=False": not inplace,
+        }
+        if any(unfit.values()):
+            raise ValueError(f"{_OP}: lazy=True does not go with {next(k for k, bad in unfit.items() if bad)}")
+        return _note(data, max_value, copy, layer, device)
     if not is_anndata(data):
         if layer is not None or obsm is not None:
             raise ValueError(f"{_OP}: layer and obsm need an AnnData (got {type(data).__name__})")
@@ -77,6 +95,8 @@ def scale(
     result, mean, std = _transform(source, zero_center, max_value, mask, device, fresh=False)
     set_matrix(adata, result, layer=layer, obsm=obsm)
     if obsm is None:
+        if noted_scale(adata, layer) is not None:
+            del adata.uns["scale"]  # what was put off is done now
         if mask_obs is None:
             names = ("mean", "std")
         elif isinstance(mask_obs, str):
@@ -84,8 +104,35 @@ def scale(
         else:
             names = ("mean with mask", "std with mask")
         for name, column in zip(names, (mean, std), strict=True):
-            adata.var[name] = column.get() if is_cupy(column) else column
+            adata.var[name] = to_numpy(column)
     return adata if copy else None
+
+
+def _note(data: AnnData, max_value: float | None, copy: bool, layer: str | None, device: str | None) -> AnnData | None:
+    if max_value is not None and not max_value > 0:
+        raise ValueError(f"{_OP}: max_value must be positive (got {max_value})")
+    adata = data.copy() if copy else data
+    x = get_matrix(adata, _OP, layer=layer)
+    ctx = make_context(x, op=_OP, device=device)
+    mean, variance = (to_numpy(v)[0] for v in _core.pp.gene_moments(ctx, pack(x, _OP, int_dtype="float64").arg)[:2])
+    std = np.sqrt(variance)
+    std[std == 0] = 1
+    make_actual(adata, _OP)
+    adata.var["mean"], adata.var["std"] = mean, std
+    adata.uns["scale"] = {"lazy": True}
+    if max_value is not None:
+        adata.uns["scale"]["max_value"] = float(max_value)
+    if layer is not None:
+        adata.uns["scale"]["layer"] = layer
+    return adata if copy else None
+
+
+def noted_scale(adata: AnnData, layer: str | None) -> Any:
+    """What ``scale(lazy=True)`` left to do for ``X`` or a layer, or ``None``."""
+    note = adata.uns.get("scale")
+    if not isinstance(note, Mapping) or not note.get("lazy", False) or note.get("layer") != layer:
+        return None
+    return note
 
 
 def _transform(

@@ -89,3 +89,16 @@ def test_not_in_place():
     assert type(scw.pp.scale(a, inplace=False)) is cp.ndarray
     assert type(scw.pp.regress_out(a, "total", inplace=False)) is cp.ndarray
     np.testing.assert_array_equal(host(a.X), before)
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+def test_lazy_scaling(layout):
+    _, lazy = pair(layout, "float32")
+    eager = lazy.copy()
+    scw.pp.scale(lazy, max_value=3, lazy=True)
+    scw.pp.scale(eager, max_value=3)
+    pd.testing.assert_frame_equal(lazy.var, eager.var)
+    for a in (lazy, eager):
+        scw.pp.pca(a, n_comps=6)
+    want = eager.obsm["X_pca"]
+    np.testing.assert_allclose(lazy.obsm["X_pca"], want, atol=1e-4 * np.abs(want).max())

@@ -165,3 +165,48 @@ def test_errors_leave_the_object(counts):
         scw.pp.scale(before.copy(), layer="x")
     np.testing.assert_array_equal(dense(counts.X), before)
     assert not [c for c in counts.var if "mean" in c]
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+@pytest.mark.parametrize("max_value", [None, 2.0])
+@pytest.mark.parametrize("layer", [None, "l"])
+def test_lazy_scaling_is_done_by_pca(counts, layout, max_value, layer):
+    a = counts.copy()
+    sc.pp.log1p(a)
+    a.X = a.X.tocsr() if layout == "csr" else dense(a.X)
+    if layer is not None:
+        a.layers[layer] = a.X.copy()
+    lazy, eager = a.copy(), a.copy()
+    scw.pp.scale(lazy, max_value=max_value, layer=layer, lazy=True)
+    scw.pp.scale(eager, max_value=max_value, layer=layer)
+    np.testing.assert_array_equal(dense(lazy.X), dense(a.X))
+    np.testing.assert_array_equal(lazy.var["mean"], eager.var["mean"])
+    np.testing.assert_array_equal(lazy.var["std"], eager.var["std"])
+    for x in (lazy, eager):
+        scw.pp.pca(x, n_comps=8, layer=layer)
+    want = eager.obsm["X_pca"]
+    np.testing.assert_allclose(lazy.obsm["X_pca"], want, atol=1e-5 * np.abs(want).max())
+    np.testing.assert_allclose(lazy.uns["pca"]["variance"], eager.uns["pca"]["variance"], rtol=1e-5)
+    if layer is not None:  # the note is for the layer alone
+        plain = a.copy()
+        for x in (lazy, plain):
+            scw.pp.pca(x, n_comps=4)
+        np.testing.assert_array_equal(lazy.obsm["X_pca"], plain.obsm["X_pca"])
+
+
+def test_scaling_ends_lazy_scaling(counts):
+    a = scw.pp.scale(counts, lazy=True, max_value=3, copy=True)
+    assert "scale" not in counts.uns and dict(a.uns["scale"]) == {"lazy": True, "max_value": 3.0}
+    scw.pp.scale(a)
+    assert "scale" not in a.uns
+
+
+def test_what_cannot_be_lazy(counts):
+    for data, options in [
+        (counts, {"zero_center": False}),
+        (counts, {"mask_obs": np.ones(counts.n_obs, bool)}),
+        (counts, {"inplace": False}),
+        (counts.X, {}),
+    ]:
+        with pytest.raises(ValueError, match="lazy=True does not go with"):
+            scw.pp.scale(data, lazy=True, **options)
