@@ -1,5 +1,8 @@
 #include "bind.hpp"
 
+#include "core/backend.hpp"
+#include "scwarp/core/row_blocks.hpp"
+
 #include <csignal>
 #include <unistd.h>
 
@@ -73,6 +76,7 @@ nb::ndarray<nb::ro> import_array(const PyContext& py, nb::handle h, const char* 
   nb::ndarray<nb::ro> a;
   if (!nb::try_cast(h, a)) throw nb::type_error((std::string(name) + ": expected a NumPy or CuPy array").c_str());
   const Device d = device_of(a);
+  if (py.host_data() && d.type == DeviceType::cpu) return a;  // the caller uploads or streams it
   if (!(d == py.context.device))
     throw DeviceMismatch(std::string(name) + ": the array is on " + to_string(d) + ", the operation runs on " +
                          to_string(py.context.device));
@@ -104,23 +108,40 @@ void require_writable(nb::handle h, const char* name) {
     throw nb::type_error((std::string(name) + ": the array is read-only").c_str());
 }
 
+/// How an argument reaches the operation.
+enum class Want : std::uint8_t {
+  on_device,  // where the context is: uploaded from the host
+  in_place,   // where it is
+};
+
 template <class T>
-Span<T> span_of(const PyContext& py, nb::handle h, const char* name) {
+T* placed(const PyContext& py, const nb::ndarray<nb::ro>& a, Want want) {
+  // The caller of the Python function keeps the array alive for the length of the call.
+  T* const p = const_cast<T*>(static_cast<const T*>(a.data()));
+  if (want == Want::in_place || a.size() == 0 || device_of(a) == py.context.device) return p;
+  const std::size_t bytes = a.size() * sizeof(T);
+  if constexpr (std::is_const_v<T>)
+    return static_cast<T*>(py.upload(p, bytes));
+  else
+    return static_cast<T*>(py.upload_changed(p, bytes));
+}
+
+template <class T>
+Span<T> span_of(const PyContext& py, nb::handle h, const char* name, Want want = Want::on_device) {
   const auto a = import_array(py, h, name);
   require_contiguous(a, 1, name);
   require_type<std::remove_const_t<T>>(a, name);
-  // The caller of the Python function keeps the array alive for the length of the call.
-  return {const_cast<T*>(static_cast<const T*>(a.data())), static_cast<std::int64_t>(a.shape(0))};
+  return {placed<T>(py, a, want), static_cast<std::int64_t>(a.shape(0))};
 }
 
 template <class Any, template <class> class Constness>
-Any any_matrix(const PyContext& py, nb::handle packed) {
+Any any_matrix(const PyContext& py, nb::handle packed, Want want = Want::on_device) {
   using F = typename Constness<float>::type;
   using D = typename Constness<double>::type;
   if (nb::isinstance<nb::tuple>(packed)) {
     const auto parts = nb::cast<nb::tuple>(packed);
-    const auto indptr = span_of<const std::int64_t>(py, parts[0], "indptr");
-    const auto indices = span_of<const std::int32_t>(py, parts[1], "indices");
+    const auto indptr = span_of<const std::int64_t>(py, parts[0], "indptr", want);
+    const auto indices = span_of<const std::int32_t>(py, parts[1], "indices", want);
     const auto n_cols = nb::cast<std::int32_t>(parts[3]);
     const auto data = import_array(py, parts[2], "data");
     if (indptr.size < 1) throw ShapeMismatch("indptr: got no entry, expected n_rows + 1");
@@ -130,21 +151,20 @@ Any any_matrix(const PyContext& py, nb::handle packed) {
         throw ShapeMismatch("data has " + std::to_string(n) + " entries, indices " + std::to_string(indices.size));
     };
     if (data.dtype() == nb::dtype<float>()) {
-      const auto values = span_of<F>(py, parts[2], "data");
+      const auto values = span_of<F>(py, parts[2], "data", want);
       check(values.size);
       return CsrView<F>(n_rows, n_cols, indptr, indices, values);
     }
-    const auto values = span_of<D>(py, parts[2], "data");
+    const auto values = span_of<D>(py, parts[2], "data", want);
     check(values.size);
     return CsrView<D>(n_rows, n_cols, indptr, indices, values);
   }
   const auto a = import_array(py, packed, "X");
   require_contiguous(a, 2, "X");
   const auto rows = static_cast<std::int64_t>(a.shape(0)), cols = static_cast<std::int64_t>(a.shape(1));
-  if (a.dtype() == nb::dtype<float>())
-    return MatrixView<F>(const_cast<F*>(static_cast<const F*>(a.data())), rows, cols);
+  if (a.dtype() == nb::dtype<float>()) return MatrixView<F>(placed<F>(py, a, want), rows, cols);
   require_type<double>(a, "X");
-  return MatrixView<D>(const_cast<D*>(static_cast<const D*>(a.data())), rows, cols);
+  return MatrixView<D>(placed<D>(py, a, want), rows, cols);
 }
 
 }  // namespace
@@ -163,7 +183,7 @@ MatrixView<const T> matrix2d_arg(const PyContext& py, nb::handle h, const char* 
   const auto a = import_array(py, h, name);
   require_contiguous(a, 2, name);
   require_type<T>(a, name);
-  return {static_cast<const T*>(a.data()), static_cast<std::int64_t>(a.shape(0)),
+  return {placed<const T>(py, a, Want::on_device), static_cast<std::int64_t>(a.shape(0)),
           static_cast<std::int64_t>(a.shape(1))};
 }
 
@@ -182,9 +202,46 @@ AnyMatrixView matrix_arg(const PyContext& py, nb::handle packed) {
   return any_matrix<AnyMatrixView, std::add_const>(py, packed);
 }
 
-AnyMutableMatrixView mutable_matrix_arg(const PyContext& py, nb::handle packed) {
+namespace {
+
+void require_writable_matrix(nb::handle packed) {
   require_writable(nb::isinstance<nb::tuple>(packed) ? nb::handle(nb::cast<nb::tuple>(packed)[2]) : packed, "X");
+}
+
+std::int64_t bytes_of(const AnyMatrixView& x) {
+  return std::visit(
+      [](const auto& v) {
+        if constexpr (requires { v.indptr; })
+          return v.values.size * std::int64_t{sizeof(*v.values.data) + 4} + v.indptr.size * 8;
+        else
+          return v.n_rows * v.n_cols * std::int64_t{sizeof(*v.data)};
+      },
+      x);
+}
+
+}  // namespace
+
+AnyMutableMatrixView mutable_matrix_arg(const PyContext& py, nb::handle packed) {
+  require_writable_matrix(packed);
   return any_matrix<AnyMutableMatrixView, std::type_identity>(py, packed);
+}
+
+AnyMatrixView rows_arg(const PyContext& py, nb::handle packed, Passes passes) {
+  const auto view = any_matrix<AnyMatrixView, std::add_const>(py, packed, Want::in_place);
+  if (!py.host_data() || is_resident(py.context, view)) return view;
+  const bool fits = py.context.block_bytes == 0 && bytes_of(view) < available_bytes(py.context) / 2;
+  return passes == Passes::several && fits ? matrix_arg(py, packed) : view;
+}
+
+AnyMutableMatrixView mutable_rows_arg(const PyContext& py, nb::handle packed) {
+  require_writable_matrix(packed);
+  return any_matrix<AnyMutableMatrixView, std::type_identity>(py, packed, Want::in_place);
+}
+
+void bring_home(const PyContext& py, void* host, const void* device, std::size_t bytes, std::shared_ptr<void> owner) {
+  const nb::gil_scoped_release release;
+  copy_bytes(py.context, host, Device{}, device, py.context.device, bytes);
+  DeviceCache::instance().add(py.context, *py.group(), host, bytes, device, std::move(owner));
 }
 
 namespace detail {
@@ -199,11 +256,19 @@ nb::object wrap(void* data, std::vector<std::size_t> shape, nb::dlpack::dtype dt
 }  // namespace detail
 
 PyContext::PyContext(const std::string& device, int n_threads, std::uint64_t seed, std::uintptr_t stream,
-                     nb::object log, nb::object progress)
-    : context(Context::on(parse_device(device), n_threads)) {
+                     nb::object log, nb::object progress, bool host_data, std::int64_t block_bytes)
+    : context(Context::on(parse_device(device), n_threads)),
+      host_data_(host_data && context.device.type != DeviceType::cpu) {
   context.stream.handle = reinterpret_cast<void*>(stream);
   context.rng = {seed, 0};
   context.cancelled = &cancelled_;
+  context.block_bytes = block_bytes;
+  if (context.device.type != DeviceType::cpu) device_memory(context.device)->reset_peak();
+  if (host_data_) {
+    context.stream =
+        scw::detail::backend_hooks(context.device.type).stream(context.device.id, scw::detail::OwnStream::compute);
+    context.memory = std::make_shared<HostBoundMemory>(context.memory, *this);
+  }
   if (!log.is_none()) {
     log_ = std::make_unique<PyLog>(std::move(log));
     context.log = log_.get();
@@ -212,6 +277,45 @@ PyContext::PyContext(const std::string& device, int n_threads, std::uint64_t see
     progress_ = std::make_unique<PyProgress>(std::move(progress));
     context.progress = progress_.get();
   }
+}
+
+void* PyContext::upload(const void* host, std::size_t bytes) const {
+  const nb::gil_scoped_release release;
+  auto& cache = DeviceCache::instance();
+  if (auto hit = cache.find(context, host, bytes); hit.device != nullptr) {
+    copies_.push_back(std::move(hit.owner));
+    return const_cast<void*>(hit.device);
+  }
+  return upload_changed(const_cast<void*>(host), bytes, false);
+}
+
+void* PyContext::upload_changed(void* host, std::size_t bytes) const {
+  const nb::gil_scoped_release release;
+  return upload_changed(host, bytes, true);
+}
+
+void* PyContext::upload_changed(void* host, std::size_t bytes, bool back) const {
+  auto copy = std::make_shared<Array<unsigned char>>(context.workspace, static_cast<std::int64_t>(bytes), "uploaded",
+                                                     context.stream);
+  void* const device = copy->data();
+  copy_bytes(context, device, context.device, host, Device{}, bytes);
+  DeviceCache::instance().count_upload(bytes);
+  copies_.push_back(std::move(copy));
+  if (back) changed_.push_back({host, device, bytes});
+  return device;
+}
+
+void PyContext::end_call(bool succeeded) const {
+  const auto copies = std::exchange(copies_, {});  // freed last
+  const auto changed = std::exchange(changed_, {});
+  if (!host_data_ || !succeeded) return;
+  for (const Changed& c : changed) copy_bytes(context, c.host, Device{}, c.device, context.device, c.bytes);
+  context.synchronize();
+}
+
+const std::shared_ptr<DeviceCache::Group>& PyContext::group() const {
+  if (!group_) group_ = DeviceCache::make_group();
+  return group_;
 }
 
 InterruptScope::InterruptScope(PyContext& py) {

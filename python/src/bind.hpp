@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "device_cache.hpp"
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/error.hpp"
@@ -37,17 +38,61 @@ struct Registrar {
   static void scw_init_##space##_##name([[maybe_unused]] nb::module_& m)
 
 /// The Python side of a Context: owns the cancel flag and the callbacks. Built by scwarp._context.
+///
+/// With `host_data` and a CUDA device, the arrays of the call are on the host: arguments are copied to the device (or
+/// found there, see DeviceCache) and freed when the operation is done, arguments that it changes are copied back, and
+/// results become host arrays. Operations see device memory only, except those that stream (see rows_arg).
 class PyContext {
  public:
   PyContext(const std::string& device, int n_threads, std::uint64_t seed, std::uintptr_t stream, nb::object log,
-            nb::object progress);
+            nb::object progress, bool host_data = false, std::int64_t block_bytes = 0);
   Context context;
+
+  bool host_data() const { return host_data_; }
+  /// The device address of a copy of a host argument.
+  void* upload(const void* host, std::size_t bytes) const;
+  /// The same for an argument that the operation changes.
+  void* upload_changed(void* host, std::size_t bytes) const;
+  /// Ends a call: changed arguments are copied back if it succeeded, and all copies freed.
+  void end_call(bool succeeded) const;
+  /// Lives as long as one of the host arrays that results of this context became.
+  const std::shared_ptr<DeviceCache::Group>& group() const;
 
  private:
   friend class InterruptScope;
+  struct Changed {
+    void* host;
+    const void* device;
+    std::size_t bytes;
+  };
   std::atomic<bool> cancelled_{false};
   std::unique_ptr<LogSink> log_;
   std::unique_ptr<Progress> progress_;
+  bool host_data_;
+  void* upload_changed(void* host, std::size_t bytes, bool back) const;
+
+  mutable std::vector<std::shared_ptr<void>> copies_;
+  mutable std::vector<Changed> changed_;
+  mutable std::shared_ptr<DeviceCache::Group> group_;
+};
+
+/// What results of a context with host data are allocated from: device memory that to_array copies to the host.
+class HostBoundMemory final : public MemoryResource {
+ public:
+  HostBoundMemory(std::shared_ptr<MemoryResource> upstream, const PyContext& py)
+      : upstream_(std::move(upstream)), py_(py) {}
+  Device device() const override { return upstream_->device(); }
+  void* allocate(std::size_t bytes, StreamHandle stream, const char* tag) override {
+    return upstream_->allocate(bytes, stream, tag);
+  }
+  void deallocate(void* p, std::size_t bytes, StreamHandle stream) noexcept override {
+    upstream_->deallocate(p, bytes, stream);
+  }
+  const PyContext& py() const { return py_; }  // valid during the call
+
+ private:
+  std::shared_ptr<MemoryResource> upstream_;
+  const PyContext& py_;
 };
 
 /// While alive, Ctrl-C sets the context's cancel flag (and still reaches Python's own handler). Main thread only.
@@ -67,7 +112,19 @@ template <class F>
 auto run(PyContext& py, F&& f) {
   const nb::gil_scoped_release release;
   const InterruptScope interrupt(py);
-  return f(std::as_const(py.context));
+  struct Call {
+    const PyContext& py;
+    bool succeeded = false;
+    ~Call() noexcept(false) { py.end_call(succeeded); }
+  } call{py};
+  if constexpr (std::is_void_v<decltype(f(std::as_const(py.context)))>) {
+    f(std::as_const(py.context));
+    call.succeeded = true;
+  } else {
+    auto result = f(std::as_const(py.context));
+    call.succeeded = true;
+    return result;
+  }
 }
 
 /// A 1-D contiguous array of exactly T on the context's device; TypeError otherwise.
@@ -94,17 +151,47 @@ MatrixView<const T> matrix2d_arg(const PyContext& py, nb::handle h, const char* 
 AnyMatrixView matrix_arg(const PyContext& py, nb::handle packed);
 AnyMutableMatrixView mutable_matrix_arg(const PyContext& py, nb::handle packed);
 
+/// The same for operations that stream over rows (scwarp/core/row_blocks.hpp): a host matrix stays on the host. One
+/// that is read in several passes is uploaded nevertheless if half of the free memory holds it.
+enum class Passes : std::uint8_t { one, several };
+AnyMatrixView rows_arg(const PyContext& py, nb::handle packed, Passes passes);
+AnyMutableMatrixView mutable_rows_arg(const PyContext& py, nb::handle packed);
+
 namespace detail {
 nb::object wrap(void* data, std::vector<std::size_t> shape, nb::dlpack::dtype dtype, Device device, nb::capsule owner);
 }
+
+/// The context if results of this resource go to the host, else null.
+inline const PyContext* host_bound(const MemoryResource* memory) {
+  const auto* const bound = dynamic_cast<const HostBoundMemory*>(memory);
+  return bound == nullptr ? nullptr : &bound->py();
+}
+/// Copies `device` to the new `host`, and keeps it as the device copy of that.
+void bring_home(const PyContext& py, void* host, const void* device, std::size_t bytes, std::shared_ptr<void> owner);
 
 /// A NumPy or CuPy array that owns `a`; 1-D unless a shape is given.
 template <class T>
 nb::object to_array(Array<T>&& a, std::vector<std::size_t> shape = {}) {
   if (shape.empty()) shape = {static_cast<std::size_t>(a.size())};
-  auto* held = new Array<T>(std::move(a));
-  const nb::capsule owner(held, [](void* p) noexcept { delete static_cast<Array<T>*>(p); });
-  return detail::wrap(held->data(), std::move(shape), nb::dtype<T>(), held->device(), owner);
+  struct Held {
+    Array<T> array;
+    std::shared_ptr<DeviceCache::Group> group;
+  };
+  auto held = std::make_unique<Held>();
+  if (const PyContext* py = host_bound(a.resource())) {
+    held->array = Array<T>(host_memory(), a.size(), "result");
+    held->group = py->group();
+    auto owner = std::make_shared<Array<T>>(std::move(a));
+    const void* const device = owner->data();
+    bring_home(*py, held->array.data(), device, static_cast<std::size_t>(held->array.size()) * sizeof(T),
+               std::move(owner));
+  } else {
+    held->array = std::move(a);
+  }
+  T* const data = held->array.data();
+  const Device device = held->array.device();
+  const nb::capsule owner(held.release(), [](void* p) noexcept { delete static_cast<Held*>(p); });
+  return detail::wrap(data, std::move(shape), nb::dtype<T>(), device, owner);
 }
 template <class T>
 nb::object to_array(Matrix<T>&& a) {

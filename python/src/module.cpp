@@ -28,6 +28,7 @@ nb::object make_exception(nb::module_& m, const char* name, nb::handle base, con
 }
 
 PyObject* g_data_error = nullptr;
+PyObject* g_backend_unavailable = nullptr;
 
 void translate(const std::exception_ptr& p, void*) {
   try {
@@ -46,6 +47,8 @@ void translate(const std::exception_ptr& p, void*) {
     PyErr_SetString(PyExc_TypeError, e.what());
   } catch (const DeviceMismatch& e) {
     PyErr_SetString(PyExc_TypeError, e.what());
+  } catch (const BackendUnavailable& e) {
+    PyErr_SetString(g_backend_unavailable, e.what());
   } catch (const NotSupported& e) {
     PyErr_SetString(PyExc_NotImplementedError, e.what());
   } catch (const OutOfMemory& e) {
@@ -66,12 +69,16 @@ NB_MODULE(_core, m) {
   g_data_error = make_exception(m, "DataError", PyExc_ValueError,
                                 "The data themselves are wrong: NaN, negative counts, bad indices.")
                      .ptr();
+  g_backend_unavailable = make_exception(m, "BackendUnavailable", PyExc_RuntimeError,
+                                         "The device cannot be used on this machine; the text says why.")
+                              .ptr();
   nb::register_exception_translator(&translate);
 
   nb::class_<PyContext>(m, "Context")
-      .def(nb::init<const std::string&, int, std::uint64_t, std::uintptr_t, nb::object, nb::object>(),
+      .def(nb::init<const std::string&, int, std::uint64_t, std::uintptr_t, nb::object, nb::object, bool,
+                    std::int64_t>(),
            nb::arg("device"), nb::arg("n_threads"), nb::arg("seed"), nb::arg("stream"), nb::arg("log").none(),
-           nb::arg("progress").none())
+           nb::arg("progress").none(), nb::arg("host_data") = false, nb::arg("block_bytes") = 0)
       .def_prop_ro("device", [](const PyContext& py) { return to_string(py.context.device); })
       .def_prop_ro("n_threads", [](const PyContext& py) { return py.context.n_threads; });
 

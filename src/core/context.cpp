@@ -70,4 +70,13 @@ void copy_bytes(const Context& ctx, void* dst, Device dst_device, const void* sr
   detail::backend_hooks(d.type).copy(ctx, dst, to_device, src, from_device, bytes);
 }
 
+std::int64_t available_bytes(const Context& ctx) {
+  const auto memory = device_memory(ctx.device);
+  std::size_t free = std::size_t{1} << 62;
+  if (ctx.device.type != DeviceType::cpu) free = detail::backend_hooks(ctx.device.type).memory_info(ctx.device.id).free;
+  if (const std::size_t limit = memory->limit_bytes(); limit != 0)
+    free = std::min(free, limit - std::min(limit, memory->used_bytes()));
+  return static_cast<std::int64_t>(free);
+}
+
 }  // namespace scw

@@ -9,6 +9,7 @@
 #include <new>
 #include <unordered_map>
 
+#include "core/backend.hpp"
 #include "core/check.hpp"
 
 namespace scw {
@@ -34,11 +35,40 @@ class HostResource final : public MemoryResource {
 }  // namespace
 
 struct TrackedMemory::State {
+  struct Held {
+    const char* tag;
+    std::shared_ptr<MemoryResource> from;
+  };
   std::shared_ptr<MemoryResource> upstream;
+  std::function<void()> reclaim;
   mutable std::mutex mutex;
   std::size_t limit = 0, used = 0, peak = 0;
-  std::unordered_map<void*, const char*> tags;
+  std::unordered_map<void*, Held> held;
   std::map<std::string, MemoryHolder> by_tag;
+
+  /// "neighbours 120000, ...": the three biggest holders.
+  std::string biggest() const {
+    std::vector<MemoryHolder> all;
+    for (const auto& [name, holder] : by_tag)
+      if (holder.bytes > 0) all.push_back(holder);
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+    std::string text;
+    for (std::size_t i = 0; i < std::min<std::size_t>(3, all.size()); ++i)
+      text += fmt::format("{}{} {}", i == 0 ? "" : ", ", all[i].tag, all[i].bytes);
+    return text.empty() ? "none" : text;
+  }
+
+  bool fits(std::size_t bytes) const { return limit == 0 || (bytes <= limit && used <= limit - bytes); }
+
+  [[noreturn]] void refuse(std::size_t bytes, const char* tag) const {
+    const bool host = upstream->device().type == DeviceType::cpu;
+    detail::fail<OutOfMemory>(
+        "memory limit",
+        "'{}' asked for {} bytes (limit {}, in use {}, free {}; biggest holders: {}); a limit of "
+        "at least {} bytes would fit this request: {}",
+        tag, bytes, limit, used, limit - std::min(limit, used), biggest(), used + bytes,
+        host ? "settings.memory_limit" : "memory.configure(limit=...); a matrix that stays on the host is streamed");
+  }
 };
 
 TrackedMemory::TrackedMemory(std::shared_ptr<MemoryResource> upstream, std::size_t limit_bytes)
@@ -48,38 +78,58 @@ TrackedMemory::TrackedMemory(std::shared_ptr<MemoryResource> upstream, std::size
 }
 TrackedMemory::~TrackedMemory() = default;
 
-Device TrackedMemory::device() const { return state_->upstream->device(); }
+Device TrackedMemory::device() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->upstream->device();
+}
 
 void* TrackedMemory::allocate(std::size_t bytes, StreamHandle stream, const char* tag) {
   auto& s = *state_;
-  {
-    const std::lock_guard lock(s.mutex);
-    if (s.limit != 0 && (bytes > s.limit || s.used > s.limit - bytes)) {
-      std::string held;
-      std::vector<MemoryHolder> all;
-      for (const auto& [name, holder] : s.by_tag)
-        if (holder.bytes > 0) all.push_back(holder);
-      std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
-      for (std::size_t i = 0; i < std::min<std::size_t>(3, all.size()); ++i)
-        held += fmt::format("{}{} {}", i == 0 ? "" : ", ", all[i].tag, all[i].bytes);
-      detail::fail<OutOfMemory>("memory limit",
-                                "'{}' asked for {} bytes (limit {}, in use {}; biggest holders: {}); a limit of at "
-                                "least {} bytes would fit this request",
-                                tag, bytes, s.limit, s.used, held.empty() ? "none" : held, s.used + bytes);
+  std::shared_ptr<MemoryResource> from;
+  for (bool again = false;; again = true) {
+    std::function<void()> reclaim;
+    {
+      const std::lock_guard lock(s.mutex);
+      if (s.fits(bytes)) {
+        s.used += bytes;
+        from = s.upstream;
+        break;
+      }
+      if (again || !s.reclaim) s.refuse(bytes, tag);
+      reclaim = s.reclaim;
     }
-    s.used += bytes;
-    s.peak = std::max(s.peak, s.used);
+    reclaim();
   }
   void* p = nullptr;
   try {
-    p = s.upstream->allocate(bytes, stream, tag);
+    try {
+      p = from->allocate(bytes, stream, tag);
+    } catch (const OutOfMemory&) {
+      std::function<void()> reclaim;
+      {
+        const std::lock_guard lock(s.mutex);
+        reclaim = s.reclaim;
+      }
+      if (!reclaim) throw;
+      reclaim();
+      p = from->allocate(bytes, stream, tag);
+    }
+  } catch (const OutOfMemory& e) {
+    const std::lock_guard lock(s.mutex);
+    s.used -= bytes;
+    if (from->device().type == DeviceType::cpu) throw;
+    detail::fail<OutOfMemory>("device memory",
+                              "{}; in use {}, biggest holders: {}. A matrix that stays on the host (device='cuda') is "
+                              "streamed; memory.configure(managed=True) spills to the host",
+                              e.what(), s.used, s.biggest());
   } catch (...) {
     const std::lock_guard lock(s.mutex);
     s.used -= bytes;
     throw;
   }
   const std::lock_guard lock(s.mutex);
-  s.tags[p] = tag;
+  s.peak = std::max(s.peak, s.used);
+  s.held[p] = {tag, std::move(from)};
   auto& holder = s.by_tag[tag];
   holder.tag = tag;
   holder.bytes += bytes;
@@ -89,17 +139,29 @@ void* TrackedMemory::allocate(std::size_t bytes, StreamHandle stream, const char
 
 void TrackedMemory::deallocate(void* p, std::size_t bytes, StreamHandle stream) noexcept {
   auto& s = *state_;
+  std::shared_ptr<MemoryResource> from;
   {
     const std::lock_guard lock(s.mutex);
     s.used -= bytes;
-    if (const auto it = s.tags.find(p); it != s.tags.end()) {
-      auto& holder = s.by_tag[it->second];
+    from = s.upstream;
+    if (const auto it = s.held.find(p); it != s.held.end()) {
+      auto& holder = s.by_tag[it->second.tag];
       holder.bytes -= bytes;
       --holder.count;
-      s.tags.erase(it);
+      from = std::move(it->second.from);
+      s.held.erase(it);
     }
   }
-  s.upstream->deallocate(p, bytes, stream);
+  from->deallocate(p, bytes, stream);
+}
+
+void TrackedMemory::set_upstream(std::shared_ptr<MemoryResource> upstream) {
+  const std::lock_guard lock(state_->mutex);
+  state_->upstream = std::move(upstream);
+}
+void TrackedMemory::set_reclaim(std::function<void()> reclaim) {
+  const std::lock_guard lock(state_->mutex);
+  state_->reclaim = std::move(reclaim);
 }
 
 std::size_t TrackedMemory::used_bytes() const {
@@ -129,6 +191,10 @@ std::vector<MemoryHolder> TrackedMemory::holders() const {
     if (holder.count > 0) all.push_back(holder);
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
   return all;
+}
+
+std::shared_ptr<TrackedMemory> device_memory(Device device) {
+  return device.type == DeviceType::cpu ? host_memory() : detail::backend_hooks(device.type).memory(device.id);
 }
 
 const std::shared_ptr<TrackedMemory>& host_memory() {

@@ -65,6 +65,8 @@ class Array {
   std::int64_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   Device device() const { return memory_ ? memory_->device() : Device{}; }
+  /// Where the buffer came from; null for a default-constructed array.
+  const MemoryResource* resource() const { return memory_.get(); }
   Span<T> view() { return {data_, size_}; }
   Span<const T> view() const { return {data_, size_}; }
   // Host arrays only.

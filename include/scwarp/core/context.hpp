@@ -37,6 +37,7 @@ struct SCW_API Context {
   std::shared_ptr<MemoryResource> workspace;  ///< scratch, on `device`
   RngKey rng;
   int n_threads = 1;                             ///< CPU threads; results do not depend on it
+  std::int64_t block_bytes = 0;                  ///< of a host matrix on the device at once; 0: by the free memory
   const std::atomic<bool>* cancelled = nullptr;  ///< set by another thread to stop with Cancelled
   Progress* progress = nullptr;
   LogSink* log = nullptr;
@@ -71,5 +72,8 @@ SCW_API int available_threads();
 /// Copies bytes between host and/or device memory, ordered on ctx.stream; returns when the host side may be reused.
 SCW_API void copy_bytes(const Context& ctx, void* dst, Device dst_device, const void* src, Device src_device,
                         std::size_t bytes);
+
+/// Bytes that ctx.memory can still give: what is free on the device, within the limit. CPU: the limit alone.
+SCW_API std::int64_t available_bytes(const Context& ctx);
 
 }  // namespace scw

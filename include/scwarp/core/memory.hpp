@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,7 +29,8 @@ struct MemoryHolder {
   std::int64_t count = 0;
 };
 
-/// Counts what passes through to `upstream` and keeps to a limit.
+/// Counts what passes through to `upstream` and keeps to a limit. Where a request does not fit, `reclaim` may give
+/// something back before it is refused.
 class SCW_API TrackedMemory final : public MemoryResource {
  public:
   explicit TrackedMemory(std::shared_ptr<MemoryResource> upstream, std::size_t limit_bytes = 0);  // 0: no limit
@@ -43,6 +45,10 @@ class SCW_API TrackedMemory final : public MemoryResource {
   void reset_peak();
   std::size_t limit_bytes() const;
   void set_limit_bytes(std::size_t limit_bytes);
+  /// New allocations come from `upstream`; what is held goes back to where it came from.
+  void set_upstream(std::shared_ptr<MemoryResource> upstream);
+  /// Called, without locks, before a request is refused: frees what can be made again.
+  void set_reclaim(std::function<void()> reclaim);
   /// What is held now, largest first. Empty at the end of a program without leaks.
   std::vector<MemoryHolder> holders() const;
 
@@ -50,6 +56,9 @@ class SCW_API TrackedMemory final : public MemoryResource {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// The process-wide resource that Context::on gives for a device. Throws BackendUnavailable.
+SCW_API std::shared_ptr<TrackedMemory> device_memory(Device device);
 
 /// The process-wide host resource (64-byte aligned, huge pages advised for large buffers), tracked, unlimited.
 SCW_API const std::shared_ptr<TrackedMemory>& host_memory();

@@ -1,4 +1,4 @@
-// A matrix that is read one block of rows at a time: resident or on disk, behind one interface.
+// A matrix that is read one block of rows at a time: resident, on the host, or on disk, behind one interface.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +16,16 @@ class SCW_API RowBlocks {
   virtual std::int64_t n_rows() const = 0;
   virtual std::int64_t n_cols() const = 0;
   virtual bool is_sparse() const = 0;
-  /// Calls body(first_row, block) for consecutive blocks, in order; blocks live on ctx.device until body returns.
-  /// May be called many times (one pass each). Polls ctx.cancelled.
+  /// Calls body(first_row, block) for consecutive blocks, in order; blocks live on ctx.device until the work that body
+  /// has queued on ctx.stream is done. May be called many times (one pass each). Polls ctx.cancelled.
   virtual void for_each(const Context& ctx,
                         const std::function<void(std::int64_t, const AnyMatrixView&)>& body) const = 0;
 };
 
-/// A resident matrix cut into blocks of `block_rows` rows (0: one block). Does not own the matrix.
+/// A matrix in memory, cut into blocks of `block_rows` rows (0: one block). Does not own the matrix.
+///
+/// With a CUDA context the matrix may also be on the host: then its blocks are uploaded one after another, the next one
+/// while body works (block_rows 0: as many rows as ctx.block_bytes holds).
 class SCW_API ResidentBlocks final : public RowBlocks {
  public:
   explicit ResidentBlocks(AnyMatrixView x, std::int64_t block_rows = 0) : x_(x), block_rows_(block_rows) {}
@@ -35,5 +38,17 @@ class SCW_API ResidentBlocks final : public RowBlocks {
   AnyMatrixView x_;
   std::int64_t block_rows_;
 };
+
+/// Whether kernels on ctx.device can work on x where it is. Else it is on the host and ctx on CUDA.
+SCW_API bool is_resident(const Context& ctx, const AnyMatrixView& x);
+inline bool is_resident(const Context& ctx, const AnyMutableMatrixView& x) { return is_resident(ctx, as_const(x)); }
+
+/// For operations that work on each row alone, in place: body(first_row, block) once with all of x if it is resident,
+/// else with blocks of rows on the device, whose values are then copied back. The only place that knows the difference.
+SCW_API void stream_rows(const Context& ctx, const AnyMutableMatrixView& x,
+                         const std::function<void(std::int64_t, const AnyMutableMatrixView&)>& body);
+/// The same for reading.
+SCW_API void stream_rows(const Context& ctx, const AnyMatrixView& x,
+                         const std::function<void(std::int64_t, const AnyMatrixView&)>& body);
 
 }  // namespace scw

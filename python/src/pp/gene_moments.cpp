@@ -9,7 +9,7 @@ SCW_PYTHON(pp, gene_moments) {
       "gene_moments",
       [](PyContext& py, nb::handle x, nb::handle groups, std::int32_t n_groups, int ddof, bool expm1,
          double expm1_scale, bool with_total) {
-        const auto view = matrix_arg(py, x);
+        const auto view = rows_arg(py, x, Passes::several);
         pp::GeneMomentsOptions o;
         o.groups = optional_vector_arg<std::int32_t>(py, groups, "groups");
         o.n_groups = n_groups;

@@ -11,7 +11,7 @@ SCW_PYTHON(pp, highly_variable_genes) {
          double min_mean, double max_mean, double min_disp, double max_disp, std::int64_t n_bins, double span,
          std::optional<double> log_base, nb::handle batches, std::int32_t n_batches, bool filter_unexpressed_genes,
          nb::handle tie_order, double theta, std::optional<double> clip) {
-        const auto view = matrix_arg(py, x);
+        const auto view = rows_arg(py, x, Passes::several);
         pp::HighlyVariableGenesOptions o;
         o.flavor = flavor == "seurat"            ? pp::HvgFlavor::seurat
                    : flavor == "cell_ranger"     ? pp::HvgFlavor::cell_ranger

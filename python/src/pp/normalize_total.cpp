@@ -9,7 +9,7 @@ SCW_PYTHON(pp, normalize_total) {
       "normalize_total",
       [](PyContext& py, nb::handle x, std::optional<double> target_sum, bool exclude_highly_expressed,
          double max_fraction) {
-        const auto view = mutable_matrix_arg(py, x);
+        const auto view = mutable_rows_arg(py, x);
         auto r = run(py, [&](const Context& ctx) {
           return pp::normalize_total(ctx, view, {target_sum, exclude_highly_expressed, max_fraction});
         });

@@ -23,9 +23,10 @@ class PyRowBlocks final : public RowBlocks {
     std::int64_t first = 0;
     for (const nb::handle packed : open_()) {
       ctx.check_cancelled("row blocks");
-      const AnyMatrixView block = matrix_arg(py_, packed);
+      const AnyMatrixView block = rows_arg(py_, packed, Passes::one);
       const nb::gil_scoped_release release;
-      body(first, block);
+      ResidentBlocks(block).for_each(ctx,
+                                     [&](std::int64_t row, const AnyMatrixView& rows) { body(first + row, rows); });
       first += scw::n_rows(block);
     }
   }
@@ -55,7 +56,7 @@ SCW_PYTHON(pp, pca) {
         o.double_scores = double_scores;
         auto r = [&] {
           if (!in_blocks) {
-            const auto view = matrix_arg(py, x);
+            const auto view = rows_arg(py, x, Passes::several);
             return run(py, [&](const Context& ctx) { return pp::pca(ctx, view, o); });
           }
           const PyRowBlocks blocks(py, nb::cast<nb::tuple>(x));

@@ -8,7 +8,7 @@ SCW_PYTHON(pp, scale) {
   m.def(
       "scale",
       [](PyContext& py, nb::handle x, bool zero_center, std::optional<double> max_value, nb::handle mask) {
-        const auto view = mutable_matrix_arg(py, x);
+        const auto view = mutable_rows_arg(py, x);
         const pp::ScaleOptions o{zero_center, max_value, optional_vector_arg<std::uint8_t>(py, mask, "mask")};
         auto r = run(py, [&](const Context& ctx) { return pp::scale(ctx, view, o); });
         return nb::make_tuple(to_array(std::move(r.mean)), to_array(std::move(r.std)));

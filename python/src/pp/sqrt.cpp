@@ -8,7 +8,7 @@ SCW_PYTHON(pp, sqrt) {
   m.def(
       "sqrt",
       [](PyContext& py, nb::handle x) {
-        const auto view = mutable_matrix_arg(py, x);
+        const auto view = mutable_rows_arg(py, x);
         run(py, [&](const Context& ctx) { pp::sqrt(ctx, view); });
       },
       nb::arg("ctx"), nb::arg("x"), "Square root of the stored values, in place.");

@@ -4,6 +4,7 @@
 
 #include "core/backend.hpp"
 #include "core/cuda/cuda_check.cuh"
+#include "core/cuda/transfer.cuh"
 
 namespace scw::cuda {
 
@@ -21,35 +22,104 @@ DeviceScope::~DeviceScope() { static_cast<void>(cudaSetDevice(previous_)); }
 
 namespace {
 
-/// The driver's stream-ordered pool, told to keep what it has: allocate and free cost about a microsecond.
+Context context_of(int id) {
+  Context ctx;
+  ctx.device = {DeviceType::cuda, id};
+  return ctx;
+}
+
+/// The pool that allocations of each device come from now; null with managed memory.
+std::map<int, cudaMemPool_t>& current_pools() {
+  static auto* pools = new std::map<int, cudaMemPool_t>;
+  return *pools;
+}
+
+/// A stream-ordered pool that keeps what it has: allocate and free cost about a microsecond. The driver's default pool,
+/// or one of our own with a largest size.
 class PoolResource final : public MemoryResource {
  public:
-  explicit PoolResource(int id) : id_(id) {
-    cudaMemPool_t pool{};
-    SCW_CUDA(cudaDeviceGetDefaultMemPool(&pool, id));
+  PoolResource(int id, std::size_t max_bytes) : id_(id), max_bytes_(max_bytes) {
+    const DeviceScope scope(context_of(id));
+    if (max_bytes == 0) {
+      SCW_CUDA(cudaDeviceGetDefaultMemPool(&pool_, id));
+    } else {
+      cudaMemPoolProps props{};
+      props.allocType = cudaMemAllocationTypePinned;
+      props.location.type = cudaMemLocationTypeDevice;
+      props.location.id = id;
+      props.maxSize = max_bytes;
+      SCW_CUDA(cudaMemPoolCreate(&pool_, &props));
+    }
     std::uint64_t keep = UINT64_MAX;
-    SCW_CUDA(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
+    SCW_CUDA(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep));
+    if (max_bytes == 0) return;
+    try {
+      void* const all = allocate(max_bytes, {}, "pool");
+      SCW_CUDA(cudaFreeAsync(all, nullptr));
+      SCW_CUDA(cudaStreamSynchronize(nullptr));
+    } catch (...) {
+      static_cast<void>(cudaMemPoolDestroy(pool_));
+      throw;
+    }
   }
+  ~PoolResource() override {
+    if (max_bytes_ != 0) static_cast<void>(cudaMemPoolDestroy(pool_));
+  }
+  cudaMemPool_t pool() const { return pool_; }
   Device device() const override { return {DeviceType::cuda, id_}; }
   void* allocate(std::size_t bytes, StreamHandle stream, const char* tag) override {
-    Context ctx;
-    ctx.device = device();
-    const DeviceScope scope(ctx);
+    const DeviceScope scope(context_of(id_));
     void* p = nullptr;
-    const cudaError_t status = cudaMallocAsync(&p, bytes, static_cast<cudaStream_t>(stream.handle));
+    cudaError_t status = cudaMallocFromPoolAsync(&p, bytes, pool_, static_cast<cudaStream_t>(stream.handle));
+    if (status == cudaErrorMemoryAllocation) {
+      // What other streams have freed becomes usable here once they are done, and may then need other pages.
+      static_cast<void>(cudaGetLastError());
+      static_cast<void>(cudaDeviceSynchronize());
+      if (max_bytes_ == 0) static_cast<void>(cudaMemPoolTrimTo(pool_, 0));
+      status = cudaMallocFromPoolAsync(&p, bytes, pool_, static_cast<cudaStream_t>(stream.handle));
+    }
     if (status == cudaErrorMemoryAllocation) {
       static_cast<void>(cudaGetLastError());
       std::size_t free_bytes = 0, total_bytes = 0;
       SCW_CUDA(cudaMemGetInfo(&free_bytes, &total_bytes));
-      throw OutOfMemory("device memory: cuda:" + std::to_string(id_) + " refused " + std::to_string(bytes) +
-                        " bytes for '" + tag + "' (free " + std::to_string(free_bytes) + ", total " +
-                        std::to_string(total_bytes) + ")");
+      throw OutOfMemory("cuda:" + std::to_string(id_) + " refused " + std::to_string(bytes) + " bytes for '" + tag +
+                        "' (free " + std::to_string(free_bytes) + " of " + std::to_string(total_bytes) +
+                        (max_bytes_ != 0 ? ", pool of " + std::to_string(max_bytes_) : std::string()) + ")");
     }
     SCW_CUDA(status);
     return p;
   }
   void deallocate(void* p, std::size_t, StreamHandle stream) noexcept override {
     static_cast<void>(cudaFreeAsync(p, static_cast<cudaStream_t>(stream.handle)));
+  }
+
+ private:
+  int id_;
+  std::size_t max_bytes_;
+  cudaMemPool_t pool_{};
+};
+
+/// Managed memory: more than the device has may be asked for; pages move as they are used.
+class ManagedResource final : public MemoryResource {
+ public:
+  explicit ManagedResource(int id) : id_(id) {}
+  Device device() const override { return {DeviceType::cuda, id_}; }
+  void* allocate(std::size_t bytes, StreamHandle, const char* tag) override {
+    const DeviceScope scope(context_of(id_));
+    void* p = nullptr;
+    const cudaError_t status = cudaMallocManaged(&p, bytes);
+    if (status == cudaErrorMemoryAllocation) {
+      static_cast<void>(cudaGetLastError());
+      throw OutOfMemory("cuda:" + std::to_string(id_) + " refused " + std::to_string(bytes) +
+                        " bytes of managed memory for '" + tag + "'");
+    }
+    SCW_CUDA(status);
+    return p;
+  }
+  void deallocate(void* p, std::size_t, StreamHandle stream) noexcept override {
+    // cudaFree is not ordered on the stream.
+    static_cast<void>(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
+    static_cast<void>(cudaFree(p));
   }
 
  private:
@@ -79,13 +149,46 @@ std::string describe(int id) {
          std::to_string(prop.minor) + ", " + std::to_string(prop.totalGlobalMem >> 20) + " MiB";
 }
 
-std::shared_ptr<MemoryResource> memory(int id) {
+std::shared_ptr<MemoryResource> make_resource(int id, const detail::MemoryStrategy& strategy) {
+  if (strategy.managed) {
+    current_pools()[id] = nullptr;
+    return std::make_shared<ManagedResource>(id);
+  }
+  auto pool = std::make_shared<PoolResource>(id, strategy.pool_bytes);
+  current_pools()[id] = pool->pool();
+  return pool;
+}
+
+std::shared_ptr<TrackedMemory> memory(int id) {
   static std::mutex mutex;
   static auto* resources = new std::map<int, std::shared_ptr<TrackedMemory>>;
   const std::lock_guard lock(mutex);
   auto& r = (*resources)[id];
-  if (!r) r = std::make_shared<TrackedMemory>(std::make_shared<PoolResource>(id));
+  if (!r) r = std::make_shared<TrackedMemory>(make_resource(id, {}));
   return r;
+}
+
+detail::DeviceMemory memory_info(int id) {
+  const DeviceScope scope(context_of(id));
+  detail::DeviceMemory info;
+  SCW_CUDA(cudaMemGetInfo(&info.free, &info.total));
+  if (cudaMemPool_t const pool = current_pools()[id]; pool != nullptr) {
+    std::uint64_t held = 0, used = 0;
+    SCW_CUDA(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &held));
+    SCW_CUDA(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used));
+    info.pool_held = held;
+    info.pool_used = used;
+    info.free += held - std::min(held, used);
+  }
+  info.pinned = pinned_bytes(id);
+  return info;
+}
+
+void release(int id) {
+  const DeviceScope scope(context_of(id));
+  SCW_CUDA(cudaDeviceSynchronize());
+  release_pinned(id);
+  if (cudaMemPool_t const pool = current_pools()[id]; pool != nullptr) SCW_CUDA(cudaMemPoolTrimTo(pool, 0));
 }
 
 void synchronize(const Context& ctx) {
@@ -93,15 +196,41 @@ void synchronize(const Context& ctx) {
   SCW_CUDA(cudaStreamSynchronize(stream_of(ctx)));
 }
 
-void copy(const Context& ctx, void* dst, bool dst_on_device, const void* src, bool src_on_device, std::size_t bytes) {
-  const DeviceScope scope(ctx);
-  const auto kind =
-      dst_on_device ? (src_on_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice) : cudaMemcpyDeviceToHost;
-  SCW_CUDA(cudaMemcpyAsync(dst, src, bytes, kind, stream_of(ctx)));
-  if (!(dst_on_device && src_on_device)) SCW_CUDA(cudaStreamSynchronize(stream_of(ctx)));
+bool is_resident(const void* p) {
+  cudaPointerAttributes attributes{};
+  if (cudaPointerGetAttributes(&attributes, p) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return false;
+  }
+  return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
 }
 
-constexpr detail::BackendHooks kHooks{&unavailable_reason, &device_count, &describe, &memory, &synchronize, &copy};
+StreamHandle own_stream(int id, detail::OwnStream which) {
+  static std::mutex mutex;
+  static auto* streams = new std::map<std::pair<int, detail::OwnStream>, cudaStream_t>;
+  const std::lock_guard lock(mutex);
+  cudaStream_t& stream = (*streams)[{id, which}];
+  if (stream == nullptr) {
+    const DeviceScope scope(context_of(id));
+    SCW_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  }
+  return {stream};
+}
+
+void order(const Context& ctx, StreamHandle first, StreamHandle then) {
+  const DeviceScope scope(ctx);
+  cudaEvent_t event{};
+  SCW_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  const cudaError_t recorded = cudaEventRecord(event, static_cast<cudaStream_t>(first.handle));
+  const cudaError_t waits = cudaStreamWaitEvent(static_cast<cudaStream_t>(then.handle), event, 0);
+  static_cast<void>(cudaEventDestroy(event));  // it is released once it has happened
+  SCW_CUDA(recorded);
+  SCW_CUDA(waits);
+}
+
+constexpr detail::BackendHooks kHooks{&unavailable_reason, &device_count, &describe,    &memory, &make_resource,
+                                      &memory_info,        &release,      &synchronize, &copy,   &is_resident,
+                                      &own_stream,         &order};
 [[maybe_unused]] const bool g_registered = (detail::set_backend_hooks(DeviceType::cuda, &kHooks), true);
 
 }  // namespace

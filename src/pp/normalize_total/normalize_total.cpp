@@ -5,6 +5,7 @@
 #include "core/check.hpp"
 #include "core/transfer.hpp"
 #include "pp/normalize_total/kernel.hpp"
+#include "scwarp/core/row_blocks.hpp"
 
 namespace scw::pp {
 
@@ -44,13 +45,21 @@ NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const No
   check(options);
   NormalizeTotal out;
   out.counts = Array<double>(ctx.memory, n_rows(x), "size factors", ctx.stream);
-  row_totals_kernel(ctx, x, {}, out.counts.view());
+  const auto totals = [&](Span<const std::uint8_t> excluded) {
+    stream_rows(ctx, x, [&](std::int64_t first, const AnyMatrixView& rows) {
+      row_totals_kernel(ctx, rows, excluded, out.counts.view().subspan(first, n_rows(rows)));
+    });
+  };
+  totals({});
   if (options.exclude_highly_expressed) {
     out.gene_excluded = Array<std::uint8_t>(host_memory(), n_cols(x), "excluded genes");
     std::fill(out.gene_excluded.begin(), out.gene_excluded.end(), std::uint8_t{0});
     auto flags = to_device<std::uint8_t>(ctx, out.gene_excluded.view());
-    dominant_genes_kernel(ctx, x, std::as_const(out.counts).view(), options.max_fraction, flags.view());
-    row_totals_kernel(ctx, x, std::as_const(flags).view(), out.counts.view());
+    stream_rows(ctx, x, [&](std::int64_t first, const AnyMatrixView& rows) {
+      const auto counts = std::as_const(out.counts).view().subspan(first, n_rows(rows));
+      dominant_genes_kernel(ctx, rows, counts, options.max_fraction, flags.view());
+    });
+    totals(std::as_const(flags).view());
     out.gene_excluded = to_host<std::uint8_t>(ctx, std::as_const(flags).view());
   }
   finish(ctx, options, out);
@@ -68,7 +77,10 @@ NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x
     return out;
   }
   NormalizeTotal out = size_factors(ctx, as_const(x), options);
-  scale_rows_kernel(ctx, x, std::as_const(out.counts).view(), out.target_sum);
+  stream_rows(ctx, x, [&](std::int64_t first, const AnyMutableMatrixView& rows) {
+    const auto counts = std::as_const(out.counts).view().subspan(first, n_rows(as_const(rows)));
+    scale_rows_kernel(ctx, rows, counts, out.target_sum);
+  });
   return out;
 }
 

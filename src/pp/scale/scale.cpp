@@ -8,6 +8,7 @@
 #include "core/check.hpp"
 #include "core/transfer.hpp"
 #include "pp/scale/kernel.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/pp/gene_moments.hpp"
 
 namespace scw::pp {
@@ -61,7 +62,11 @@ Scale scale(const Context& ctx, const AnyMutableMatrixView& x, const ScaleOption
   SCW_EXPECT(!options.zero_center || x.index() >= 2, kOp,
              "centring makes a sparse matrix dense: use scale_to_dense, or zero_center = false");
   Scale out = statistics(ctx, as_const(x), options);
-  scale_kernel(ctx, x, arguments(out, options));
+  stream_rows(ctx, x, [&](std::int64_t first, const AnyMutableMatrixView& rows) {
+    ScaleArguments a = arguments(out, options);
+    if (!a.mask.empty()) a.mask = a.mask.subspan(first, n_rows(as_const(rows)));
+    scale_kernel(ctx, rows, a);
+  });
   return out;
 }
 
