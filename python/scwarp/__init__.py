@@ -9,17 +9,19 @@ Every function takes and changes ordinary AnnData objects and writes the slots t
 
 from __future__ import annotations
 
-from . import datasets, get, io, pp, tl
-from ._core import DataError, __version__
+from . import datasets, get, io, memory, pp, tl
+from ._core import BackendUnavailable, DataError, __version__
 from ._settings import settings
 from .io import read_10x_h5, read_10x_mtx, read_csv, read_h5ad, write_h5ad
 
 __all__ = [
+    "BackendUnavailable",
     "DataError",
     "__version__",
     "datasets",
     "get",
     "io",
+    "memory",
     "pp",
     "read_10x_h5",
     "read_10x_mtx",

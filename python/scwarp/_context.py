@@ -45,10 +45,57 @@ class _Bar:
         self.step = self.bar = None
 
 
+# Operations whose work is done by another operation's kernels.
+_BUILT_ON = {
+    "pp.highly_variable_genes": ("pp.gene_moments",),
+    "pp.scale": ("pp.gene_moments",),
+    "get.aggregate": ("prim.group_moments",),
+    "tl.rank_genes_groups": ("prim.group_moments",),
+}
+# What may be missing: an exact search takes its place.
+_OPTIONAL = {"pp.neighbors": 1}
+_told: set[tuple[str, str]] = set()
+
+
+def _tell(op: str, where: str, why: str) -> None:
+    """Says where an operation runs, once."""
+    if (op, where) not in _told:
+        _told.add((op, where))
+        logger.info("%s: runs on %s (%s)", op, where, why)
+
+
+def choose_device(op: str, device: str | None = None) -> str:
+    """Where an operation on host data runs: ``device``, else ``settings.device``; the only place that decides it.
+
+    ``"auto"`` is CUDA if there is a device and it has all kernels of the operation. Functions without kernels (files,
+    simulation) run on the host.
+    """
+    asked = settings.device if device is None else device
+    if asked == "cpu":
+        return "cpu"
+    if _core.kernels(op, "cpu")[1] == 0 and device in (None, "auto"):
+        return "cpu"
+    reason = _core.unavailable_reason("cuda" if asked == "auto" else asked)
+    if reason:
+        if asked == "auto":
+            return "cpu"
+        raise _core.BackendUnavailable(f"{op}: device={asked!r} cannot be used: {reason}")
+    where = "cuda:0" if asked in ("auto", "cuda") else asked
+    needed = (op, *_BUILT_ON.get(op, ()))
+    here, there = (sum(n) for n in zip(*(_core.kernels(name, where) for name in needed), strict=True))
+    if asked == "auto" and here + _OPTIONAL.get(op, 0) < there:
+        _tell(op, "cpu", f"{there - here} of {there} kernels have no CUDA version")
+        return "cpu"
+    if here == 0:
+        raise NotImplementedError(f"{op}: has no CUDA implementation (run it with device='cpu', see the support table)")
+    _tell(op, where, "data on the host: copied or streamed")
+    return where
+
+
 def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int = 0) -> _core.Context:
     """The context for an operation whose main input is ``x`` (an array or sparse matrix, host or CuPy).
 
-    Data on a GPU run there; host data run where ``device`` or ``settings.device`` says.
+    Data on a GPU run there; host data run where ``choose_device`` says, and on CUDA come back as host arrays.
     """
     stream = 0
     if is_cupy(x):
@@ -63,20 +110,24 @@ def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int
             )
         stream = cupy.cuda.get_current_stream().ptr
     else:
-        asked = settings.device if device is None else device
-        if asked not in ("auto", "cpu"):
-            reason = _core.unavailable_reason(asked)
-            if reason:
-                raise RuntimeError(f"{op}: device={asked!r} cannot be used: {reason}")
-            raise NotImplementedError(
-                f"{op}: host data with device={asked!r}; nothing is moved silently: "
-                "move the data with scwarp.get.anndata_to_GPU first"
-            )
-        where = "cpu"
+        where = choose_device(op, device)
     if logger.isEnabledFor(logging.DEBUG):
         logger.debug("%s: runs on %s", op, where)
     progress = _Bar() if settings.progress else None
-    return _core.Context(where, settings.n_threads, seed, stream, _log, progress)
+    block_bytes = settings.block_bytes or 0
+    return _core.Context(where, settings.n_threads, seed, stream, _log, progress, not is_cupy(x), block_bytes)
+
+
+def to_host(x: Any) -> Any:
+    """A CuPy array as a NumPy array: fast, and known as the host side of ``x`` to operations that follow."""
+    if not is_cupy(x):
+        return x
+    import cupy
+
+    x = cupy.ascontiguousarray(x)
+    stream = cupy.cuda.get_current_stream().ptr
+    ctx = _core.Context(f"cuda:{x.device.id}", settings.n_threads, 0, stream, None, None)
+    return _core.get.host_copy(ctx, x.data.ptr, x.nbytes, x).view(x.dtype).reshape(x.shape)
 
 
 _UNSET: Any = object()

@@ -18,8 +18,10 @@ class Settings:
     Attributes
     ----------
     device
-        ``"auto"`` (default), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``: where operations on host data run. Data on a GPU
-        (CuPy) always run there. There is no silent fallback: asking for CUDA without a usable device is an error.
+        ``"auto"`` (default), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``: where operations on host data run. ``"auto"``: on
+        CUDA if there is a device and the operation has CUDA kernels, else on the CPU; said once in the log. With
+        ``"cuda"`` there is no fallback: no usable device is ``BackendUnavailable``, no kernel ``NotImplementedError``.
+        Host matrices are uploaded or streamed, results come back to host slots. Data on a GPU (CuPy) always run there.
     n_threads
         CPU threads; 0 (default) means all that the process may use. Results do not depend on it.
     seed
@@ -27,7 +29,11 @@ class Settings:
     progress
         Show a progress bar for long operations (default False).
     memory_limit
-        Bytes (int) or text such as ``"8GB"`` that scwarp's own host buffers may use, ``None`` for no limit.
+        Bytes (int) or text such as ``"8GB"`` that scwarp's own host buffers may use, ``None`` for no limit. (Device
+        memory: ``scwarp.memory.configure``.)
+    block_bytes
+        Bytes (int or text) of a host matrix that are on the device at once when it is streamed; ``None`` (default):
+        chosen by the free memory. Results do not depend on it.
     verbosity
         0 warnings, 1 info (default: where an operation runs, conversions), 2 debug. Messages go to the standard logger
         ``scwarp``.
@@ -43,6 +49,7 @@ class Settings:
         self._seed = 0
         self._progress = False
         self._memory_limit: int | None = None
+        self._block_bytes: int | None = None
         self._verbosity = 0
 
     @property
@@ -94,6 +101,14 @@ class Settings:
         self._memory_limit = limit
 
     @property
+    def block_bytes(self) -> int | None:
+        return self._block_bytes
+
+    @block_bytes.setter
+    def block_bytes(self, value: int | str | None) -> None:
+        self._block_bytes = None if value is None else parse_bytes(value)
+
+    @property
     def verbosity(self) -> int:
         return self._verbosity
 
@@ -118,7 +133,7 @@ class Settings:
                 setattr(self, name, value)
 
     def __repr__(self) -> str:
-        names = ("device", "n_threads", "seed", "progress", "memory_limit", "verbosity")
+        names = ("device", "n_threads", "seed", "progress", "memory_limit", "block_bytes", "verbosity")
         return "scwarp.settings(" + ", ".join(f"{n}={getattr(self, n)!r}" for n in names) + ")"
 
 

@@ -238,7 +238,7 @@ AnyMutableMatrixView mutable_rows_arg(const PyContext& py, nb::handle packed) {
   return any_matrix<AnyMutableMatrixView, std::type_identity>(py, packed, Want::in_place);
 }
 
-void bring_home(const PyContext& py, void* host, const void* device, std::size_t bytes, std::shared_ptr<void> owner) {
+void copy_home(const PyContext& py, void* host, const void* device, std::size_t bytes, std::shared_ptr<void> owner) {
   const nb::gil_scoped_release release;
   copy_bytes(py.context, host, Device{}, device, py.context.device, bytes);
   DeviceCache::instance().add(py.context, *py.group(), host, bytes, device, std::move(owner));

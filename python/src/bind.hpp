@@ -166,32 +166,43 @@ inline const PyContext* host_bound(const MemoryResource* memory) {
   const auto* const bound = dynamic_cast<const HostBoundMemory*>(memory);
   return bound == nullptr ? nullptr : &bound->py();
 }
-/// Copies `device` to the new `host`, and keeps it as the device copy of that.
-void bring_home(const PyContext& py, void* host, const void* device, std::size_t bytes, std::shared_ptr<void> owner);
+/// Copies device memory to the host and keeps it, if the cache takes it, as the device copy of that.
+void copy_home(const PyContext& py, void* host, const void* device, std::size_t bytes, std::shared_ptr<void> owner);
+
+namespace detail {
+/// A host array and the device copies that live as long.
+template <class T>
+struct Held {
+  Array<T> array;
+  std::shared_ptr<DeviceCache::Group> group;
+};
+template <class T>
+nb::object to_array(std::unique_ptr<Held<T>> held, std::vector<std::size_t> shape) {
+  if (shape.empty()) shape = {static_cast<std::size_t>(held->array.size())};
+  T* const data = held->array.data();
+  const Device device = held->array.device();
+  const nb::capsule owner(held.release(), [](void* p) noexcept { delete static_cast<Held<T>*>(p); });
+  return wrap(data, std::move(shape), nb::dtype<T>(), device, owner);
+}
+}  // namespace detail
+
+/// A NumPy array with n elements of device memory that `owner` keeps.
+template <class T>
+nb::object bring_home(const PyContext& py, const T* device, std::int64_t n, std::shared_ptr<void> owner,
+                      std::vector<std::size_t> shape = {}) {
+  auto held = std::make_unique<detail::Held<T>>(Array<T>(host_memory(), n, "result"), py.group());
+  copy_home(py, held->array.data(), device, static_cast<std::size_t>(n) * sizeof(T), std::move(owner));
+  return detail::to_array(std::move(held), std::move(shape));
+}
 
 /// A NumPy or CuPy array that owns `a`; 1-D unless a shape is given.
 template <class T>
 nb::object to_array(Array<T>&& a, std::vector<std::size_t> shape = {}) {
-  if (shape.empty()) shape = {static_cast<std::size_t>(a.size())};
-  struct Held {
-    Array<T> array;
-    std::shared_ptr<DeviceCache::Group> group;
-  };
-  auto held = std::make_unique<Held>();
   if (const PyContext* py = host_bound(a.resource())) {
-    held->array = Array<T>(host_memory(), a.size(), "result");
-    held->group = py->group();
-    auto owner = std::make_shared<Array<T>>(std::move(a));
-    const void* const device = owner->data();
-    bring_home(*py, held->array.data(), device, static_cast<std::size_t>(held->array.size()) * sizeof(T),
-               std::move(owner));
-  } else {
-    held->array = std::move(a);
+    const auto owner = std::make_shared<Array<T>>(std::move(a));
+    return bring_home<T>(*py, owner->data(), owner->size(), owner, std::move(shape));
   }
-  T* const data = held->array.data();
-  const Device device = held->array.device();
-  const nb::capsule owner(held.release(), [](void* p) noexcept { delete static_cast<Held*>(p); });
-  return detail::wrap(data, std::move(shape), nb::dtype<T>(), device, owner);
+  return detail::to_array(std::make_unique<detail::Held<T>>(std::move(a)), std::move(shape));
 }
 template <class T>
 nb::object to_array(Matrix<T>&& a) {

@@ -95,6 +95,21 @@ NB_MODULE(_core, m) {
       [](const std::string& op, const std::string& device) { return supports(op, parse_device(device).type); },
       nb::arg("op"), nb::arg("device"));
 
+  m.def(
+      "kernels",
+      [](const std::string& op, const std::string& device) {
+        const DeviceType type = parse_device(device).type;
+        scw::detail::ensure_backend(type);
+        int here = 0, all = 0;
+        for (const KernelInfo& k : registered_kernels()) {
+          if (k.name != op && !k.name.starts_with(op + ":")) continue;
+          ++all;
+          here += k.on[static_cast<int>(type)] ? 1 : 0;
+        }
+        return std::pair(here, all);
+      },
+      nb::arg("op"), nb::arg("device"), "(kernels of the operation that `device` has, kernels there are)");
+
   auto& all = entries();
   std::sort(all.begin(), all.end(),
             [](const Entry& a, const Entry& b) { return std::pair(a.space, a.name) < std::pair(b.space, b.name); });

@@ -10,6 +10,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+import scwarp as scw
+
+# Host data are computed on the CPU unless a test asks for a device, also on a machine that has one.
+scw.settings.device = "cpu"
+
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("SCWARP_SHARED", ROOT.parent / "shared"))
 

@@ -43,10 +43,12 @@ def test_settings_check_their_values():
         scw.settings.memory_limit = "lots"
     with pytest.raises(ValueError, match="verbosity"):
         scw.settings.verbosity = 7
-    with scw.settings.override(n_threads=1, device="cpu") as s:
+    before = scw.settings.device
+    with scw.settings.override(n_threads=1, device="auto") as s:
         assert s.n_threads == 1
     assert scw.settings.n_threads == 0
-    assert scw.settings.device == "auto"
+    assert scw.settings.device == before
+    assert run_python("import scwarp; print(scwarp.settings.device)") == "auto"
 
 
 def test_memory_limit_is_an_error_that_names_the_holders():
@@ -61,8 +63,52 @@ def test_memory_limit_is_an_error_that_names_the_holders():
 def test_cuda_without_a_device_is_an_error(counts):
     if not scw._core.unavailable_reason("cuda"):
         pytest.skip("this machine has a CUDA device")
-    with pytest.raises(RuntimeError, match="cannot be used"):
-        scw.pp.log1p(counts, device="cuda")
+    for call in (
+        lambda: scw.pp.log1p(counts, device="cuda"),
+        lambda: scw.memory.configure(limit="1GB"),
+        lambda: scw.memory.info(),
+    ):
+        with pytest.raises(scw.BackendUnavailable, match=r"cannot be used: .+"):
+            call()
+    with pytest.raises(scw.BackendUnavailable, match=r"no usable CUDA device: .+"):
+        scw.get.anndata_to_GPU(counts)
+    assert issubclass(scw.BackendUnavailable, RuntimeError)
+    with scw.settings.override(device="cuda"):
+        with pytest.raises(scw.BackendUnavailable):
+            scw.pp.normalize_total(counts)
+        scw.datasets.simulate(100, 60)  # functions without kernels run on the host
+    with scw.settings.override(device="auto"):
+        scw.pp.log1p(counts)  # the CPU, where there is nothing else
+
+
+def test_host_data_pass_through_to_the_host(counts):
+    x = counts.X
+    scw.get.anndata_to_CPU(counts, convert_all=True)
+    assert counts.X is x and scw.get.X_to_CPU(x) is x
+    with pytest.warns(Warning, match="layer of text is a"):
+        assert scw.get.X_to_GPU("x", warning="layer of text") == "x"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"pool": "1GB", "managed": True}, "pool and managed exclude each other"),
+        ({"allocator": "mine"}, "allocator must be"),
+        ({"allocator": "rmm", "pool": "1GB"}, "are for allocator='driver'"),
+        ({"limit": "much"}, "memory size"),
+    ],
+)
+def test_memory_options_that_make_no_sense(options, text):
+    with pytest.raises(ValueError, match=text):
+        scw.memory.configure(**options)
+
+
+def test_memory_of_the_host_and_estimates(counts):
+    info = scw.memory.info("cpu")
+    assert info["used"] >= 0 and info["peak"] >= info["used"] and isinstance(info["by_tag"], dict)
+    scw.memory.free("cpu")
+    plan = scw.memory.estimate(counts)
+    assert next(iter(plan)) == "read" and all(p >= counts.X.data.nbytes for p in plan.values())
 
 
 @pytest.mark.parametrize("bad", [[[1, 2]], "text", 3])

@@ -1,12 +1,21 @@
 from . import datasets as datasets
 from . import get as get
 from . import io as io
+from . import memory as memory
 from . import pp as pp
 from . import tl as tl
 
 class Context:
     def __init__(
-        self, device: str, n_threads: int, seed: int, stream: int, log: object | None, progress: object | None
+        self,
+        device: str,
+        n_threads: int,
+        seed: int,
+        stream: int,
+        log: object | None,
+        progress: object | None,
+        host_data: bool = False,
+        block_bytes: int = 0,
     ) -> None: ...
     @property
     def device(self) -> str: ...
@@ -20,7 +29,10 @@ def memory_used() -> int: ...
 def memory_peak() -> int: ...
 def reset_memory_peak() -> None: ...
 def supports(op: str, device: str) -> bool: ...
+def kernels(op: str, device: str) -> tuple[int, int]:
+    """(kernels of the operation that `device` has, kernels there are)"""
 
 __version__: str
 
 class DataError(ValueError): ...
+class BackendUnavailable(RuntimeError): ...

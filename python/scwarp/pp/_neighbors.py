@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, is_cupy, make_context, resolve_seed
+from .._context import _UNSET, make_context, resolve_seed, to_host
 from .._matrix import is_sparse, pack
 from .._representation import choose_representation
 from .._settings import logger
@@ -180,7 +180,7 @@ def neighbors(
 
 
 def _host(x: Any) -> np.ndarray:
-    return x.get() if is_cupy(x) else np.asarray(x)
+    return np.asarray(to_host(x))
 
 
 def _csr(indptr: Any, indices: Any, data: Any, n: int) -> Any:

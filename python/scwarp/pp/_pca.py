@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, is_cupy, make_context, resolve_seed
+from .._context import _UNSET, make_context, resolve_seed, to_host
 from .._matrix import is_sparse, pack
 from .._settings import settings
 from .._slots import boolean_mask, get_matrix, is_anndata, make_actual
@@ -171,7 +171,7 @@ def pca(
         full[mask] = components
         components = full
     make_actual(adata, _OP)
-    adata.obsm[key_obsm] = scores.get() if is_cupy(scores) else scores
+    adata.obsm[key_obsm] = to_host(scores)
     if obsm is None:
         adata.varm[key_varm] = components
     else:

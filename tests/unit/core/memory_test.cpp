@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "scwarp/core/array.hpp"
+#include "scwarp/core/context.hpp"
 #include "scwarp/core/error.hpp"
 
 namespace scw {
@@ -59,6 +60,40 @@ TEST(Memory, SizesThatOverflowAreErrors) {
   EXPECT_THROW(Array<double>(host_memory(), std::int64_t{1} << 61), OutOfMemory);
   EXPECT_THROW(Matrix<double>(host_memory(), std::int64_t{1} << 40, std::int64_t{1} << 40), OutOfMemory);
 }
+
+TEST(Memory, WhatCanBeMadeAgainIsGivenUpBeforeARequestIsRefused) {
+  const auto memory = std::make_shared<TrackedMemory>(host_memory(), 1000);
+  auto cached = std::make_unique<Array<char>>(memory, 600, "cache");
+  int asked = 0;
+  memory->set_reclaim([&] {
+    ++asked;
+    cached.reset();
+  });
+  const Array<char> a(memory, 300, "fits");
+  EXPECT_EQ(asked, 0);
+  const Array<char> b(memory, 500, "graph");
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(memory->used_bytes(), 800u);
+  EXPECT_THROW(Array<char>(memory, 500, "more"), OutOfMemory);
+  EXPECT_EQ(asked, 2);
+  EXPECT_EQ(memory->used_bytes(), 800u);
+}
+
+TEST(Memory, BuffersGoBackToWhereTheyCameFrom) {
+  const auto first = std::make_shared<TrackedMemory>(host_memory()), second = std::make_shared<TrackedMemory>(first);
+  const auto memory = std::make_shared<TrackedMemory>(first);
+  {
+    const Array<char> a(memory, 100, "old");
+    memory->set_upstream(second);
+    const Array<char> b(memory, 50, "new");
+    EXPECT_EQ(second->used_bytes(), 50u);
+    EXPECT_EQ(first->used_bytes(), 150u);
+  }
+  EXPECT_EQ(first->used_bytes(), 0u);
+  EXPECT_EQ(second->used_bytes(), 0u);
+}
+
+TEST(Memory, AvailableBytesKeepToTheLimit) { EXPECT_GT(available_bytes(Context::cpu()), std::int64_t{1} << 40); }
 
 TEST(Memory, AnEmptyArrayHoldsNothing) {
   const Array<int> a(host_memory(), 0);

@@ -1,0 +1,20 @@
+from typing import Any
+
+def info(device: str) -> dict: ...
+def set_limit(device: str, limit_bytes: int) -> None: ...
+def use_driver(device: str, pool_bytes: int, managed: bool) -> None: ...
+def use_functions(device: str, allocate: object, deallocate: object) -> None:
+    """
+    allocate(bytes, stream) -> address and deallocate(address, bytes, stream).
+    """
+
+def allocate(device: str, bytes: int, stream: int, tag: str) -> int: ...
+def deallocate(device: str, address: int, bytes: int, stream: int) -> None: ...
+def clear_cache() -> None: ...
+def release(device: str) -> None:
+    """Empties the cache and gives unused memory back to the driver."""
+
+def plan(n_obs: int, n_vars: int, nnz: int, value_bytes: int, sparse: bool, n_threads: int) -> list[Any]:
+    """
+    [(step, bytes held before, bytes at the peak)] of the main job with default options.
+    """

@@ -1,0 +1,213 @@
+"""Device memory: how much there is, who holds it, where it comes from, and how much of it scwarp may use.
+
+scw.memory.configure(limit="20GB")          # an operation that needs more streams its matrix, or says so
+scw.memory.info()["by_tag"]
+with scw.memory.configured(managed=True):    # for one block of code
+    ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from . import _core
+from ._settings import parse_bytes, settings
+
+_DEFAULTS: dict[str, Any] = {"pool": None, "managed": False, "limit": None, "allocator": "driver", "device": "cuda:0"}
+_current: dict[str, dict[str, Any]] = {}
+_cupy_before: list[Any] = []
+
+
+def configure(
+    pool: int | str | None = None,
+    managed: bool = False,
+    limit: int | str | None = None,
+    allocator: str = "driver",
+    *,
+    device: str = "cuda:0",
+) -> None:
+    """Choose where scwarp's device memory comes from. What is held already stays where it is.
+
+    Parameters
+    ----------
+    pool
+        Take a pool of this size (bytes, or text such as ``"4GB"``) from the driver now, and never more. ``None``
+        (default): the driver's own pool, which grows as needed and keeps what it has.
+    managed
+        Managed memory: may exceed the device, because the driver moves pages to the host and back. Slower. Not together
+        with ``pool``.
+    limit
+        Most bytes that scwarp may hold at once; matrices on the host are then streamed in smaller blocks. ``None``: no
+        limit.
+    allocator
+        ``"driver"``, or an outside allocator: ``"rmm"`` (RMM's current device resource) or ``"cupy"`` (CuPy's current
+        allocator).
+    device
+        Which device.
+    """
+    if pool is not None and managed:
+        raise ValueError(
+            "memory.configure: pool and managed exclude each other: a pool keeps its pages on the device, "
+            "managed memory moves them to the host"
+        )
+    if allocator not in ("driver", "rmm", "cupy"):
+        raise ValueError(f"memory.configure: allocator must be 'driver', 'rmm' or 'cupy' (got {allocator!r})")
+    if allocator != "driver" and (pool is not None or managed):
+        raise ValueError(f"memory.configure: pool and managed are for allocator='driver' (got {allocator!r})")
+    pool_bytes = 0 if pool is None else parse_bytes(pool)
+    limit_bytes = 0 if limit is None else parse_bytes(limit)
+    _require(device)
+    asked = {"pool": pool, "managed": managed, "limit": limit, "allocator": allocator, "device": device}
+    before = _current.get(device, _DEFAULTS | {"device": device})
+    if any(asked[key] != before[key] for key in ("pool", "managed", "allocator")):
+        _core.memory.release(device)
+        if allocator == "rmm":
+            _core.memory.use_functions(device, *_rmm_functions(device))
+        elif allocator == "cupy":
+            _core.memory.use_functions(device, *_cupy_functions(device))
+        else:
+            _core.memory.use_driver(device, pool_bytes, managed)
+    _core.memory.set_limit(device, limit_bytes)
+    _current[device] = asked
+
+
+@contextmanager
+def configured(**options: Any) -> Iterator[None]:
+    """:func:`configure` for a ``with`` block; options that are not given keep their value."""
+    device = options.get("device", "cuda:0")
+    before = _current.get(device, _DEFAULTS | {"device": device})
+    configure(**{**before, **options})
+    try:
+        yield
+    finally:
+        configure(**before)
+
+
+def info(device: str = "cuda:0") -> dict[str, Any]:
+    """Bytes of device memory, as a dict.
+
+    ``total``, ``free`` (for scwarp: on the device, or held by its pool and not used), ``pool_held``, ``pool_used``,
+    ``pinned`` (page-locked host memory of the transfer ring), ``used`` (by scwarp now), ``peak`` (since the last
+    operation began), ``limit`` (0: none), ``by_tag`` (``used`` by purpose), ``cache`` (device copies of results in
+    host slots: ``bytes``, ``entries``, ``hits``; ``uploads`` and ``uploaded_bytes`` of arguments since the start).
+    ``device="cpu"``: scwarp's host buffers.
+    """
+    if device != "cpu":
+        _require(device)
+    return dict(_core.memory.info(device))
+
+
+def free(device: str = "cuda:0") -> None:
+    """Forget the device copies of host slots and give all unused memory back to the driver."""
+    if device != "cpu":
+        _require(device)
+    _core.memory.release(device)
+
+
+def estimate(adata: Any, *, n_threads: int | None = None) -> dict[str, int]:
+    """Peak host memory in bytes of each step of the main job (as ``scwarp run``) on this AnnData, matrix included.
+
+    What ``scwarp run --plan`` prints. Upper estimates, for default options and the CPU.
+    """
+    from ._matrix import is_sparse
+
+    x = adata.X
+    sparse = is_sparse(x)
+    n, m = x.shape
+    nnz = int(x.nnz) if sparse else n * m
+    steps = _core.memory.plan(n, m, nnz, max(4, x.dtype.itemsize), sparse, n_threads or settings.n_threads)
+    return {name: peak for name, _, peak in steps}
+
+
+def share_with_cupy(on: bool = True, *, device: str = "cuda:0") -> None:
+    """Make CuPy allocate from scwarp's pool, so that there is one pool and one limit. ``False``: as before.
+
+    CuPy's arrays then appear in ``info()["by_tag"]["cupy"]``.
+    """
+    import cupy
+
+    if not on:
+        if _cupy_before:
+            cupy.cuda.set_allocator(_cupy_before.pop())
+        return
+    if _cupy_before:
+        return
+    if _current.get(device, _DEFAULTS)["allocator"] == "cupy":
+        raise ValueError(
+            "memory.share_with_cupy: scwarp allocates from CuPy (allocator='cupy'): it cannot also be the source"
+        )
+    _require(device)
+    sizes: dict[int, tuple[int, int]] = {}
+
+    def malloc(size: int, device_id: int) -> int:
+        if size == 0:
+            return 0
+        stream = cupy.cuda.get_current_stream().ptr
+        address = _core.memory.allocate(f"cuda:{device_id}", size, stream, "cupy")
+        sizes[address] = (size, stream)
+        return address
+
+    def release(address: int, device_id: int) -> None:
+        if address:
+            size, stream = sizes.pop(address)
+            _core.memory.deallocate(f"cuda:{device_id}", address, size, stream)
+
+    _cupy_before.append(cupy.cuda.get_allocator())
+    cupy.cuda.set_allocator(cupy.cuda.PythonFunctionAllocator(malloc, release).malloc)
+
+
+def _require(device: str) -> None:
+    reason = _core.unavailable_reason(device)
+    if reason:
+        raise _core.BackendUnavailable(f"memory: device={device!r} cannot be used: {reason}")
+
+
+def _rmm_functions(device: str) -> tuple[Any, Any]:
+    try:
+        import rmm
+    except ImportError:
+        raise ImportError("memory.configure: allocator='rmm' needs the package rmm (pip install rmm-cu13)") from None
+    held: dict[int, Any] = {}
+
+    def allocate(size: int, stream: int) -> int:
+        buffer = rmm.DeviceBuffer(size=size, stream=_rmm_stream(rmm, stream))
+        held[int(buffer.ptr)] = buffer
+        return int(buffer.ptr)
+
+    def deallocate(address: int, size: int, stream: int) -> None:
+        del held[address]
+
+    return allocate, deallocate
+
+
+def _rmm_stream(rmm: Any, stream: int) -> Any:
+    from rmm.pylibrmm.stream import DEFAULT_STREAM, Stream
+
+    if stream == 0:
+        return DEFAULT_STREAM
+    import cupy
+
+    return Stream(obj=cupy.cuda.ExternalStream(stream))
+
+
+def _cupy_functions(device: str) -> tuple[Any, Any]:
+    import cupy
+
+    held: dict[int, Any] = {}
+    index = int(device.partition(":")[2] or 0)
+
+    def allocate(size: int, stream: int) -> int:
+        with cupy.cuda.Device(index), cupy.cuda.ExternalStream(stream):
+            try:
+                memory = cupy.cuda.alloc(size)
+            except cupy.cuda.memory.OutOfMemoryError as e:
+                raise MemoryError(str(e)) from None
+        held[memory.ptr] = memory
+        return int(memory.ptr)
+
+    def deallocate(address: int, size: int, stream: int) -> None:
+        del held[address]
+
+    return allocate, deallocate

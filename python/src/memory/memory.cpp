@@ -1,0 +1,144 @@
+// scwarp._core.memory: the numbers and switches behind scwarp.memory.
+#include "bind.hpp"
+#include "core/backend.hpp"
+#include "scwarp/pipeline/pipeline.hpp"
+
+namespace scw::python {
+namespace {
+
+/// Device memory that Python functions allocate: RMM's or CuPy's own pool.
+class PythonMemory final : public MemoryResource {
+ public:
+  PythonMemory(Device device, nb::object allocate, nb::object deallocate)
+      : device_(device), allocate_(std::move(allocate)), deallocate_(std::move(deallocate)) {}
+  ~PythonMemory() override {
+    const nb::gil_scoped_acquire gil;
+    allocate_.reset();
+    deallocate_.reset();
+  }
+  Device device() const override { return device_; }
+  void* allocate(std::size_t bytes, StreamHandle stream, const char* tag) override {
+    const nb::gil_scoped_acquire gil;
+    try {
+      return reinterpret_cast<void*>(
+          nb::cast<std::uintptr_t>(allocate_(bytes, reinterpret_cast<std::uintptr_t>(stream.handle))));
+    } catch (nb::python_error& e) {
+      if (!e.matches(PyExc_MemoryError)) throw;
+      throw OutOfMemory("the outside allocator refused " + std::to_string(bytes) + " bytes for '" + tag + "'");
+    }
+  }
+  void deallocate(void* p, std::size_t bytes, StreamHandle stream) noexcept override {
+    const nb::gil_scoped_acquire gil;
+    try {
+      deallocate_(reinterpret_cast<std::uintptr_t>(p), bytes, reinterpret_cast<std::uintptr_t>(stream.handle));
+    } catch (nb::python_error& e) {
+      e.discard_as_unraisable("scwarp.memory");
+    }
+  }
+
+ private:
+  Device device_;
+  nb::object allocate_, deallocate_;
+};
+
+nb::dict holders_of(const TrackedMemory& memory) {
+  nb::dict out;
+  for (const MemoryHolder& h : memory.holders()) out[nb::cast(h.tag)] = h.bytes;
+  return out;
+}
+
+nb::dict info(const std::string& name) {
+  const Device device = parse_device(name);
+  const auto memory = device_memory(device);
+  nb::dict out;
+  if (device.type != DeviceType::cpu) {
+    const auto m = scw::detail::backend_hooks(device.type).memory_info(device.id);
+    out["total"] = m.total;
+    out["free"] = m.free;
+    out["pool_held"] = m.pool_held;
+    out["pool_used"] = m.pool_used;
+    out["pinned"] = m.pinned;
+  }
+  out["used"] = memory->used_bytes();
+  out["peak"] = memory->peak_bytes();
+  out["limit"] = memory->limit_bytes();
+  out["by_tag"] = holders_of(*memory);
+  const auto cache = DeviceCache::instance().numbers();
+  nb::dict c;
+  c["bytes"] = cache.bytes;
+  c["entries"] = cache.entries;
+  c["hits"] = cache.hits;
+  c["uploads"] = cache.uploads;
+  c["uploaded_bytes"] = cache.uploaded_bytes;
+  out["cache"] = c;
+  return out;
+}
+
+}  // namespace
+
+SCW_PYTHON(memory, memory) {
+  m.def("info", &info, nb::arg("device"));
+  m.def(
+      "set_limit",
+      [](const std::string& device, std::size_t limit) { device_memory(parse_device(device))->set_limit_bytes(limit); },
+      nb::arg("device"), nb::arg("limit_bytes"));
+  m.def(
+      "use_driver",
+      [](const std::string& name, std::size_t pool_bytes, bool managed) {
+        const Device device = parse_device(name);
+        const auto memory = device_memory(device);
+        memory->set_upstream(scw::detail::backend_hooks(device.type).make_resource(device.id, {pool_bytes, managed}));
+      },
+      nb::arg("device"), nb::arg("pool_bytes"), nb::arg("managed"));
+  m.def(
+      "use_functions",
+      [](const std::string& name, nb::object allocate, nb::object deallocate) {
+        const Device device = parse_device(name);
+        device_memory(device)->set_upstream(
+            std::make_shared<PythonMemory>(device, std::move(allocate), std::move(deallocate)));
+      },
+      nb::arg("device"), nb::arg("allocate"), nb::arg("deallocate"),
+      "allocate(bytes, stream) -> address and deallocate(address, bytes, stream).");
+  m.def(
+      "allocate",
+      [](const std::string& device, std::size_t bytes, std::uintptr_t stream, const std::string& tag) {
+        // Tags are kept as pointers: the ones given here live for ever.
+        static auto* tags = new std::vector<std::unique_ptr<std::string>>;
+        const char* kept = nullptr;
+        for (const auto& t : *tags)
+          if (*t == tag) kept = t->c_str();
+        if (kept == nullptr) kept = tags->emplace_back(std::make_unique<std::string>(tag))->c_str();
+        return reinterpret_cast<std::uintptr_t>(
+            device_memory(parse_device(device))->allocate(bytes, {reinterpret_cast<void*>(stream)}, kept));
+      },
+      nb::arg("device"), nb::arg("bytes"), nb::arg("stream"), nb::arg("tag"));
+  m.def(
+      "deallocate",
+      [](const std::string& device, std::uintptr_t p, std::size_t bytes, std::uintptr_t stream) {
+        device_memory(parse_device(device))
+            ->deallocate(reinterpret_cast<void*>(p), bytes, {reinterpret_cast<void*>(stream)});
+      },
+      nb::arg("device"), nb::arg("address"), nb::arg("bytes"), nb::arg("stream"));
+  m.def("clear_cache", [] { DeviceCache::instance().clear(); });
+  m.def(
+      "release",
+      [](const std::string& name) {
+        DeviceCache::instance().clear();
+        const Device device = parse_device(name);
+        if (device.type != DeviceType::cpu) scw::detail::backend_hooks(device.type).release(device.id);
+      },
+      nb::arg("device"), "Empties the cache and gives unused memory back to the driver.");
+  m.def(
+      "plan",
+      [](std::int64_t n_obs, std::int64_t n_vars, std::int64_t nnz, int value_bytes, bool sparse, int n_threads) {
+        const pipeline::Shape shape{n_obs, n_vars, nnz, value_bytes, sparse};
+        nb::list out;
+        for (const auto& s : pipeline::plan({}, shape, n_threads == 0 ? available_threads() : n_threads))
+          out.append(nb::make_tuple(s.name, s.held_bytes, s.peak_bytes));
+        return out;
+      },
+      nb::arg("n_obs"), nb::arg("n_vars"), nb::arg("nnz"), nb::arg("value_bytes"), nb::arg("sparse"),
+      nb::arg("n_threads"), "[(step, bytes held before, bytes at the peak)] of the main job with default options.");
+}
+
+}  // namespace scw::python
