@@ -40,17 +40,18 @@ class Room;
 template <class V>
 class Room<CsrView<V>> {
  public:
-  static std::int64_t bytes(const CsrView<V>& x, std::int64_t first, std::int64_t last) {
+  static std::int64_t bytes(const CsrView<V>& x, std::int64_t first, std::int64_t last) {  // with indices or without
     return (x.indptr[last] - x.indptr[first]) * std::int64_t{sizeof(V) + sizeof(std::int32_t)} + (last - first) * 8;
   }
-  Room(const Context& ctx, const CsrView<V>& x, const std::vector<std::int64_t>& bounds) : x_(x) {
+  Room(const Context& ctx, const CsrView<V>& x, const std::vector<std::int64_t>& bounds, RowParts parts)
+      : x_(x), parts_(parts) {
     std::int64_t rows = 0, entries = 0;
     for (std::size_t b = 0; b + 1 < bounds.size(); ++b) {
       rows = std::max(rows, bounds[b + 1] - bounds[b]);
       entries = std::max(entries, x.indptr[bounds[b + 1]] - x.indptr[bounds[b]]);
     }
     indptr_ = Array<std::int64_t>(ctx.workspace, rows + 1, "streamed block", ctx.stream);
-    indices_ = Array<std::int32_t>(ctx.workspace, entries, "streamed block", ctx.stream);
+    if (parts == RowParts::all) indices_ = Array<std::int32_t>(ctx.workspace, entries, "streamed block", ctx.stream);
     values_ = Array<V>(ctx.workspace, entries, "streamed block", ctx.stream);
   }
   void fill(const Context& ctx, std::int64_t first, std::int64_t count) {
@@ -60,7 +61,7 @@ class Room<CsrView<V>> {
     std::vector<std::int64_t> offsets(x_.indptr.data + first, x_.indptr.data + first + count + 1);
     for (std::int64_t& o : offsets) o -= begin;
     upload(ctx, indptr_, offsets.data(), count + 1);
-    upload(ctx, indices_, x_.indices.data + begin, offsets.back());
+    if (parts_ == RowParts::all) upload(ctx, indices_, x_.indices.data + begin, offsets.back());
     upload(ctx, values_, x_.values.data + begin, offsets.back());
     size_ = offsets.back();
   }
@@ -68,7 +69,7 @@ class Room<CsrView<V>> {
     return {count_,
             x_.n_cols,
             {indptr_.data(), count_ + 1},
-            Span<const std::int32_t>(indices_.data(), size_),
+            Span<const std::int32_t>(indices_.data(), parts_ == RowParts::all ? size_ : 0),
             {values_.data(), size_}};
   }
   void copy_back(const Context& ctx) {
@@ -78,6 +79,7 @@ class Room<CsrView<V>> {
 
  private:
   CsrView<V> x_;
+  RowParts parts_;
   std::int64_t first_ = 0, count_ = 0, size_ = 0;
   Array<std::int64_t> indptr_;
   Array<std::int32_t> indices_;
@@ -90,7 +92,7 @@ class Room<MatrixView<V>> {
   static std::int64_t bytes(const MatrixView<V>& x, std::int64_t first, std::int64_t last) {
     return (last - first) * x.n_cols * std::int64_t{sizeof(V)};
   }
-  Room(const Context& ctx, const MatrixView<V>& x, const std::vector<std::int64_t>& bounds) : x_(x) {
+  Room(const Context& ctx, const MatrixView<V>& x, const std::vector<std::int64_t>& bounds, RowParts) : x_(x) {
     std::int64_t rows = 0;
     for (std::size_t b = 0; b + 1 < bounds.size(); ++b) rows = std::max(rows, bounds[b + 1] - bounds[b]);
     values_ = Array<V>(ctx.workspace, checked_mul(rows, x.n_cols), "streamed block", ctx.stream);
@@ -145,7 +147,8 @@ std::vector<std::int64_t> boundaries(const View& x, std::int64_t block_rows, std
 
 /// Two rooms take turns: while body works on one, another thread fills the other on a stream of its own.
 template <class View, class Body>
-void stream(const Context& ctx, const View& x, std::int64_t block_rows, bool changes, const Body& body) {
+void stream(const Context& ctx, const View& x, std::int64_t block_rows, RowParts parts, bool changes,
+            const Body& body) {
   if (x.n_rows == 0) return;
   const auto& hooks = detail::backend_hooks(ctx.device.type);
   const std::int64_t target =
@@ -156,7 +159,7 @@ void stream(const Context& ctx, const View& x, std::int64_t block_rows, bool cha
   uploads.stream = hooks.stream(ctx.device.id, detail::OwnStream::copy);
 
   std::vector<Room<View>> rooms;
-  for (std::size_t r = 0; r < std::min<std::size_t>(2, blocks); ++r) rooms.emplace_back(ctx, x, bounds);
+  for (std::size_t r = 0; r < std::min<std::size_t>(2, blocks); ++r) rooms.emplace_back(ctx, x, bounds, parts);
   struct Drain {  // rooms are freed on ctx.stream, after the uploads into them
     const Context &ctx, &uploads;
     ~Drain() {
@@ -201,20 +204,25 @@ bool is_resident(const Context& ctx, const AnyMatrixView& x) {
   return p == nullptr || detail::backend_hooks(ctx.device.type).is_resident(p);
 }
 
-void stream_rows(const Context& ctx, const AnyMutableMatrixView& x,
+void stream_rows(const Context& ctx, const AnyMutableMatrixView& x, RowParts parts,
                  const std::function<void(std::int64_t, const AnyMutableMatrixView&)>& body) {
   if (is_resident(ctx, x)) return body(0, x);
   std::visit(
       [&](const auto& v) {
-        stream(ctx, v, 0, true, [&](std::int64_t first, const auto& block) { body(first, block); });
+        stream(ctx, v, 0, parts, true, [&](std::int64_t first, const auto& block) { body(first, block); });
       },
       x);
 }
 
-void stream_rows(const Context& ctx, const AnyMatrixView& x,
+void stream_rows(const Context& ctx, const AnyMatrixView& x, RowParts parts,
                  const std::function<void(std::int64_t, const AnyMatrixView&)>& body) {
   if (is_resident(ctx, x)) return body(0, x);
-  ResidentBlocks(x).for_each(ctx, body);
+  std::visit(
+      [&](const auto& v) {
+        stream(ctx, mutable_host(v), 0, parts, false,
+               [&](std::int64_t first, const auto& block) { body(first, as_const(block)); });
+      },
+      x);
 }
 
 void ResidentBlocks::for_each(const Context& ctx,
@@ -223,7 +231,7 @@ void ResidentBlocks::for_each(const Context& ctx,
   if (!is_resident(ctx, x_)) {
     std::visit(
         [&](const auto& v) {
-          stream(ctx, mutable_host(v), block_rows_, false,
+          stream(ctx, mutable_host(v), block_rows_, RowParts::all, false,
                  [&](std::int64_t first, const auto& block) { body(first, as_const(block)); });
         },
         x_);

@@ -43,12 +43,18 @@ class SCW_API ResidentBlocks final : public RowBlocks {
 SCW_API bool is_resident(const Context& ctx, const AnyMatrixView& x);
 inline bool is_resident(const Context& ctx, const AnyMutableMatrixView& x) { return is_resident(ctx, as_const(x)); }
 
+/// What a streamed block has: half of a CSR matrix is its column indices.
+enum class RowParts : std::uint8_t {
+  all,
+  values,  ///< no column indices: null in the block of a CSR matrix (a resident matrix has them all the same)
+};
+
 /// For operations that work on each row alone, in place: body(first_row, block) once with all of x if it is resident,
 /// else with blocks of rows on the device, whose values are then copied back. The only place that knows the difference.
-SCW_API void stream_rows(const Context& ctx, const AnyMutableMatrixView& x,
+SCW_API void stream_rows(const Context& ctx, const AnyMutableMatrixView& x, RowParts parts,
                          const std::function<void(std::int64_t, const AnyMutableMatrixView&)>& body);
 /// The same for reading.
-SCW_API void stream_rows(const Context& ctx, const AnyMatrixView& x,
+SCW_API void stream_rows(const Context& ctx, const AnyMatrixView& x, RowParts parts,
                          const std::function<void(std::int64_t, const AnyMatrixView&)>& body);
 
 }  // namespace scw

@@ -34,7 +34,7 @@ struct Scale {
 /// write of the values.
 SCW_API Scale scale(const Context& ctx, const AnyMutableMatrixView& x, const ScaleOptions& options = {});
 
-/// The same for a sparse matrix, into a new dense one. Memory: the result.
+/// The same for a sparse matrix, into a new dense one; on the host if x is streamed from there. Memory: the result.
 SCW_API Scale scale_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
                              const ScaleOptions& options = {});
 

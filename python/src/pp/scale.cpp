@@ -18,7 +18,7 @@ SCW_PYTHON(pp, scale) {
   m.def(
       "scale_to_dense",
       [](PyContext& py, nb::handle x, bool zero_center, std::optional<double> max_value, nb::handle mask) {
-        const auto view = matrix_arg(py, x);
+        const auto view = rows_arg(py, x, Passes::one);
         const pp::ScaleOptions o{zero_center, max_value, optional_vector_arg<std::uint8_t>(py, mask, "mask")};
         const AnyCsrView csr = view.index() == 0   ? AnyCsrView(std::get<0>(view))
                                : view.index() == 1 ? AnyCsrView(std::get<1>(view))

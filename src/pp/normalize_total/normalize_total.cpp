@@ -46,7 +46,8 @@ NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const No
   NormalizeTotal out;
   out.counts = Array<double>(ctx.memory, n_rows(x), "size factors", ctx.stream);
   const auto totals = [&](Span<const std::uint8_t> excluded) {
-    stream_rows(ctx, x, [&](std::int64_t first, const AnyMatrixView& rows) {
+    const RowParts parts = excluded.empty() ? RowParts::values : RowParts::all;
+    stream_rows(ctx, x, parts, [&](std::int64_t first, const AnyMatrixView& rows) {
       row_totals_kernel(ctx, rows, excluded, out.counts.view().subspan(first, n_rows(rows)));
     });
   };
@@ -55,7 +56,7 @@ NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const No
     out.gene_excluded = Array<std::uint8_t>(host_memory(), n_cols(x), "excluded genes");
     std::fill(out.gene_excluded.begin(), out.gene_excluded.end(), std::uint8_t{0});
     auto flags = to_device<std::uint8_t>(ctx, out.gene_excluded.view());
-    stream_rows(ctx, x, [&](std::int64_t first, const AnyMatrixView& rows) {
+    stream_rows(ctx, x, RowParts::all, [&](std::int64_t first, const AnyMatrixView& rows) {
       const auto counts = std::as_const(out.counts).view().subspan(first, n_rows(rows));
       dominant_genes_kernel(ctx, rows, counts, options.max_fraction, flags.view());
     });
@@ -77,7 +78,7 @@ NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x
     return out;
   }
   NormalizeTotal out = size_factors(ctx, as_const(x), options);
-  stream_rows(ctx, x, [&](std::int64_t first, const AnyMutableMatrixView& rows) {
+  stream_rows(ctx, x, RowParts::values, [&](std::int64_t first, const AnyMutableMatrixView& rows) {
     const auto counts = std::as_const(out.counts).view().subspan(first, n_rows(as_const(rows)));
     scale_rows_kernel(ctx, rows, counts, out.target_sum);
   });
