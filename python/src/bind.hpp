@@ -195,13 +195,19 @@ nb::object bring_home(const PyContext& py, const T* device, std::int64_t n, std:
   return detail::to_array(std::move(held), std::move(shape));
 }
 
+/// A NumPy array with the contents of `a`, wherever that is; 1-D unless a shape is given. For slots of the host.
+template <class T>
+nb::object to_host_array(const PyContext& py, Array<T>&& a, std::vector<std::size_t> shape = {}) {
+  if (a.device().type == DeviceType::cpu)
+    return detail::to_array(std::make_unique<detail::Held<T>>(std::move(a)), std::move(shape));
+  const auto owner = std::make_shared<Array<T>>(std::move(a));
+  return bring_home<T>(py, owner->data(), owner->size(), owner, std::move(shape));
+}
+
 /// A NumPy or CuPy array that owns `a`; 1-D unless a shape is given.
 template <class T>
 nb::object to_array(Array<T>&& a, std::vector<std::size_t> shape = {}) {
-  if (const PyContext* py = host_bound(a.resource())) {
-    const auto owner = std::make_shared<Array<T>>(std::move(a));
-    return bring_home<T>(*py, owner->data(), owner->size(), owner, std::move(shape));
-  }
+  if (const PyContext* py = host_bound(a.resource())) return to_host_array(*py, std::move(a), std::move(shape));
   return detail::to_array(std::make_unique<detail::Held<T>>(std::move(a)), std::move(shape));
 }
 template <class T>

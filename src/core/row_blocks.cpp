@@ -11,7 +11,7 @@ namespace scw {
 namespace {
 
 constexpr std::int64_t kBlockBytes = std::int64_t{256} << 20;  // 5 ms on the bus
-constexpr std::int64_t kMinBlockBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kMinBlockBytes = std::int64_t{64} << 10;
 constexpr std::int64_t kAlignedRows = 4096;  // tiles of PCA: blocks of whole tiles need no copy there
 
 template <class T>

@@ -170,7 +170,7 @@ def _array_to_cpu(x: Any) -> Any:
 
     order = "F" if x.flags.f_contiguous and not x.flags.c_contiguous else "C"
     x = cupy.asarray(x, order=order)
-    out = _core.get.empty(x.nbytes).view(x.dtype).reshape(x.shape, order=order)
+    out = _core.get.empty(x.nbytes, x.itemsize).view(x.dtype).reshape(x.shape, order=order)
     if x.nbytes:
         _core.get.copy(_context(x), out.ctypes.data, x.data.ptr, x.nbytes, False)
     return out

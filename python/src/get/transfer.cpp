@@ -15,8 +15,18 @@ SCW_PYTHON(get, transfer) {
       nb::arg("ctx"), nb::arg("dst"), nb::arg("src"), nb::arg("bytes"), nb::arg("to_device"),
       "Copies between a host and a device address on the context's stream; the host side may be reused afterwards.");
   m.def(
-      "empty", [](std::int64_t bytes) { return to_array(Array<std::uint8_t>(host_memory(), bytes, "host copy")); },
-      nb::arg("bytes"), "Untouched host memory in large pages, as a uint8 array.");
+      "empty",
+      [](std::int64_t bytes, int item_bytes) {
+        const auto of = [&]<class T>(T) {
+          return to_array(Array<T>(host_memory(), bytes / std::int64_t{sizeof(T)}, "host copy"));
+        };
+        // SciPy copies an array whose base has over twice its entries: the base gets entries of the same size.
+        if (item_bytes % 8 == 0) return of(std::uint64_t{});
+        if (item_bytes % 4 == 0) return of(std::uint32_t{});
+        return of(std::uint8_t{});
+      },
+      nb::arg("bytes"), nb::arg("item_bytes"),
+      "Untouched host memory in large pages, as an array of unsigned integers.");
   m.def(
       "host_copy",
       [](PyContext& py, std::uintptr_t device, std::size_t bytes, nb::object owner) {

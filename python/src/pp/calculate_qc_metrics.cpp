@@ -17,7 +17,7 @@ SCW_PYTHON(pp, calculate_qc_metrics) {
       "calculate_qc_metrics",
       [](PyContext& py, nb::handle x, const std::vector<nb::object>& families,
          const std::vector<std::int64_t>& percent_top) {
-        const auto view = matrix_arg(py, x);
+        const auto view = rows_arg(py, x, Passes::several);
         pp::QcOptions options;
         for (const auto& f : families) options.families.push_back(vector_arg<std::uint8_t>(py, f, "family"));
         options.percent_top = percent_top;
@@ -33,14 +33,14 @@ SCW_PYTHON(pp, calculate_qc_metrics) {
   m.def(
       "cell_counts",
       [](PyContext& py, nb::handle x) {
-        const auto view = matrix_arg(py, x);
+        const auto view = rows_arg(py, x, Passes::several);
         return counts_tuple(run(py, [&](const Context& ctx) { return pp::cell_counts(ctx, view); }));
       },
       nb::arg("ctx"), nb::arg("x"), "(total, n_positive) per cell");
   m.def(
       "gene_counts",
       [](PyContext& py, nb::handle x) {
-        const auto view = matrix_arg(py, x);
+        const auto view = rows_arg(py, x, Passes::several);
         return counts_tuple(run(py, [&](const Context& ctx) { return pp::gene_counts(ctx, view); }));
       },
       nb::arg("ctx"), nb::arg("x"), "(total, n_positive) per gene");

@@ -8,8 +8,8 @@ namespace scw::python {
 
 namespace {
 
-/// A graph for SciPy: on the host, offsets in 32 bits where they fit.
-struct HostGraph {
+/// A graph for SciPy: offsets in 32 bits where they fit. Arrays may still be on the device.
+struct SciPyGraph {
   Array<std::int64_t> wide;
   Array<std::int32_t> indptr, indices;
   Array<float> values;
@@ -23,11 +23,11 @@ Array<T> bring_to_host(const Context& ctx, Array<T>&& a) {
   return out;
 }
 
-HostGraph to_host_graph(const Context& ctx, Csr<float>&& a) {
-  HostGraph out;
+SciPyGraph to_scipy_graph(const Context& ctx, Csr<float>&& a) {
+  SciPyGraph out;
   out.wide = bring_to_host(ctx, std::move(a.indptr));
-  out.indices = bring_to_host(ctx, std::move(a.indices));
-  out.values = bring_to_host(ctx, std::move(a.values));
+  out.indices = std::move(a.indices);
+  out.values = std::move(a.values);
   if (out.values.size() <= std::numeric_limits<std::int32_t>::max()) {
     out.indptr = Array<std::int32_t>(host_memory(), out.wide.size(), "neighbour graph");
     for (std::int64_t i = 0; i < out.wide.size(); ++i) out.indptr[i] = static_cast<std::int32_t>(out.wide[i]);
@@ -36,9 +36,10 @@ HostGraph to_host_graph(const Context& ctx, Csr<float>&& a) {
   return out;
 }
 
-nb::tuple graph_tuple(HostGraph&& g) {
+nb::tuple graph_tuple(const PyContext& py, SciPyGraph&& g) {
   nb::object indptr = g.wide.empty() ? to_array(std::move(g.indptr)) : to_array(std::move(g.wide));
-  return nb::make_tuple(std::move(indptr), to_array(std::move(g.indices)), to_array(std::move(g.values)));
+  return nb::make_tuple(std::move(indptr), to_host_array(py, std::move(g.indices)),
+                        to_host_array(py, std::move(g.values)));
 }
 
 std::vector<std::size_t> shape_of(const pp::KnnResult& r) {
@@ -100,16 +101,19 @@ SCW_PYTHON(pp, neighbors) {
         const auto view = matrix_arg(py, x);
         const pp::KnnOptions options =
             search_options(n_neighbors, metric, p, algorithm, min_recall, recall_sample, n_trees, max_rounds);
-        HostGraph distances, weights;
+        SciPyGraph distances, weights;
         pp::KnnResult lists = run(py, [&](const Context& ctx) {
           auto r = pp::knn(ctx, view, options);
           if (!method.empty())
-            weights =
-                to_host_graph(ctx, pp::connectivities(ctx, r, {pp::parse_connectivity_method(method), options.metric}));
-          distances = to_host_graph(ctx, pp::distance_graph(ctx, r));
+            weights = to_scipy_graph(
+                ctx, pp::connectivities(ctx, r, {pp::parse_connectivity_method(method), options.metric}));
+          distances = to_scipy_graph(ctx, pp::distance_graph(ctx, r));
+          distances.indices = bring_to_host(ctx, std::move(distances.indices));  // no step reads them again
+          distances.values = bring_to_host(ctx, std::move(distances.values));
           return r;
         });
-        return nb::make_tuple(graph_tuple(std::move(distances)), graph_tuple(std::move(weights)), info_of(lists));
+        return nb::make_tuple(graph_tuple(py, std::move(distances)), graph_tuple(py, std::move(weights)),
+                              info_of(lists));
       },
       nb::arg("ctx"), nb::arg("x"), nb::arg("n_neighbors"), nb::arg("metric"), nb::arg("p"), nb::arg("algorithm"),
       nb::arg("method"), nb::arg("min_recall") = nb::none(), nb::arg("recall_sample") = nb::none(),

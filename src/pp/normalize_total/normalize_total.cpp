@@ -73,7 +73,10 @@ NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x
     check(options);
     NormalizeTotal out;
     out.counts = Array<double>(ctx.memory, n_rows(as_const(x)), "size factors", ctx.stream);
-    normalize_rows_kernel(ctx, x, *options.target_sum, out.counts.view());
+    stream_rows(ctx, x, RowParts::values, [&](std::int64_t first, const AnyMutableMatrixView& rows) {
+      const auto counts = out.counts.view().subspan(first, n_rows(as_const(rows)));
+      normalize_rows_kernel(ctx, rows, *options.target_sum, counts);
+    });
     finish(ctx, options, out);
     return out;
   }

@@ -63,6 +63,33 @@ def needs(*kernels: str):
     return pytest.mark.skipif(bool(missing), reason=f"no CUDA kernel {missing}")
 
 
+@needs("pp.calculate_qc_metrics", "pp.filter_cells", "pp.filter_genes")
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_qc_of_counts(layout, block):
+    x = simulated_counts(500, 200, seed=8)
+    a = ad.AnnData(LAYOUTS[layout](x))
+    a.var["mt"] = np.arange(200) % 9 == 0
+    cpu = scw.pp.calculate_qc_metrics(a, qc_vars=["mt"], percent_top=[3, 50], device="cpu")
+    cuda = scw.pp.calculate_qc_metrics(a, qc_vars=["mt"], percent_top=[3, 50], device="cuda")
+    for want, got in zip(cpu, cuda, strict=True):
+        for column in want.columns:
+            np.testing.assert_array_equal(got[column], want[column], err_msg=column)
+    for call in (
+        lambda d: scw.pp.filter_cells(a, min_counts=20, inplace=False, device=d),
+        lambda d: scw.pp.filter_genes(a, min_cells=5, inplace=False, device=d),
+    ):
+        for want, got in zip(call("cpu"), call("cuda"), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+@needs("pp.calculate_qc_metrics")
+def test_streamed_qc_of_other_values_says_so():
+    x = simulated_counts(500, 200, seed=8)
+    x.data /= 3
+    with scw.settings.override(block_bytes="30KiB"), pytest.raises(NotImplementedError, match="must hold counts"):
+        scw.pp.calculate_qc_metrics(ad.AnnData(x), percent_top=None, device="cuda")
+
+
 @needs("pp.gene_moments", "pp.scale")
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("zero_center", [True, False])

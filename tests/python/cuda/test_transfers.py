@@ -55,6 +55,8 @@ def test_sparse(kind, dtype, index):
     np.testing.assert_array_equal(z.indptr, x.indptr)
     np.testing.assert_array_equal(z.indices, x.indices)
     np.testing.assert_array_equal(z.data, x.data)
+    for part in (z.data, z.indices, z.indptr):  # SciPy has not copied what was brought
+        assert not part.flags.owndata
 
 
 def test_sparse_integers_become_floats():
