@@ -60,9 +60,9 @@ std::shared_ptr<DeviceCache::Group> DeviceCache::make_group() {
 
 void DeviceCache::add(const Context& ctx, const Group& group, const void* host, std::size_t bytes, const void* device,
                       std::shared_ptr<void> owner) {
-  const auto& hooks = detail::backend_hooks(ctx.device.type);
-  const std::size_t most = hooks.memory_info(ctx.device.id).total / 8;
-  if (bytes < kSmallest || bytes > most) return;
+  if (bytes < kSmallest) return;
+  const std::size_t most = detail::backend_hooks(ctx.device.type).memory_info(ctx.device.id).total / 8;
+  if (bytes > most) return;
   Entry entry{group.id_, digest(ctx, host, bytes), bytes, ctx.device, device, std::move(owner)};
   device_memory(ctx.device)->set_reclaim([] { instance().clear(); });
   std::list<Entry> dropped;  // freed without the lock
