@@ -42,6 +42,7 @@ inline constexpr int kTile = kThreads * kItems;  // entries
 inline constexpr int kWords = kTile / 32;
 inline constexpr int kFillRows = 32;  // rows a block of threads
 inline constexpr int kCountThreads = 1024;
+inline constexpr int kCountItems = 4;
 inline constexpr std::int32_t kMaxSlots = 8192;  // accumulators of a tile
 
 template <class V>
@@ -90,6 +91,7 @@ struct Segments {
   std::int32_t n = 0;
   const std::int64_t* begin = nullptr;  // [n + 1]
   const std::int32_t* tile = nullptr;   // [n + 1], tiles before each gene
+  std::int32_t* gene_of_tile = nullptr;
 };
 
 struct Tile {
@@ -100,14 +102,7 @@ struct Tile {
 };
 
 __device__ inline Tile find_tile(const Segments& s, std::int32_t b) {
-  std::int32_t low = 0, high = s.n;  // the last gene that begins at or before tile b
-  while (high - low > 1) {
-    const std::int32_t mid = (low + high) / 2;
-    if (s.tile[mid] <= b)
-      low = mid;
-    else
-      high = mid;
-  }
+  const std::int32_t low = s.gene_of_tile[b];
   Tile t;
   t.gene = low;
   t.begin = s.begin[low];
@@ -116,6 +111,13 @@ __device__ inline Tile find_tile(const Segments& s, std::int32_t b) {
   const std::int64_t left = t.end - t.begin - t.offset;
   t.count = static_cast<std::int32_t>(left < kTile ? left : kTile);
   return t;
+}
+
+/// A block of threads a gene.
+__global__ inline void __launch_bounds__(kThreads) map_tiles_kernel(Segments s) {
+  for (std::int32_t b = s.tile[blockIdx.x] + static_cast<std::int32_t>(threadIdx.x); b < s.tile[blockIdx.x + 1];
+       b += kThreads)
+    s.gene_of_tile[b] = static_cast<std::int32_t>(blockIdx.x);
 }
 
 using U64 = unsigned long long;
@@ -209,28 +211,38 @@ __global__ void __launch_bounds__(kCountThreads)
     entries[j] = 0;
   }
   __syncthreads();
+  using Value = typename Bits<V>::Value;
   const int lane = static_cast<int>(threadIdx.x) & 31;
   const std::int64_t warps = std::int64_t{gridDim.x} * (kCountThreads / 32);
-  U64 low = ~U64{0}, high = 0;
+  Value lowest = static_cast<Value>(~Value{0}), highest = 0;
   for (std::int64_t i = (std::int64_t{blockIdx.x} * kCountThreads + threadIdx.x) / 32; i < x.n_rows; i += warps) {
     const bool takes_part = codes[i] < n_codes;
     const std::int64_t begin = prim::cuda::row_begin(x, i);
     const std::int64_t end = begin + prim::cuda::row_count(x, i);
-#pragma unroll 4
-    for (std::int64_t k = begin + lane; k < end; k += 32) {
-      const V v = prim::cuda::value_at(x, k);
-      if (!kIsCsr<X> && v == V{0}) continue;
-      const std::int64_t j = prim::cuda::column_of(x, i, k) - first;
-      if (j < 0 || j >= width) continue;
-      const Magnitude m = magnitude(v);
-      if (m > largest[j]) atomicMax(largest + j, m);
-      if (!takes_part) continue;
-      const U64 b = sortable_value<V>(v);
-      low = b < low ? b : low;
-      high = b > high ? b : high;
-      atomicAdd(entries + j, 1u);
+    for (std::int64_t k0 = begin + lane; k0 < end; k0 += 32 * kCountItems) {
+      V v[kCountItems];  // all loads before the first use
+      std::int64_t gene[kCountItems];
+#pragma unroll
+      for (int u = 0; u < kCountItems; ++u) {
+        const std::int64_t k = k0 + 32 * u;
+        v[u] = k < end ? prim::cuda::value_at(x, k) : V{0};
+        gene[u] = k < end ? prim::cuda::column_of(x, i, k) - first : -1;
+      }
+#pragma unroll
+      for (int u = 0; u < kCountItems; ++u) {
+        const std::int64_t j = gene[u];
+        if (j < 0 || j >= width || (!kIsCsr<X> && v[u] == V{0})) continue;
+        const Magnitude m = magnitude(v[u]);
+        if (m > largest[j]) atomicMax(largest + j, m);
+        if (!takes_part) continue;
+        const Value b = sortable_value<V>(v[u]);
+        lowest = b < lowest ? b : lowest;
+        highest = b > highest ? b : highest;
+        atomicAdd(entries + j, 1u);
+      }
     }
   }
+  U64 low = lowest <= highest ? U64{lowest} : ~U64{0}, high = highest;
   for (int offset = 16; offset > 0; offset /= 2) {
     const U64 l = __shfl_xor_sync(0xFFFFFFFFu, low, offset);
     const U64 h = __shfl_xor_sync(0xFFFFFFFFu, high, offset);
@@ -851,6 +863,10 @@ class Ranker {
     s.tile = tiles.data();
     const std::int64_t n = begin.back();
     const auto n_tiles = static_cast<unsigned>(tile.back());
+    Array<std::int32_t> gene_of_tile(ctx_.workspace, tile.back(), "gene tiles", ctx_.stream);
+    s.gene_of_tile = gene_of_tile.data();
+    map_tiles_kernel<<<static_cast<unsigned>(s.n), kThreads, 0, stream_>>>(s);
+    SCW_CUDA_LAUNCHED("rank_genes_groups: map_tiles");
     const int gene_bits = static_cast<int>(std::bit_width(static_cast<std::uint32_t>(s.n - 1)));
     const bool with_reference = spec_.reference >= 0;
 
