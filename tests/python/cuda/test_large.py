@@ -57,7 +57,8 @@ def test_group_sums_and_scores(ctx, packed):
     score = _core.tl.score_genes(ctx, packed, [0, 2, M - 2], [4])
     assert score.shape == (N,)
     np.testing.assert_array_equal(score, score[0])
-    assert score[0] == (VALUES[0] + VALUES[1] + VALUES[-1]) / 3 - VALUES[2]
+    a, b, c, d = (float(VALUES[k]) for k in (0, 1, -1, 2))
+    assert score[0] == (a + b + c) / 3 - d
 
 
 def test_scale_in_place(ctx, packed):
