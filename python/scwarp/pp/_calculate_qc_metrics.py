@@ -81,10 +81,9 @@ def calculate_qc_metrics(
         import cupy
 
         flags = [cupy.asarray(f) for f in flags]
-    results = _core.pp.calculate_qc_metrics(ctx, x.arg, flags, tops)
-    # The columns live on the host.
-    n_genes, total, n_cells, gene_total = (to_numpy(results[k]) for k in (0, 1, 4, 5))
-    family_total, pct_top = ([to_numpy(r) for r in results[k]] for k in (2, 3))
+    # CuPy arrays for a matrix on the GPU: the columns of the cells are finished there.
+    n_genes, total, family_total, pct_top, n_cells, gene_total = _core.pp.calculate_qc_metrics(ctx, x.arg, flags, tops)
+    n_cells, gene_total = to_numpy(n_cells), to_numpy(gene_total)
 
     sum_type = source.dtype if source.dtype.kind == "f" or not is_sparse(source) else np.dtype(np.int64)
     if source.dtype.kind in "iub":
@@ -115,11 +114,12 @@ def calculate_qc_metrics(
         genes[f"log1p_total_{e}"] = _log1p(genes[f"total_{e}"])
 
     if not inplace:
+        obs = {name: to_numpy(values) for name, values in obs.items()}
         # The columns are ours: as they are, not copied into one block per type.
         return pd.DataFrame(obs, index=adata.obs_names, copy=False), pd.DataFrame(genes, index=var.index, copy=False)
     target = adata.raw.var if use_raw else adata.var
-    for name, values in obs.items():
-        adata.obs[name] = values
+    for name in list(obs):  # one at a time, so that the memory of one column on the host serves the next
+        adata.obs[name] = to_numpy(obs.pop(name))
     for name, values in genes.items():
         target[name] = values
     return None
@@ -127,6 +127,11 @@ def calculate_qc_metrics(
 
 def _log1p(values: Any) -> Any:
     """Our own logarithm, which has the same bits on every machine, in float32 for float32 and else in float64."""
-    out = np.array(values, dtype=np.float32 if values.dtype == np.float32 else np.float64).reshape(1, -1)
+    dtype = np.float32 if values.dtype == np.float32 else np.float64
+    if is_cupy(values):
+        out = values.astype(dtype).reshape(-1, 1)  # kernels go by rows
+        _core.pp.log1p(make_context(out, op=_OP), out, None)
+        return out.ravel()
+    out = np.array(values, dtype=dtype).reshape(1, -1)
     _core.pp.log1p(make_context(op=_OP, device="cpu"), out, None)
     return out[0]

@@ -25,8 +25,9 @@ GeneSums gene_sums(const Context& ctx, const RowBlocks& x, const GeneMomentsOpti
   return out;
 }
 
-GeneMoments gene_moments(const Context& ctx, const RowBlocks& x, const GeneMomentsOptions& options) {
-  const GeneSums s = gene_sums(ctx, x, options, "pp.gene_moments");
+GeneMoments host_gene_moments(const Context& ctx, const RowBlocks& x, const GeneMomentsOptions& options,
+                              const char* op) {
+  const GeneSums s = gene_sums(ctx, x, options, op);
   const std::int64_t genes = x.n_cols();
   const std::int64_t groups = options.n_groups;
   const std::int64_t total = options.with_total ? 1 : 0;
@@ -60,15 +61,19 @@ GeneMoments gene_moments(const Context& ctx, const RowBlocks& x, const GeneMomen
       if (total != 0) write(groups, j, sum);
     }
   });
-  if (ctx.device.type == DeviceType::cpu) {
-    out.mean = std::move(mean);
-    out.variance = std::move(variance);
-    return out;
-  }
-  for (auto [from, to] : {std::pair{&mean, &out.mean}, std::pair{&variance, &out.variance}}) {
-    *to = Matrix<double>(ctx.memory, groups + total, genes, "gene moments", ctx.stream);
-    copy_bytes(ctx, to->data.data(), ctx.device, from->data.data(), Device{},
-               static_cast<std::size_t>(from->data.size()) * sizeof(double));
+  out.mean = std::move(mean);
+  out.variance = std::move(variance);
+  return out;
+}
+
+GeneMoments gene_moments(const Context& ctx, const RowBlocks& x, const GeneMomentsOptions& options) {
+  GeneMoments out = host_gene_moments(ctx, x, options, "pp.gene_moments");
+  if (ctx.device.type == DeviceType::cpu) return out;
+  for (Matrix<double>* const m : {&out.mean, &out.variance}) {
+    Matrix<double> on_device(ctx.memory, m->n_rows, m->n_cols, "gene moments", ctx.stream);
+    copy_bytes(ctx, on_device.data.data(), ctx.device, m->data.data(), Device{},
+               static_cast<std::size_t>(m->data.size()) * sizeof(double));
+    *m = std::move(on_device);
   }
   return out;
 }

@@ -25,4 +25,8 @@ extern SCW_API Kernel<void(const Context&, const RowBlocks&, const GeneMomentsOp
 /// The driver's first half, for operations that need the integers themselves.
 GeneSums gene_sums(const Context& ctx, const RowBlocks& x, const GeneMomentsOptions& options, const char* op);
 
+/// gene_moments with the result on the host, where drivers want it.
+GeneMoments host_gene_moments(const Context& ctx, const RowBlocks& x, const GeneMomentsOptions& options,
+                              const char* op);
+
 }  // namespace scw::pp

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <numeric>
 #include <vector>
 
@@ -190,6 +191,22 @@ Index sorted_genes(std::int64_t n, Span<const std::int32_t> order, const Before&
   return genes;
 }
 
+/// body(b) for every batch, in parallel. The error of the first batch that has one is thrown.
+template <class Body>
+void for_each_batch(const Context& host, std::int64_t n, const Body& body) {
+  if (n == 1) return body(0);  // what it calls may then use the threads
+  std::vector<std::exception_ptr> errors(static_cast<std::size_t>(n));
+  parallel_for(host, n, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) try {
+        body(b);
+      } catch (...) {
+        errors[static_cast<std::size_t>(b)] = std::current_exception();
+      }
+  });
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
 /// -1, 0, 1 for descending order with NaN last.
 int compare_descending(double a, double b) {
   if (std::isnan(a) || std::isnan(b)) return static_cast<int>(std::isnan(a)) - static_cast<int>(std::isnan(b));
@@ -207,17 +224,17 @@ void select_dispersions(HighlyVariableGenes& out, const Context& ctx, const RowB
     g.groups = o.batches;
     g.n_groups = o.n_batches;
   }
-  GeneMoments m = gene_moments(ctx, x, g);
+  const GeneMoments m = host_gene_moments(ctx, x, g, kOp);
   out.counts = m.counts;
-  const Array<double> mean = to_host<double>(ctx, std::as_const(m.mean.data).view());
-  const Array<double> variance = to_host<double>(ctx, std::as_const(m.variance.data).view());
+  const Array<double>&mean = m.mean.data, &variance = m.variance.data;
 
   out.means = column(genes, "means");
   out.dispersions = column(genes, "dispersions");
   out.dispersions_norm = column(genes, "dispersions_norm");
   const std::int64_t groups = m.mean.n_rows;
-  std::vector<Dispersions> batch;
-  for (std::int64_t b = 0; b < groups; ++b) {
+  std::vector<Dispersions> batch(static_cast<std::size_t>(groups));
+  std::vector<std::uint8_t> fewer(static_cast<std::size_t>(groups), 0);
+  for_each_batch(ctx.host(), groups, [&](std::int64_t b) {
     Index kept;
     for (std::int64_t j = 0; j < genes; ++j) {
       // Without a value that is not zero both moments are zero (or NaN, without cells).
@@ -225,10 +242,12 @@ void select_dispersions(HighlyVariableGenes& out, const Context& ctx, const RowB
       const bool expressed = a != 0 || v != 0;
       if ((!batched && !o.filter_unexpressed_genes) || (expressed && m.n_rows[b] > 0)) kept.push_back(j);
     }
-    batch.push_back(
-        dispersion_batch(mean.data() + b * genes, variance.data() + b * genes, kept, genes, o, out.fewer_than_asked));
-    ctx.check_cancelled(kOp);
-  }
+    bool too_few = false;
+    batch[static_cast<std::size_t>(b)] =
+        dispersion_batch(mean.data() + b * genes, variance.data() + b * genes, kept, genes, o, too_few);
+    fewer[static_cast<std::size_t>(b)] = too_few ? 1 : 0;
+  });
+  for (const std::uint8_t f : fewer) out.fewer_than_asked = out.fewer_than_asked || f != 0;
   if (!batched) {
     std::copy(batch[0].means.begin(), batch[0].means.end(), out.means.begin());
     std::copy(batch[0].dispersions.begin(), batch[0].dispersions.end(), out.dispersions.begin());
@@ -333,15 +352,18 @@ void select_standardised(HighlyVariableGenes& out, const Context& ctx, const Row
     if (sums.finite[static_cast<std::size_t>(j)] == 0 || n == 0) return kNan;
     return n == 1 ? 0.0 : prim::fixed_variance(v, n, 1, sums.scale[static_cast<std::size_t>(j)]);
   };
-  for (std::int64_t j = 0; j < genes; ++j) {
+  for (std::int64_t j = 0; j < genes; ++j)
     SCW_EXPECT_AS(DataError, sums.finite[static_cast<std::size_t>(j)] != 0, kOp,
                   "gene {} has a value that is not finite", j);
-    prim::FixedMoments all;
-    for (std::int64_t b = 0; b < groups; ++b) all += sums.sums[b * genes + j];
-    out.means[j] = prim::fixed_mean(all.sum, n_all, sums.scale[static_cast<std::size_t>(j)]);
-    out.variances[j] = variance_of(all, n_all, j);
-  }
-  for (std::int64_t b = 0; b < groups; ++b) {
+  parallel_for(host, genes, 1024, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t j = begin; j < end; ++j) {
+      prim::FixedMoments all;
+      for (std::int64_t b = 0; b < groups; ++b) all += sums.sums[b * genes + j];
+      out.means[j] = prim::fixed_mean(all.sum, n_all, sums.scale[static_cast<std::size_t>(j)]);
+      out.variances[j] = variance_of(all, n_all, j);
+    }
+  });
+  for_each_batch(host, groups, [&](std::int64_t b) {
     const std::int64_t n = sums.n_rows[static_cast<std::size_t>(b)];
     std::vector<double> log_mean, log_variance;
     Index varying;
@@ -361,7 +383,7 @@ void select_standardised(HighlyVariableGenes& out, const Context& ctx, const Row
       spread.view()(b, varying[k]) = std::sqrt(std::pow(10.0, fit[static_cast<std::int64_t>(k)]));
     for (std::int64_t j = 0; j < genes; ++j)
       clip.view()(b, j) = spread.view()(b, j) * std::sqrt(static_cast<double>(n)) + mean.view()(b, j);
-  }
+  });
 
   Array<ClippedSum> clipped(host.workspace, groups * genes, "clipped sums");
   std::fill(clipped.begin(), clipped.end(), ClippedSum{});
@@ -373,7 +395,7 @@ void select_standardised(HighlyVariableGenes& out, const Context& ctx, const Row
 
   // sum (min(x, clip) - mean)^2 = sum over the rest around its own mean, shifted to the mean, + count (clip - mean)^2.
   Matrix<double> norm(host.workspace, groups, genes, "normalised variances");
-  for (std::int64_t b = 0; b < groups; ++b) {
+  for_each_batch(host, groups, [&](std::int64_t b) {
     const std::int64_t n = sums.n_rows[static_cast<std::size_t>(b)];
     for (std::int64_t j = 0; j < genes; ++j) {
       const ClippedSum& c = clipped[b * genes + j];
@@ -388,7 +410,7 @@ void select_standardised(HighlyVariableGenes& out, const Context& ctx, const Row
       }
       norm.view()(b, j) = squares / (static_cast<double>(n - 1) * (s * s));
     }
-  }
+  });
 
   select_by_rank(out, norm.view(), n_top, o.flavor == HvgFlavor::seurat_v3);
 }
@@ -403,8 +425,8 @@ void select_residuals(HighlyVariableGenes& out, const Context& ctx, const RowBlo
   g.groups = o.batches;
   g.n_groups = groups;
   g.ddof = 0;
-  const GeneMoments residuals = gene_moments(ctx, PearsonBlocks(x, sums, o.batches, o.theta), g);
-  const Array<double> norm = to_host<double>(ctx, residuals.variance.data.view());
+  const GeneMoments residuals = host_gene_moments(ctx, PearsonBlocks(x, sums, o.batches, o.theta), g, kOp);
+  const Array<double>& norm = residuals.variance.data;
 
   g = {};
   Array<std::int32_t> one_group;
@@ -414,9 +436,9 @@ void select_residuals(HighlyVariableGenes& out, const Context& ctx, const RowBlo
     one_group = to_device<std::int32_t>(ctx, std::as_const(codes).view());
     g.groups = std::as_const(one_group).view();
   }
-  GeneMoments all = gene_moments(ctx, x, g);
-  out.means = to_host<double>(ctx, std::as_const(all.mean.data).view());
-  out.variances = to_host<double>(ctx, std::as_const(all.variance.data).view());
+  GeneMoments all = host_gene_moments(ctx, x, g, kOp);
+  out.means = std::move(all.mean.data);
+  out.variances = std::move(all.variance.data);
   select_by_rank(out, MatrixView<const double>(norm.data(), groups, genes), o.n_top_genes.value_or(2000), false);
 }
 
