@@ -193,13 +193,13 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   op.finish();
 }
 
-/// How many tiles the genes need, and their width.
+/// How many tiles the genes need, and their width, a multiple of 32.
 inline GeneTiles plan_tiles(const Context& ctx, std::int32_t genes, int bytes_per_gene) {
-  const int capacity = std::max(2, (shared_bytes(ctx) - 64) / bytes_per_gene) & ~1;
+  const int capacity = std::max(32, (shared_bytes(ctx) - 64) / bytes_per_gene / 32 * 32);
   GeneTiles t;
   t.count = static_cast<int>(std::max<std::int64_t>(1, (std::int64_t{genes} + capacity - 1) / capacity));
   t.width = (genes + t.count - 1) / t.count;
-  t.width += t.width & 1;  // even, so that what follows an array of words stays aligned
+  t.width = (t.width + 31) / 32 * 32;
   return t;
 }
 

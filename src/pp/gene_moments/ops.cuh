@@ -118,7 +118,8 @@ struct CountMoments {
 };
 
 /// Any value that fits the scale, |q| <= 2^47: eight words a gene of 19 bits each, three for q and five for q^2. Words
-/// to which a value has nothing to add are left alone, and that is about half of them for normalised counts.
+/// to which a value has nothing to add are left alone; six remain for normalised counts. The words of 32 genes stand
+/// together, so that their places differ by constants and the bank is that of the gene.
 template <class V, bool kExpm1, bool kPerColumn>
 struct FixedSums {
   static constexpr int kWords = 8;
@@ -148,49 +149,74 @@ struct FixedSums {
   }
   __device__ void begin_group(std::int32_t group) { to = target.at(group, first); }
 
-  __device__ void add(std::int32_t word, std::int32_t j, std::uint32_t n) {
-    if (n != 0) atomicAdd(words + word * capacity + j, n);
+  __device__ static std::int32_t place(std::int32_t j) { return (j >> 5) * (32 * kWords) + (j & 31); }
+  template <int kWord>
+  __device__ static void add(std::uint32_t* at, std::uint32_t n) {
+    if (n != 0) atomicAdd(at + 32 * kWord, n);
   }
+  /// high:low = q^2.
+  __device__ static void add_limbs(std::uint32_t* at, std::int64_t q, std::uint64_t low, std::uint64_t high) {
+    constexpr std::uint32_t mask = (1u << 19) - 1;
+    add<0>(at, static_cast<std::uint32_t>(q) & mask);
+    add<1>(at, static_cast<std::uint32_t>(q >> 19) & mask);
+    add<2>(at, static_cast<std::uint32_t>(static_cast<std::int32_t>(q >> 38)));
+    add<3>(at, static_cast<std::uint32_t>(low) & mask);
+    add<4>(at, static_cast<std::uint32_t>(low >> 19) & mask);
+    add<5>(at, static_cast<std::uint32_t>(low >> 38) & mask);
+    add<6>(at, static_cast<std::uint32_t>((low >> 57) | (high << 7)) & mask);
+    add<7>(at, static_cast<std::uint32_t>(high >> 12));
+  }
+  __device__ static void add_quantised(std::uint32_t* at, double t) {
+    const auto q = static_cast<std::int64_t>(math::bits_of(t + kMagic) - math::bits_of(kMagic));
+    const auto a = static_cast<std::uint64_t>(q < 0 ? -q : q);
+    add_limbs(at, q, a * a, __umul64hi(a, a));
+  }
+  __device__ static unsigned add_exact(std::uint32_t* at, double y) {
+    const double t = y * prim::power_of_two(kGeneMomentsShift);
+    if (!((t + kMagic) - kMagic == t && t <= kFixedLimit && t >= -kFixedLimit)) return kInexact;
+    add_quantised(at, t);
+    return 0;
+  }
+  __device__ __noinline__ static unsigned rare(std::uint32_t* at, double y) { return add_exact(at, y); }
+
   __device__ void visit(V v, std::int32_t j) {
+    std::uint32_t* const at = words + place(j);
     const double y = value(v);
-    double t = 0;
     if constexpr (kPerColumn) {
       const std::int16_t shift = own_shifts[j];
-      if (shift == kNotFinite) return;
-      t = y * prim::power_of_two(shift);
+      if (shift != kNotFinite) add_quantised(at, y * prim::power_of_two(shift));
     } else {
-      t = y * prim::power_of_two(kGeneMomentsShift);
       bits |= is_count(v) ? 0u : kNotCounts;
-      if (!((t + kMagic) - kMagic == t && t <= kFixedLimit && t >= -kFixedLimit)) {
-        bits |= kInexact;
-        return;
+      if constexpr (sizeof(V) == 4) {
+        // y = m 2^(e - 150) has the integer m 2^s with s = e - 119: shifts in place of arithmetic in double.
+        const std::uint32_t b = __float_as_uint(static_cast<float>(y));
+        const std::uint32_t m = (b & 0x7FFFFFu) | 0x800000u;
+        const std::uint32_t s = ((b >> 23) & 0xFFu) - 119u;
+        if (s <= 23u) {
+          const std::uint64_t square = static_cast<std::uint64_t>(m) * m;
+          const std::int64_t q = static_cast<std::int64_t>(m) << s;
+          add_limbs(at, (b >> 31) != 0 ? -q : q, square << (2 * s), (square >> 1) >> (63 - 2 * s));
+        } else if ((b << 1) != 0) {
+          bits |= rare(at, y);
+        }
+      } else {
+        bits |= add_exact(at, y);
       }
     }
-    const auto q = static_cast<std::int64_t>(math::bits_of(t + kMagic) - math::bits_of(kMagic));
-    constexpr std::uint32_t mask = (1u << 19) - 1;
-    const auto a = static_cast<std::uint64_t>(q < 0 ? -q : q);
-    const std::uint64_t low = a * a, high = __umul64hi(a, a);
-    add(0, j, static_cast<std::uint32_t>(q) & mask);
-    add(1, j, static_cast<std::uint32_t>(q >> 19) & mask);
-    add(2, j, static_cast<std::uint32_t>(static_cast<std::int32_t>(q >> 38)));
-    add(3, j, static_cast<std::uint32_t>(low) & mask);
-    add(4, j, static_cast<std::uint32_t>(low >> 19) & mask);
-    add(5, j, static_cast<std::uint32_t>(low >> 38) & mask);
-    add(6, j, static_cast<std::uint32_t>((low >> 57) | (high << 7)) & mask);
-    add(7, j, static_cast<std::uint32_t>(high >> 12));
   }
   __device__ void flush(std::int32_t) {
     for (std::int32_t j = static_cast<std::int32_t>(threadIdx.x); j < width; j += prim::cuda::kTileThreads) {
+      std::uint32_t* const at = words + place(j);
       std::uint32_t w[kWords];
       std::uint32_t any = 0;
 #pragma unroll
       for (int k = 0; k < kWords; ++k) {
-        w[k] = words[k * capacity + j];
+        w[k] = at[32 * k];
         any |= w[k];
       }
       if (any == 0) continue;
 #pragma unroll
-      for (int k = 0; k < kWords; ++k) words[k * capacity + j] = 0;
+      for (int k = 0; k < kWords; ++k) at[32 * k] = 0;
       const std::int64_t sum = static_cast<std::int64_t>(w[0]) + (static_cast<std::int64_t>(w[1]) << 19) +
                                static_cast<std::int64_t>(static_cast<std::int32_t>(w[2])) * (std::int64_t{1} << 38);
       prim::Uint128 squares = w[7];
