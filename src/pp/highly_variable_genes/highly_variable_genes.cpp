@@ -290,23 +290,26 @@ void select_dispersions(HighlyVariableGenes& out, const Context& ctx, const RowB
 
 /// Ranks in each batch by descending norm [batches x genes], and the median over the batches in which a gene is among
 /// the first n_top; then rank before number of batches, or the reverse.
-void select_by_rank(HighlyVariableGenes& out, MatrixView<const double> norm, std::int64_t n_top, bool rank_first) {
+void select_by_rank(HighlyVariableGenes& out, const Context& host, MatrixView<const double> norm, std::int64_t n_top,
+                    bool rank_first) {
   const std::int64_t groups = norm.n_rows, genes = norm.n_cols;
   out.variances_norm = column(genes, "variances_norm");
   out.rank = column(genes, "rank");
   out.n_batches = Array<std::int32_t>(host_memory(), genes, "batches");
   std::fill(out.n_batches.begin(), out.n_batches.end(), 0);
   std::vector<std::vector<double>> ranks(static_cast<std::size_t>(genes));
-  for (std::int64_t b = 0; b < groups; ++b) {
+  std::vector<Index> orders(static_cast<std::size_t>(groups));
+  for_each_batch(host, groups, [&](std::int64_t b) {
     const double* const row = norm.row(b);
-    const Index order = sorted_genes(
+    orders[static_cast<std::size_t>(b)] = sorted_genes(
         genes, {}, [row](std::int64_t i, std::int64_t j) { return compare_descending(row[i], row[j]) < 0; });
+  });
+  for (const Index& order : orders)
     for (std::int64_t k = 0; k < std::min(genes, n_top); ++k) {
       const std::int64_t j = order[static_cast<std::size_t>(k)];
       ranks[static_cast<std::size_t>(j)].push_back(static_cast<double>(k));
       ++out.n_batches[j];
     }
-  }
   out.intersection = Array<std::uint8_t>(host_memory(), genes, "intersection");
   for (std::int64_t j = 0; j < genes; ++j) {
     out.intersection[j] = out.n_batches[j] == groups ? 1 : 0;
@@ -412,7 +415,7 @@ void select_standardised(HighlyVariableGenes& out, const Context& ctx, const Row
     }
   });
 
-  select_by_rank(out, norm.view(), n_top, o.flavor == HvgFlavor::seurat_v3);
+  select_by_rank(out, host, norm.view(), n_top, o.flavor == HvgFlavor::seurat_v3);
 }
 
 void select_residuals(HighlyVariableGenes& out, const Context& ctx, const RowBlocks& x,
@@ -439,7 +442,8 @@ void select_residuals(HighlyVariableGenes& out, const Context& ctx, const RowBlo
   GeneMoments all = host_gene_moments(ctx, x, g, kOp);
   out.means = std::move(all.mean.data);
   out.variances = std::move(all.variance.data);
-  select_by_rank(out, MatrixView<const double>(norm.data(), groups, genes), o.n_top_genes.value_or(2000), false);
+  select_by_rank(out, ctx.host(), MatrixView<const double>(norm.data(), groups, genes), o.n_top_genes.value_or(2000),
+                 false);
 }
 
 }  // namespace
