@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -181,10 +182,8 @@ def _batches(adata: AnnData, batch_key: str | None) -> tuple[Any, int]:
 
 def _name_order(adata: AnnData) -> Any:
     names = adata.var_names.to_numpy()
-    try:
+    with contextlib.suppress(UnicodeEncodeError):
         names = names.astype("S")  # compared as bytes: the same order as that of the strings, twice as fast
-    except UnicodeEncodeError:
-        pass
     order = np.empty(adata.n_vars, np.int32)
     order[np.argsort(names, kind="stable")] = np.arange(adata.n_vars, dtype=np.int32)
     return order
