@@ -436,3 +436,13 @@ def test_logreg_layouts_threads_and_errors(data):
     data.X.data[4] = np.inf
     with pytest.raises(scw.DataError, match="infinite"):
         scw.tl.rank_genes_groups(data, "group", method="logreg")
+
+
+def test_logreg_under_its_old_name(data):
+    with pytest.warns(FutureWarning, match="deprecated"):
+        scw.tl.rank_genes_groups_logreg(data, "group", n_genes=5, key_added="old", C=0.1)
+    scw.tl.rank_genes_groups(data, "group", method="logreg", n_genes=5, C=0.1)
+    old, new = data.uns["old"], data.uns["rank_genes_groups"]
+    assert old["params"] == new["params"] and len(new["names"]) == 5
+    for key in ("names", "scores"):
+        np.testing.assert_array_equal(old[key], new[key])

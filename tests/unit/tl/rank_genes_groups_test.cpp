@@ -289,6 +289,27 @@ TEST(PValues, StudentT) {
   EXPECT_TRUE(std::isnan(student_t_two_sided(NAN, 3)));
 }
 
+TEST(PValues, SortByKeyIsStable) {
+  for (const std::int64_t n : {0, 1, 30, 5000}) {
+    std::vector<double> v;
+    for (std::int64_t j = 0; j < n; ++j) v.push_back(std::floor(100 * std::sin(static_cast<double>(j))) / 7);
+    std::vector<std::int32_t> want(static_cast<std::size_t>(n));
+    std::iota(want.begin(), want.end(), 0);
+    std::stable_sort(want.begin(), want.end(), [&](std::int32_t a, std::int32_t b) {
+      return v[static_cast<std::size_t>(a)] < v[static_cast<std::size_t>(b)];
+    });
+    SortScratch s;
+    sort_by_key(
+        n,
+        [&](std::int64_t j) {
+          const double x = v[static_cast<std::size_t>(j)];
+          return prim::sortable_bits(x == 0 ? 0.0 : x);
+        },
+        s);
+    for (std::int64_t j = 0; j < n; ++j) ASSERT_EQ(s.sorted[j].index, want[static_cast<std::size_t>(j)]) << j;
+  }
+}
+
 TEST(PValues, BenjaminiHochberg) {
   const std::vector<double> p = {0.01, 0.04, 0.03, 0.005, 1.0};
   std::vector<double> q(5);
