@@ -5,6 +5,7 @@ The bounds are the project's; parameters, layouts and edges of each function hav
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import anndata as ad
@@ -17,7 +18,7 @@ from conftest import SHARED, dense
 import scwarp as scw
 
 CLOSE: dict[str, float] = {"rtol": 1e-5, "atol": 1e-6}
-SOURCES = ["pbmc3k", "cellbench", "simulated"]
+SOURCES = ["pbmc3k", "cellbench", "simulated", "simulated 20k"]
 FLAVORS = ["seurat", "cell_ranger", "seurat_v3"]
 GENES = 1000
 
@@ -25,6 +26,10 @@ GENES = 1000
 def _source(name: str) -> ad.AnnData:
     if name == "simulated":
         return scw.datasets.simulate(n_cells=3000, n_genes=3000, n_clusters=6, mean_counts=1500, seed=5)
+    if name == "simulated 20k":
+        if not os.environ.get("SCWARP_TEST_LARGE"):
+            pytest.skip("20 000 x 20 000 takes scanpy minutes: set SCWARP_TEST_LARGE=1")
+        return scw.datasets.simulate(n_cells=20_000, n_genes=20_000, n_clusters=20, mean_counts=3000, seed=6)
     paths = {"pbmc3k": "pbmc3k/pbmc3k_raw.h5ad", "cellbench": "cellbench_integration/cellbench_5batches.h5ad"}
     path = SHARED / "data" / paths[name]
     if not path.exists():
