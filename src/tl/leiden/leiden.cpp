@@ -53,6 +53,8 @@ Leiden leiden(const Context& ctx, const AnyCsrView& graph, const LeidenOptions& 
 double modularity(const Context& ctx, const AnyCsrView& graph, Span<const std::int32_t> labels, double resolution,
                   bool use_weights) {
   constexpr const char* op = "tl.modularity";
+  SCW_EXPECT_AS(NotSupported, ctx.device.type == DeviceType::cpu, op,
+                "host data and a CPU context are expected (got a context on {})", to_string(ctx.device));
   check_graph_shape(op, graph);
   check_resolution(op, resolution);
   const std::int64_t n = std::visit([](const auto& g) { return g.n_rows; }, graph);

@@ -403,6 +403,9 @@ TEST(Leiden, Errors) {
   const std::vector<std::int32_t> short_labels{0, 1}, far_labels{0, 1, 2, 4};
   EXPECT_THROW(modularity(context(), good.view(), Span<const std::int32_t>(short_labels)), ShapeMismatch);
   EXPECT_THROW(modularity(context(), good.view(), Span<const std::int32_t>(far_labels)), InvalidArgument);
+  Context elsewhere = context();
+  elsewhere.device = {DeviceType::cuda, 0};
+  EXPECT_THROW(modularity(elsewhere, good.view(), Span<const std::int32_t>(short_labels)), NotSupported);
 }
 
 TEST(Leiden, Cancels) {
