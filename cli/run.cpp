@@ -60,10 +60,12 @@ int print_plan(const Context& ctx, const Arguments& a, Console& console) {
   }
   console.line(fmt::format("{}: {} cells x {} genes, {} values, {}", name, format_count(shape.n_obs),
                            format_count(shape.n_vars), format_count(shape.nnz), format_bytes(shape.matrix_bytes())));
+  const bool on_cpu = ctx.device == Device{};
+  if (!on_cpu) console.line(fmt::format("Memory of {}, where every step after reading works", to_string(ctx.device)));
   console.line("");
   console.line(fmt::format("{:<16} {:>12} {:>12}", "step", "held before", "peak"));
   std::int64_t peak = 0;
-  for (const auto& s : pipeline::plan(a.run, shape, ctx.n_threads)) {
+  for (const auto& s : pipeline::plan(a.run, shape, on_cpu ? ctx.n_threads : 1)) {
     console.line(fmt::format("{:<16} {:>12} {:>12}", s.name, format_bytes(s.held_bytes), format_bytes(s.peak_bytes)));
     console.event("plan", {{"step", s.name}, {"held_bytes", s.held_bytes}, {"peak_bytes", s.peak_bytes}});
     peak = std::max(peak, s.peak_bytes);
