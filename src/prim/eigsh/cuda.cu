@@ -1,5 +1,7 @@
 // Blocks of vectors on CUDA, with the CPU's bits. Sums over rows: a thread walks a chunk for one pair of columns, then
 // one thread per pair adds the chunks: latency, about 10 us each at any n, between filters of dozens of products.
+#include <algorithm>
+
 #include "core/cuda/cuda_check.cuh"
 #include "core/transfer.hpp"
 #include "math/philox.hpp"
@@ -42,12 +44,18 @@ struct DotTerm {
   int q;
   __device__ double operator()(std::int64_t i, int b) const { return v[i] * static_cast<double>(x[i * q + b]); }
 };
+/// Small matrices and vectors of the usual block of 8 go along with the launch: no copy that waits.
+struct Small {
+  double v[64];
+};
 struct ResidualTerm {
   const float *ax, *x;
-  const double* theta;
+  const double* theta;  // null: in `small`
+  Small small;
   int q;
   __device__ double operator()(std::int64_t i, int b) const {
-    const double r = static_cast<double>(ax[i * q + b]) - theta[b] * static_cast<double>(x[i * q + b]);
+    const double t = theta != nullptr ? theta[b] : small.v[b];
+    const double r = static_cast<double>(ax[i * q + b]) - t * static_cast<double>(x[i * q + b]);
     return r * r;
   }
 };
@@ -74,29 +82,29 @@ __global__ void add_chunks_kernel(std::int64_t n_chunks, int count, const double
   }
 }
 
-/// A thread per row; row sums in the order of the columns. Q: columns, or 0 for q (which uses the row of `wide`).
-template <int Q>
+/// A thread per row; row sums in the order of the columns.
+__global__ void rotate8_kernel(float* x, std::int64_t n, const Small m) {
+  SCW_FOR(i, n) {
+    double row[8];
+    for (int b = 0; b < 8; ++b) row[b] = 0;
+    for (int a = 0; a < 8; ++a) {
+      const double xa = static_cast<double>(x[i * 8 + a]);
+      for (int b = 0; b < 8; ++b) row[b] += xa * m.v[a * 8 + b];
+    }
+    for (int b = 0; b < 8; ++b) x[i * 8 + b] = static_cast<float>(row[b]);
+  }
+}
+
+/// Any q; wide: a row for every thread.
 __global__ void rotate_kernel(float* x, std::int64_t n, int q, const double* m, double* wide) {
-  if constexpr (Q > 0) {
-    SCW_FOR(i, n) {
-      double row[Q];
-      for (int b = 0; b < Q; ++b) row[b] = 0;
-      for (int a = 0; a < Q; ++a) {
-        const double xa = static_cast<double>(x[i * Q + a]);
-        for (int b = 0; b < Q; ++b) row[b] += xa * m[a * Q + b];
-      }
-      for (int b = 0; b < Q; ++b) x[i * Q + b] = static_cast<float>(row[b]);
+  double* const row = wide + (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * q;
+  SCW_FOR(i, n) {
+    for (int b = 0; b < q; ++b) row[b] = 0;
+    for (int a = 0; a < q; ++a) {
+      const double xa = static_cast<double>(x[i * q + a]);
+      for (int b = 0; b < q; ++b) row[b] += xa * m[a * q + b];
     }
-  } else {
-    double* const row = wide + (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * q;
-    SCW_FOR(i, n) {
-      for (int b = 0; b < q; ++b) row[b] = 0;
-      for (int a = 0; a < q; ++a) {
-        const double xa = static_cast<double>(x[i * q + a]);
-        for (int b = 0; b < q; ++b) row[b] += xa * m[a * q + b];
-      }
-      for (int b = 0; b < q; ++b) x[i * q + b] = static_cast<float>(row[b]);
-    }
+    for (int b = 0; b < q; ++b) x[i * q + b] = static_cast<float>(row[b]);
   }
 }
 
@@ -162,12 +170,13 @@ class Space final : public EigshSpace {
   }
   void rotate(float* x, const std::vector<double>& m) override {
     const scw::cuda::DeviceScope scope(ctx_);
-    upload(m);
-    if (q_ == 8)
-      rotate_kernel<8><<<grid(n_), kThreads, 0, stream()>>>(x, n_, q_, small_.data(), nullptr);
-    else
-      rotate_kernel<0><<<std::min(grid(n_), static_cast<unsigned>(kWideBlocks)), kThreads, 0, stream()>>>(
+    if (q_ == 8) {
+      rotate8_kernel<<<grid(n_), kThreads, 0, stream()>>>(x, n_, small_of(m));
+    } else {
+      upload(m);
+      rotate_kernel<<<std::min(grid(n_), static_cast<unsigned>(kWideBlocks)), kThreads, 0, stream()>>>(
           x, n_, q_, small_.data(), wide_.data());
+    }
     SCW_CUDA_LAUNCHED("eigsh_rotate");
   }
   void deflate(float* x, const double* v) override {
@@ -178,8 +187,9 @@ class Space final : public EigshSpace {
   }
   void residuals(const float* ax, const float* x, const std::vector<double>& theta,
                  std::vector<double>& squares) override {
-    upload(theta);
-    sum(q_, ResidualTerm{ax, x, small_.data(), q_});
+    const bool along = q_ == 8;
+    if (!along) upload(theta);
+    sum(q_, ResidualTerm{ax, x, along ? nullptr : small_.data(), along ? small_of(theta) : Small{}, q_});
     download(q_, squares);
   }
   void extract(const float* x, int k, float* out) override {
@@ -206,6 +216,11 @@ class Space final : public EigshSpace {
     SCW_CUDA_LAUNCHED("eigsh_chunk_sums");
     add_chunks_kernel<<<grid(count), kThreads, 0, stream()>>>(chunks_, count, partial_.data(), sums_.data());
     SCW_CUDA_LAUNCHED("eigsh_add_chunks");
+  }
+  static Small small_of(const std::vector<double>& x) {
+    Small out{};
+    std::copy(x.begin(), x.end(), out.v);
+    return out;
   }
   void upload(const std::vector<double>& x) {
     copy_bytes(ctx_, small_.data(), ctx_.device, x.data(), Device{}, x.size() * sizeof(double));

@@ -202,7 +202,8 @@ Matrix<float> spectral_layout(const Context& ctx, const CsrView<const float>& gr
     umap_put_component_kernel(base, y.view(), std::as_const(c.members).view().subspan(first(k), size(k)), middle(k),
                               radius[k], out.view());
   };
-  // On a device side by side as well, each on a queue of its own.
+  // On a device side by side as well, each on a queue of its own, the longest first.
+  std::stable_sort(large.begin(), large.end(), [&](std::size_t a, std::size_t b) { return size(a) > size(b); });
   const auto n_large = static_cast<std::int64_t>(large.size());
   std::unique_ptr<UmapQueues> queues;
   umap_queues_kernel(ctx, static_cast<int>(std::min<std::int64_t>({n_large, ctx.n_threads, kQueues})), queues);
