@@ -14,7 +14,7 @@
 namespace scw::pp {
 
 /// How the leading eigenpairs are found. Both are exact: the iteration ends at residuals below 1e-9 of the eigenvalue
-/// (CUDA: 1e-6, which leaves errors of 1e-6 in the variance and of 5e-5 in the direction of a component whose variance
+/// (CUDA: 1e-7, which leaves errors of 1e-7 in the variance and of 5e-6 in the direction of a component whose variance
 /// is 2 % from its neighbours').
 enum class PcaSolver : std::uint8_t {
   automatic,   ///< covariance up to kPcaMaxCovarianceGenes genes in use, else krylov
@@ -64,19 +64,20 @@ struct Pca {
 /// is centred (and scaled) implicitly, one tile of rows at a time.
 ///
 /// covariance: tiles of at most 4096 cells are centred in double, multiplied in the type of x and accumulated in
-/// double; sparse tiles as sparse-times-dense products when that is cheaper. CUDA, float: the centred values are split
-/// into pairs of half-precision numbers of 22 bits together (genes scaled by powers of two) and multiplied on the
-/// tensor cores, 1024 cells at a time into float (Ootomo & Yokota 2022, Int. J. High Perform. Comput. Appl. 36:475, in
-/// spirit), 16384 cells at a time into double: errors of 2e-6. Eigenpairs by thick-restart block Lanczos (Wu & Simon
-/// 2000, SIAM J. Matrix Anal. Appl. 22:602; block form with full reorthogonalisation) with a Philox start from ctx.rng.
-/// Sign rule: see Pca::components. Floor: cells * genes^2 multiply-adds / 2 (dense); CUDA, float: twice that on the
-/// tensor cores twice (0.13 s for 1M x 5000 at 790 TFLOP/s).
+/// double; sparse tiles as sparse-times-dense products when that is cheaper. CUDA, float: the centred values become
+/// integers of 24 bits (each gene scaled to its largest value), whose products are computed from 8-bit digits on the
+/// tensor cores, without rounding, and summed in 32-bit integers (the scheme of Ootomo, Ozaki & Yokota 2024, Int. J.
+/// High Perform. Comput. Appl. 38:297): errors of 2^-23 of the
+/// gene's largest value, which do not add up. Eigenpairs by thick-restart block
+/// Lanczos (Wu & Simon 2000, SIAM J. Matrix Anal. Appl. 22:602; block form with full reorthogonalisation) with a Philox
+/// start from ctx.rng. Sign rule: see Pca::components. Floor: cells * genes^2 multiply-adds / 2 (dense); CUDA, float: 4.5
+/// cells * genes^2 of 8-bit integers.
 ///
 /// Memory besides the result, m genes in use, k components, s = bytes of a value of x: eigenvectors 16 m (400 + 2.5 k);
 /// covariance 8 m^2 + one tile of at most 4096 rows (m s a row, and its stored entries for sparse rows); krylov 128 m
-/// for each of 2 n_threads partial sums. CUDA: eigenvectors 16 m (160 + 2 k); covariance 12 m^2 + 6144 m (float; double:
-/// 8 m^2 + a tile of at most 4096 rows), sums one tile of at most 4096 rows (sparse) or 6144 m (dense); krylov one tile
-/// of at most 4096 rows in double; 64 MiB for cuBLAS. 0.5 GB for 1M x 5000.
+/// for each of 2 n_threads partial sums. CUDA: eigenvectors 16 m (160 + 1.5 k); covariance 8 m^2, and for float
+/// 20 m^2 + 49152 m (sparse: 57344 m), for double one tile of at most 4096 rows; sums 8192 m; krylov one tile of at most
+/// 4096 rows in double; 32 MiB for cuBLAS: 1.0 GB for 1M x 5000 in float.
 ///
 /// Throws InvalidArgument (options, fewer than 2 cells or genes), ShapeMismatch (mask), DataError (NaN, infinity, or
 /// squares that overflow).

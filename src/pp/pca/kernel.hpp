@@ -36,16 +36,18 @@ struct CovarianceMode {
   bool stored_left = false;
   bool first_block = true;                 ///< c = instead of c +=
   std::int64_t first_row = 0, n_rows = 0;  ///< of the block, and of the whole matrix
-  /// CUDA with float values only, on the device: |z - shift| * unit [m] is at most kPcaLargest, and partial keeps the
+  /// CUDA with float values only, on the device: |z - shift| * unit [m] is at most kPcaLargest + 128, and partial keeps the
   /// integer sums of the rows since the last multiple of kPcaFlushRows from block to block.
   const double* unit = nullptr;
   std::int32_t* partial = nullptr;
 };
+
 /// CUDA, float values: products of 8-bit digits that are summed, rows summed in 32-bit integers before they are added
-/// to the covariance in double (at most 2^14 each), and the largest number of three digits, a little less than 2^23.
+/// to the covariance in double (at most 2^14 each), and the largest value, a little below what three digits hold.
 inline constexpr std::int64_t kPcaProducts = 5, kPcaFlushRows = 65536;
 inline constexpr double kPcaLargest = 8.3e6;
 inline std::int64_t pca_padded(std::int64_t m) { return (m + 15) / 16 * 16; }
+
 /// c += R' R over the rows R of the block, upper triangle; what the lower one holds afterwards is undefined.
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, const GeneTransform&, const RowShift&,
                            const CovarianceMode&, const MatrixView<double>&)>

@@ -367,14 +367,21 @@ class Driver {
     return sparse_work * 2.5 < static_cast<double>(n_) * static_cast<double>(m_) * static_cast<double>(m_) / 2;
   }
 
-  /// Factors that bring the largest |z - shift| of each gene to kPcaLargest.
-  Doubles units() const {
-    Doubles out(at(m_));
+  /// What the integers of CUDA's covariance stand for: X = (z - shift) * unit. The value that most entries of a gene
+  /// have (what is not stored; in dense expression data, the least) becomes a multiple of 256: its rounding, and the
+  /// product of its last digit with others', would not average out as those of changing values do.
+  struct Integers {
+    Doubles unit, shift, fill;
+  };
+  Integers integers() const {
+    Integers out{Doubles(at(m_)), Doubles(at(m_)), Doubles(at(m_))};
     for (std::int64_t p = 0; p < m_; ++p) {
-      const double shift = tile_shift_[at(p)];
-      const double largest = std::max({std::abs(z_of(lowest_[at(p)], p) - shift), std::abs(base_[at(p)] - shift),
-                                       std::abs(z_of(highest_[at(p)], p) - shift)});
-      out[at(p)] = largest > 0 && std::isfinite(largest) ? kPcaLargest / largest : 1.0;
+      const double mean = z_mean_[at(p)], low = z_of(lowest_[at(p)], p), high = z_of(highest_[at(p)], p);
+      const double largest = std::max({std::abs(low - mean), std::abs(high - mean), std::abs(base_[at(p)] - mean)});
+      const double unit = largest > 0 ? kPcaLargest / largest : 1.0, frequent = sparse_ ? base_[at(p)] : low;
+      out.unit[at(p)] = unit;
+      out.shift[at(p)] = frequent - 256 * std::nearbyint((frequent - mean) * unit / 256) / unit;
+      out.fill[at(p)] = base_[at(p)] - out.shift[at(p)];
     }
     return out;
   }
@@ -382,17 +389,22 @@ class Driver {
   prim::TopEigen from_covariance() {
     Matrix<double> c(ctx_.workspace, m_, m_, "covariance", ctx_.stream);
     const bool stored_left = sparse_product_pays();
-    Array<double> unit;
+    Doubles shift = tile_shift_;
+    RowShift tile = tile_;
+    Array<double> unit, device_shift, device_fill;
     Array<std::int32_t> partial;
     blocks_.for_each("pca: covariance", [&](std::int64_t first, const AnyMatrixView& x) {
       if (first == 0 && on_cuda() && x.index() % 2 == 0) {  // float
-        const Doubles host = units();
-        unit = to_device<double>(ctx_, host);
-        partial =
-            Array<std::int32_t>(ctx_.workspace, checked_mul(kPcaProducts, checked_mul(pca_padded(m_), pca_padded(m_))),
-                                "covariance", ctx_.stream);
+        const Integers host = integers();
+        shift = host.shift;
+        unit = to_device<double>(ctx_, host.unit);
+        device_shift = to_device<double>(ctx_, host.shift);
+        device_fill = to_device<double>(ctx_, host.fill);
+        tile = {device_shift.data(), device_fill.data()};
+        const std::int64_t size = checked_mul(pca_padded(m_), pca_padded(m_));
+        partial = Array<std::int32_t>(ctx_.workspace, checked_mul(kPcaProducts, size), "covariance", ctx_.stream);
       }
-      pca_covariance_kernel(ctx_, x, transform_, tile_,
+      pca_covariance_kernel(ctx_, x, transform_, tile,
                             {.stored_left = stored_left,
                              .first_block = first == 0,
                              .first_row = first,
@@ -401,9 +413,10 @@ class Driver {
                              .partial = partial.data()},
                             c.view());
     });
+    partial = {};
     Doubles left(at(m_)), right(at(m_));
     for (std::int64_t p = 0; p < m_; ++p) {
-      right[at(p)] = z_mean_[at(p)] - tile_shift_[at(p)];
+      right[at(p)] = z_mean_[at(p)] - shift[at(p)];
       left[at(p)] = stored_left ? z_mean_[at(p)] - base_[at(p)] : right[at(p)];
     }
     const Array<double> device_left = to_device<double>(ctx_, left), device_right = to_device<double>(ctx_, right),
