@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from pipelines import contents_digest, differences, flags, python_pipeline
+from pipelines import contents_digest, differences, elements, flags, python_pipeline
 from program import Run
 
 SHORT = {"n_top_genes": 500, "umap_epochs": 30}
@@ -112,10 +112,16 @@ def test_layouts_of_the_input(scwarp: Run, batches: Path, tmp_path: Path, layout
 
 @pytest.mark.filterwarnings("ignore")
 def test_written_by_anndata(scwarp: Run, batches: Path, tmp_path: Path) -> None:
-    """anndata's writer gives the same content as ours (it stores the same arrays in other chunks)."""
+    """anndata's writer gives the same content as ours (it stores the same arrays in other chunks, and values that are
+    None, which ours leaves out because older versions of anndata cannot read them)."""
     python_pipeline(batches, tmp_path / "python.h5ad", SHORT, write=lambda a, path: a.write_h5ad(path))
     scwarp("run", batches, "-o", tmp_path / "program.h5ad", *flags(SHORT))
-    assert differences(tmp_path / "python.h5ad", tmp_path / "program.h5ad") == []
+    none = {
+        f"only in python.h5ad: {name}"
+        for name, (attributes, *_) in elements(tmp_path / "python.h5ad")
+        if attributes.get("encoding-type") == "null"
+    }
+    assert set(differences(tmp_path / "python.h5ad", tmp_path / "program.h5ad")) == none
 
 
 @pytest.mark.filterwarnings("ignore")
