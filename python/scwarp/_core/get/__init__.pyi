@@ -11,8 +11,10 @@ def copy(ctx: _core.Context, dst: int, src: int, bytes: int, to_device: bool) ->
     Copies between a host and a device address on the context's stream; the host side may be reused afterwards.
     """
 
-def empty(bytes: int) -> Any:
-    """Untouched host memory in large pages, as a uint8 array."""
+def empty(bytes: int, item_bytes: int) -> Any:
+    """
+    Untouched host memory in large pages, as an array of unsigned integers.
+    """
 
 def host_copy(ctx: _core.Context, device: int, bytes: int, owner: object) -> Any:
     """
