@@ -13,6 +13,14 @@ struct KeptValue {
   }
 };
 
+/// KeptValue without exclusion, for rows that come without column indices.
+struct EveryValue {
+  template <class V>
+  SCW_HD double operator()(V value, std::int32_t) const {
+    return static_cast<double>(value);
+  }
+};
+
 /// Every writer of a flag writes the same byte.
 struct FlagDominant {
   const double* totals;

@@ -10,7 +10,12 @@ namespace scw::pp::cuda {
 
 void row_totals(const Context& ctx, const AnyMatrixView& x, Span<const std::uint8_t> excluded, Span<double> out) {
   const scw::cuda::DeviceScope scope(ctx);
-  std::visit([&](const auto& v) { prim::cuda::row_reduce(ctx, v, KeptValue{excluded.data}, out); }, x);
+  std::visit(
+      [&](const auto& v) {
+        if (excluded.empty()) return prim::cuda::row_reduce(ctx, v, EveryValue{}, out);
+        prim::cuda::row_reduce(ctx, v, KeptValue{excluded.data}, out);
+      },
+      x);
 }
 
 void dominant_genes(const Context& ctx, const AnyMatrixView& x, Span<const double> totals, double max_fraction,
@@ -30,7 +35,7 @@ void normalize_rows(const Context& ctx, const AnyMutableMatrixView& x, double ta
   const scw::cuda::DeviceScope scope(ctx);
   std::visit(
       [&](const auto& v) {
-        prim::cuda::reduce_then_update(ctx, v, KeptValue{nullptr}, ScaleRow{counts.data, target}, counts);
+        prim::cuda::reduce_then_update(ctx, v, EveryValue{}, ScaleRow{counts.data, target}, counts);
       },
       x);
 }
