@@ -1,4 +1,4 @@
-// Kind: driver over gene_moments and one more pass for seurat_v3. Determinism tier A.
+// Kind: driver over gene_moments and one more pass for seurat_v3 and poisson_gene_selection. Determinism tier A.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,14 @@
 
 namespace scw::pp {
 
-enum class HvgFlavor : std::uint8_t { seurat, cell_ranger, seurat_v3, seurat_v3_paper, pearson_residuals };
+enum class HvgFlavor : std::uint8_t {
+  seurat,
+  cell_ranger,
+  seurat_v3,
+  seurat_v3_paper,
+  pearson_residuals,
+  poisson_gene_selection
+};
 
 struct HighlyVariableGenesOptions {
   HvgFlavor flavor = HvgFlavor::seurat;
@@ -56,6 +63,9 @@ struct HighlyVariableGenes {
   Array<double> rank;                ///< the other flavours: median over batches, NaN where never among the first k
   Array<std::int32_t> n_batches;     ///< batches that selected the gene; the other flavours: also without batches
   Array<std::uint8_t> intersection;  ///< selected in every batch; seurat, cell_ranger: empty without batches
+  /// poisson_gene_selection: share of cells without a count, the share that Poisson counts would give, and
+  /// observed * (1 - expected), of which `rank` is the ascending rank; medians over batches.
+  Array<double> observed_zeros, expected_zeros, zero_enrichment;
   std::int64_t n_selected = 0;
   /// All values read are non-negative integers: what the flavours on counts expect.
   bool counts = true;
@@ -71,12 +81,17 @@ struct HighlyVariableGenes {
 /// variance of values standardised by the variance that a loess of log10 variance on log10 mean predicts, clipped at
 /// sqrt(n) standard deviations; they differ in how batches are merged (rank, then number of batches; or the reverse).
 /// pearson_residuals (Lause et al. 2021, Genome Biol 22:258), on counts: variance of the residuals of
-/// normalize_pearson_residuals; cells without counts have residual 0.
+/// normalize_pearson_residuals; cells without counts have residual 0. poisson_gene_selection (Andrews & Hemberg 2019,
+/// Bioinformatics 35:2865), on counts: genes with zeros in more cells than Poisson counts of their share s_j / S of all
+/// counts would have, by (share of cells without a count) * (1 - mean over cells i of exp(-(s_j / S) r_i)) with r_i the
+/// total of the cell; the n_top_genes of highest rank in each batch, then by (number of batches, median rank). Ranks of
+/// equal genes ascend with the index.
 ///
 /// Ties: by tie_order, flavours on counts by index; for n_top_genes without batches all genes at the cutoff are
 /// selected. Throws InvalidArgument, ShapeMismatch (options), DataError (values that are not finite, bins that
 /// coincide, loess without enough genes). Memory: as gene_moments, and about 100 bytes a gene and batch. Floor: one
-/// read of the matrix, two for seurat_v3.
+/// read of the matrix, two for seurat_v3, three for poisson_gene_selection, and there an exponential for every pair of
+/// distinct cell and gene totals of a batch.
 SCW_API HighlyVariableGenes highly_variable_genes(const Context& ctx, const RowBlocks& x,
                                                   const HighlyVariableGenesOptions& options = {});
 SCW_API HighlyVariableGenes highly_variable_genes(const Context& ctx, const AnyMatrixView& x,

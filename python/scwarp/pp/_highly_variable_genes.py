@@ -21,7 +21,8 @@ _OP = "pp.highly_variable_genes"
 _DISPERSION = ("seurat", "cell_ranger")
 _STANDARDISED = ("seurat_v3", "seurat_v3_paper")
 _RESIDUALS = ("pearson_residuals",)
-_FLAVORS = _DISPERSION + _STANDARDISED + _RESIDUALS
+_ZEROS = ("poisson_gene_selection",)
+_FLAVORS = _DISPERSION + _STANDARDISED + _RESIDUALS + _ZEROS
 _CUTOFFS = {"min_mean": 0.0125, "max_mean": 3, "min_disp": 0.5, "max_disp": np.inf}
 
 
@@ -54,7 +55,7 @@ def highly_variable_genes(
     ----------
     adata
         ``X`` (or ``layer``): log1p data for ``"seurat"``, counts or normalised counts for ``"cell_ranger"``, counts for
-        ``"seurat_v3"``, ``"seurat_v3_paper"`` and ``"pearson_residuals"``; dense, CSR or CSC.
+        the others; dense, CSR or CSC.
     n_top_genes
         Genes to select. ``None``: the four cutoffs decide (flavors on counts: 2000).
     min_disp, max_disp, min_mean, max_mean
@@ -64,7 +65,8 @@ def highly_variable_genes(
     n_bins
         ``seurat``: bins of the mean.
     flavor
-        ``"seurat"``, ``"cell_ranger"``, ``"seurat_v3"``, ``"seurat_v3_paper"`` or ``"pearson_residuals"``.
+        ``"seurat"``, ``"cell_ranger"``, ``"seurat_v3"``, ``"seurat_v3_paper"``, ``"pearson_residuals"`` or
+        ``"poisson_gene_selection"``.
     subset
         Keep the selected genes only.
     inplace
@@ -90,12 +92,17 @@ def highly_variable_genes(
     ``variances``, ``variances_norm`` (or ``residual_variances``), ``highly_variable_rank``; with ``batch_key`` also
     ``highly_variable_nbatches`` and (not ``seurat_v3*``) ``highly_variable_intersection``; ``uns["hvg"]``. Same bits
     for any number of threads (tier A).
+
+    ``"poisson_gene_selection"`` writes ``observed_fraction_zeros`` (cells without a count), ``expected_fraction_zeros``
+    (mean over cells of ``exp(-share of the gene * total of the cell)``), ``prob_zero_enrichment`` (observed times
+    1 - expected), ``prob_zero_enrichment_rank`` (ascending), all medians over batches, ``prob_zero_enriched_nbatches``
+    and ``highly_variable``; nothing is sampled.
     """
     if not is_anndata(adata):
         raise ValueError(f"{_OP}: expected an AnnData (got {type(adata).__name__}); inplace=False returns a data frame")
     if flavor not in _FLAVORS:
         raise ValueError(f"{_OP}: unknown flavor {flavor!r} (there are: {', '.join(_FLAVORS)})")
-    if flavor in _RESIDUALS and n_top_genes is None:
+    if flavor in _RESIDUALS + _ZEROS and n_top_genes is None:
         warnings.warn(
             "`n_top_genes` is not given: the 2000 most variable genes are selected.", UserWarning, stacklevel=2
         )
@@ -147,7 +154,7 @@ def highly_variable_genes(
         frame = pd.DataFrame(columns, index=adata.var_names)
         return frame.loc[selected] if subset else frame
     make_actual(adata, _OP)
-    adata.uns["hvg"] = {"flavor": flavor}
+    adata.uns["hvg"] = {"flavor": "poisson_zeros" if flavor in _ZEROS else flavor}
     if flavor in _RESIDUALS:
         adata.uns["hvg"]["computed_on"] = layer or "adata.X"
     for name, values in columns.items():
@@ -191,6 +198,15 @@ def _name_order(adata: AnnData) -> Any:
 
 def _columns(r: dict[str, Any], flavor: str, *, batched: bool) -> dict[str, Any]:
     selected = r["highly_variable"].astype(bool)
+    if flavor in _ZEROS:
+        return {
+            "observed_fraction_zeros": r["observed_zeros"],
+            "expected_fraction_zeros": r["expected_zeros"],
+            "prob_zero_enriched_nbatches": r["n_batches"].astype(np.int64),
+            "prob_zero_enrichment": r["zero_enrichment"],
+            "prob_zero_enrichment_rank": r["rank"],
+            "highly_variable": selected,
+        }
     if flavor in _RESIDUALS:
         columns = {
             "means": r["means"],

@@ -13,11 +13,12 @@ SCW_PYTHON(pp, highly_variable_genes) {
          nb::handle tie_order, double theta, std::optional<double> clip) {
         const auto view = rows_arg(py, x, Passes::several);
         pp::HighlyVariableGenesOptions o;
-        o.flavor = flavor == "seurat"            ? pp::HvgFlavor::seurat
-                   : flavor == "cell_ranger"     ? pp::HvgFlavor::cell_ranger
-                   : flavor == "seurat_v3"       ? pp::HvgFlavor::seurat_v3
-                   : flavor == "seurat_v3_paper" ? pp::HvgFlavor::seurat_v3_paper
-                                                 : pp::HvgFlavor::pearson_residuals;
+        o.flavor = flavor == "seurat"              ? pp::HvgFlavor::seurat
+                   : flavor == "cell_ranger"       ? pp::HvgFlavor::cell_ranger
+                   : flavor == "seurat_v3"         ? pp::HvgFlavor::seurat_v3
+                   : flavor == "seurat_v3_paper"   ? pp::HvgFlavor::seurat_v3_paper
+                   : flavor == "pearson_residuals" ? pp::HvgFlavor::pearson_residuals
+                                                   : pp::HvgFlavor::poisson_gene_selection;
         o.n_top_genes = n_top_genes;
         o.min_mean = min_mean;
         o.max_mean = max_mean;
@@ -41,6 +42,9 @@ SCW_PYTHON(pp, highly_variable_genes) {
         out["dispersions_norm"] = to_array(std::move(r.dispersions_norm));
         out["variances"] = to_array(std::move(r.variances));
         out["variances_norm"] = to_array(std::move(r.variances_norm));
+        out["observed_zeros"] = to_array(std::move(r.observed_zeros));
+        out["expected_zeros"] = to_array(std::move(r.expected_zeros));
+        out["zero_enrichment"] = to_array(std::move(r.zero_enrichment));
         out["rank"] = to_array(std::move(r.rank));
         out["n_batches"] = to_array(std::move(r.n_batches));
         out["intersection"] = to_array(std::move(r.intersection));

@@ -5,6 +5,8 @@
 #include "core/simd.hpp"
 #include "pp/highly_variable_genes/kernel.hpp"
 
+#include "pp/highly_variable_genes/body.inl"
+
 namespace scw::pp::cpu {
 namespace {
 
@@ -65,6 +67,15 @@ void search_row(const MatrixView<const V>& x, std::int64_t row, const double* cl
   }
 }
 
+constexpr std::int64_t kGeneGrain = 16;
+
+SCW_CLONES std::int64_t zeros_of_gene(double share, const double* totals, const std::int64_t* weights, std::int64_t n,
+                                      prim::FixedScale scale) {
+  std::int64_t sum = 0;
+  for (std::int64_t k = 0; k < n; ++k) sum += zeros_term(share, totals[k], weights[k], scale);
+  return sum;
+}
+
 }  // namespace
 
 void clipped_sums(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> groups,
@@ -96,6 +107,16 @@ void clipped_sums(const Context& ctx, const RowBlocks& x, Span<const std::int32_
   }
 }
 
+void expected_zeros(const Context& ctx, Span<const double> totals, Span<const std::int64_t> weights,
+                    Span<const double> shares, int shift, Span<std::int64_t> sums) {
+  const prim::FixedScale scale(shift);
+  parallel_for(ctx, shares.size, kGeneGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t j = begin; j < end; ++j)
+      sums[j] = zeros_of_gene(shares[j], totals.data, weights.data, totals.size, scale);
+  });
+}
+
 SCW_REGISTER(clipped_sums_kernel, cpu, &clipped_sums);
+SCW_REGISTER(expected_zeros_kernel, cpu, &expected_zeros);
 
 }  // namespace scw::pp::cpu

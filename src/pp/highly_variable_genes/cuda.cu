@@ -1,6 +1,9 @@
 // Entries above their clip value are rare: one read of the matrix against a table of limits in shared memory, and
 // 128-bit sums in global memory for the few. Bound by memory.
 #include "pp/highly_variable_genes/kernel.hpp"
+
+#include "core/transfer.hpp"
+#include "pp/highly_variable_genes/body.inl"
 #include "prim/gene_tiles.cuh"
 
 namespace scw::pp::cuda {
@@ -91,6 +94,24 @@ void search(const Context& ctx, const MatrixView<const V>& x, Span<const std::in
   SCW_CUDA_LAUNCHED("clipped_sums");
 }
 
+constexpr int kZerosThreads = 256;
+constexpr std::int64_t kZerosChunk = 512;  // totals that one block goes through before it adds to the sums
+
+/// One thread a gene and chunk of totals; all threads of a block read the same total.
+__global__ void __launch_bounds__(kZerosThreads)
+    expected_zeros_blocks(Span<const double> totals, Span<const std::int64_t> weights, Span<const double> shares,
+                          prim::FixedScale scale, std::int64_t* sums) {
+  const std::int64_t j = std::int64_t{blockIdx.x} * kZerosThreads + threadIdx.x;
+  if (j >= shares.size) return;
+  const double share = shares[j];
+  std::int64_t sum = 0;
+  for (std::int64_t first = blockIdx.y * kZerosChunk; first < totals.size; first += gridDim.y * kZerosChunk) {
+    const std::int64_t last = first + kZerosChunk < totals.size ? first + kZerosChunk : totals.size;
+    for (std::int64_t k = first; k < last; ++k) sum += zeros_term(share, totals[k], weights[k], scale);
+  }
+  atomicAdd(reinterpret_cast<unsigned long long*>(sums + j), static_cast<unsigned long long>(sum));
+}
+
 }  // namespace
 
 void clipped_sums(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> groups,
@@ -114,6 +135,29 @@ void clipped_sums(const Context& ctx, const RowBlocks& x, Span<const std::int32_
   copy_bytes(ctx, sums.data, Device{}, device_sums.data(), ctx.device, bytes);
 }
 
+// Bound by arithmetic: some 35 double operations a pair of gene and distinct total, without FMA (tier A).
+void expected_zeros(const Context& ctx, Span<const double> totals, Span<const std::int64_t> weights,
+                    Span<const double> shares, int shift, Span<std::int64_t> sums) {
+  const scw::cuda::DeviceScope scope(ctx);
+  if (sums.size == 0) return;
+  const Array<double> device_totals = to_device<double>(ctx, totals, "cell totals");
+  const Array<std::int64_t> device_weights = to_device<std::int64_t>(ctx, weights, "cells of each total");
+  const Array<double> device_shares = to_device<double>(ctx, shares, "gene shares");
+  Array<std::int64_t> device_sums(ctx.workspace, sums.size, "expected zeros", ctx.stream);
+  const auto bytes = static_cast<std::size_t>(sums.size) * sizeof(std::int64_t);
+  SCW_CUDA(cudaMemsetAsync(device_sums.data(), 0, bytes, scw::cuda::stream_of(ctx)));
+  if (totals.size > 0) {
+    const dim3 grid(
+        static_cast<unsigned>((shares.size + kZerosThreads - 1) / kZerosThreads),
+        static_cast<unsigned>(std::min<std::int64_t>((totals.size + kZerosChunk - 1) / kZerosChunk, 32768)));
+    expected_zeros_blocks<<<grid, kZerosThreads, 0, scw::cuda::stream_of(ctx)>>>(
+        device_totals.view(), device_weights.view(), device_shares.view(), prim::FixedScale(shift), device_sums.data());
+    SCW_CUDA_LAUNCHED("expected_zeros");
+  }
+  copy_bytes(ctx, sums.data, Device{}, device_sums.data(), ctx.device, bytes);
+}
+
 SCW_REGISTER(clipped_sums_kernel, cuda, &clipped_sums);
+SCW_REGISTER(expected_zeros_kernel, cuda, &expected_zeros);
 
 }  // namespace scw::pp::cuda

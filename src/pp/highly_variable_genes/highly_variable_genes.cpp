@@ -11,6 +11,7 @@
 #include "core/transfer.hpp"
 #include "pp/highly_variable_genes/kernel.hpp"
 #include "pp/normalize_pearson_residuals/blocks.hpp"
+#include "pp/normalize_total/kernel.hpp"
 #include "prim/loess.hpp"
 
 namespace scw::pp {
@@ -18,6 +19,10 @@ namespace scw::pp {
 constinit Kernel<void(const Context&, const RowBlocks&, Span<const std::int32_t>, MatrixView<const double>,
                       Span<const prim::FixedScale>, Span<ClippedSum>)>
     clipped_sums_kernel{"pp.highly_variable_genes: clipped_sums"};
+
+constinit Kernel<void(const Context&, Span<const double>, Span<const std::int64_t>, Span<const double>, int,
+                      Span<std::int64_t>)>
+    expected_zeros_kernel{"pp.highly_variable_genes: expected_zeros"};
 
 namespace {
 
@@ -446,6 +451,132 @@ void select_residuals(HighlyVariableGenes& out, const Context& ctx, const RowBlo
                  false);
 }
 
+/// Mean over cells of exp(-share * total), for the shares of all genes. Cells of one total, and genes of one share, are
+/// worked out once: counts have few distinct ones.
+std::vector<double> expected_zeros(const Context& ctx, std::vector<double> totals, const std::vector<double>& shares) {
+  const auto n = static_cast<std::int64_t>(totals.size());
+  std::sort(totals.begin(), totals.end());
+  std::vector<std::int64_t> weights;
+  std::size_t distinct = 0;
+  for (const double total : totals) {
+    if (distinct == 0 || totals[distinct - 1] != total) {
+      totals[distinct++] = total;
+      weights.push_back(0);
+    }
+    ++weights.back();
+  }
+  totals.resize(distinct);
+  std::vector<double> distinct_shares = shares;
+  std::sort(distinct_shares.begin(), distinct_shares.end());
+  distinct_shares.erase(std::unique(distinct_shares.begin(), distinct_shares.end()), distinct_shares.end());
+
+  int shift = prim::kFixedBits;  // n terms of at most 2^shift stay below 2^62
+  while (shift > 62 - 31 && (n >> (62 - shift)) > 0) --shift;
+  std::vector<std::int64_t> sums(distinct_shares.size(), 0);
+  expected_zeros_kernel(ctx, Span<const double>(totals), Span<const std::int64_t>(weights),
+                        Span<const double>(distinct_shares), shift, Span<std::int64_t>(sums));
+  std::vector<double> out(shares.size());
+  for (std::size_t j = 0; j < shares.size(); ++j) {
+    const auto at = std::lower_bound(distinct_shares.begin(), distinct_shares.end(), shares[j]);
+    out[j] = prim::fixed_mean(sums[static_cast<std::size_t>(at - distinct_shares.begin())], n, prim::FixedScale(shift));
+  }
+  return out;
+}
+
+void select_zeros(HighlyVariableGenes& out, const Context& ctx, const RowBlocks& x,
+                  const HighlyVariableGenesOptions& o) {
+  const std::int64_t genes = x.n_cols();
+  const std::int64_t n_top = std::min(genes, o.n_top_genes.value_or(2000));
+  const std::int64_t groups = std::max(1, o.n_batches);
+  GeneMomentsOptions g;
+  g.groups = o.batches;
+  g.n_groups = static_cast<std::int32_t>(groups);
+  const GeneSums sums = gene_sums(ctx, x, g, kOp);
+  out.counts = sums.counts;
+  Matrix<double> gene_total(ctx.host().workspace, groups, genes, "gene totals");
+  for (std::int64_t b = 0; b < groups; ++b)
+    for (std::int64_t j = 0; j < genes; ++j) {
+      const auto k = static_cast<std::size_t>(j);
+      SCW_EXPECT_AS(DataError, sums.finite[k] != 0, kOp, "gene {} has a value that is not finite", j);
+      const double total = prim::fixed_sum(sums.sums[b * genes + j].sum, sums.scale[k]);
+      SCW_EXPECT_AS(DataError, total >= 0, kOp, "the total of gene {} must not be negative (got {})", j, total);
+      gene_total.view()(b, j) = total;
+    }
+
+  Array<double> device_totals(ctx.workspace, x.n_rows(), "cell totals", ctx.stream);
+  x.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& block) {
+    row_totals_kernel(ctx, block, {}, device_totals.view().subspan(first, scw::n_rows(block)));
+  });
+  const Array<double> totals = to_host<double>(ctx, std::as_const(device_totals).view());
+  const Array<std::int32_t> codes = to_host<std::int32_t>(ctx, o.batches);
+  std::vector<std::vector<double>> batch_totals(static_cast<std::size_t>(groups));
+  for (std::int64_t i = 0; i < totals.size(); ++i) {
+    const std::int32_t b = codes.empty() ? 0 : codes[i];
+    if (b < 0 || b >= groups) continue;
+    SCW_EXPECT_AS(DataError, totals[i] >= 0, kOp, "the total of cell {} must not be negative (got {})", i, totals[i]);
+    batch_totals[static_cast<std::size_t>(b)].push_back(totals[i]);
+  }
+
+  // Cells with a count: the entries above a clip value of 0.
+  Array<ClippedSum> above(ctx.host().workspace, checked_mul(groups, genes), "cells with counts");
+  std::fill(above.begin(), above.end(), ClippedSum{});
+  Array<double> zero(ctx.host().workspace, above.size(), "zeros");
+  std::fill(zero.begin(), zero.end(), 0.0);
+  const Array<double> device_zero =
+      ctx.device.type == DeviceType::cpu ? Array<double>() : to_device<double>(ctx, std::as_const(zero).view());
+  clipped_sums_kernel(ctx, x, g.groups,
+                      MatrixView<const double>(device_zero.empty() ? zero.data() : device_zero.data(), groups, genes),
+                      Span<const prim::FixedScale>(sums.scale), above.view());
+
+  std::vector<std::vector<double>> observed, expected, enrichment, ranks;  // of the batches that have cells
+  out.n_batches = Array<std::int32_t>(host_memory(), genes, "batches");
+  std::fill(out.n_batches.begin(), out.n_batches.end(), 0);
+  for (std::int64_t b = 0; b < groups; ++b) {
+    auto& cells = batch_totals[static_cast<std::size_t>(b)];
+    if (cells.empty()) continue;
+    const auto n = static_cast<double>(cells.size());
+    double all = 0;
+    for (std::int64_t j = 0; j < genes; ++j) all += gene_total.view()(b, j);
+    std::vector<double> share(static_cast<std::size_t>(genes), 0.0), zeros(share), enriched(share), rank(share);
+    for (std::int64_t j = 0; j < genes; ++j) {
+      if (all > 0) share[static_cast<std::size_t>(j)] = gene_total.view()(b, j) / all;
+      zeros[static_cast<std::size_t>(j)] = 1 - static_cast<double>(above[b * genes + j].count) / n;
+    }
+    expected.push_back(expected_zeros(ctx, std::move(cells), share));
+    for (std::size_t j = 0; j < enriched.size(); ++j) enriched[j] = zeros[j] * (1 - expected.back()[j]);
+    const Index order = sorted_genes(genes, {}, [&](std::int64_t i, std::int64_t j) {
+      return enriched[static_cast<std::size_t>(i)] < enriched[static_cast<std::size_t>(j)];
+    });
+    for (std::int64_t k = 0; k < genes; ++k) {
+      const std::int64_t j = order[static_cast<std::size_t>(k)];
+      rank[static_cast<std::size_t>(j)] = static_cast<double>(k);
+      if (k >= genes - n_top) ++out.n_batches[j];
+    }
+    observed.push_back(std::move(zeros));
+    enrichment.push_back(std::move(enriched));
+    ranks.push_back(std::move(rank));
+  }
+
+  const auto medians = [&](const std::vector<std::vector<double>>& batches, const char* tag) {
+    Array<double> to = column(genes, tag);
+    std::vector<double> values(batches.size());
+    for (std::int64_t j = 0; j < genes; ++j) {
+      for (std::size_t b = 0; b < batches.size(); ++b) values[b] = batches[b][static_cast<std::size_t>(j)];
+      to[j] = median(values);
+    }
+    return to;
+  };
+  out.observed_zeros = medians(observed, "observed zeros");
+  out.expected_zeros = medians(expected, "expected zeros");
+  out.zero_enrichment = medians(enrichment, "zero enrichment");
+  out.rank = medians(ranks, "rank");
+  const Index order = sorted_genes(genes, {}, [&](std::int64_t i, std::int64_t j) {
+    if (out.n_batches[i] != out.n_batches[j]) return out.n_batches[i] > out.n_batches[j];
+    return compare_descending(out.rank[i], out.rank[j]) < 0;
+  });
+  for (std::int64_t k = 0; k < n_top; ++k) out.highly_variable[order[static_cast<std::size_t>(k)]] = 1;
+}
+
 }  // namespace
 
 HighlyVariableGenes highly_variable_genes(const Context& ctx, const RowBlocks& x, const HighlyVariableGenesOptions& o) {
@@ -470,6 +601,8 @@ HighlyVariableGenes highly_variable_genes(const Context& ctx, const RowBlocks& x
     select_dispersions(out, ctx, x, o);
   else if (o.flavor == HvgFlavor::pearson_residuals)
     select_residuals(out, ctx, x, o);
+  else if (o.flavor == HvgFlavor::poisson_gene_selection)
+    select_zeros(out, ctx, x, o);
   else
     select_standardised(out, ctx, x, o);
   for (const std::uint8_t h : out.highly_variable) out.n_selected += h;

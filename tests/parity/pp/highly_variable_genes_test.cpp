@@ -43,6 +43,9 @@ std::vector<double> run(const Context& ctx, const HostCsr<V>& host, bool sparse,
   append(h.dispersions_norm, out);
   append(h.variances, out);
   append(h.variances_norm, out);
+  append(h.observed_zeros, out);
+  append(h.expected_zeros, out);
+  append(h.zero_enrichment, out);
   append(h.rank, out);
   append(h.n_batches, out);
   append(h.intersection, out);
@@ -60,8 +63,9 @@ void expect_equal(const std::vector<double>& want, const std::vector<double>& go
 
 template <class V>
 void check(const Context& cuda, const HostCsr<V>& host, const std::vector<std::int32_t>& codes, std::int64_t block) {
-  for (const HvgFlavor flavor : {HvgFlavor::seurat, HvgFlavor::cell_ranger, HvgFlavor::seurat_v3,
-                                 HvgFlavor::seurat_v3_paper, HvgFlavor::pearson_residuals})
+  for (const HvgFlavor flavor :
+       {HvgFlavor::seurat, HvgFlavor::cell_ranger, HvgFlavor::seurat_v3, HvgFlavor::seurat_v3_paper,
+        HvgFlavor::pearson_residuals, HvgFlavor::poisson_gene_selection})
     for (const bool sparse : {true, false}) {
       SCOPED_TRACE(static_cast<int>(flavor));
       HighlyVariableGenesOptions o{.flavor = flavor, .n_top_genes = 30};

@@ -21,7 +21,7 @@ TO_GPU = {
     "csc": lambda x: csp.csc_matrix(sp.csc_matrix(x)),
     "dense": lambda x: cp.asarray(x.toarray()),
 }
-FLAVORS = ["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper", "pearson_residuals"]
+FLAVORS = ["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper", "pearson_residuals", "poisson_gene_selection"]
 
 
 def pair(flavor: str, layout: str, *, layer: str | None = None) -> tuple[ad.AnnData, ad.AnnData]:

@@ -384,3 +384,68 @@ def test_pbmc3k_equals_scanpy(shared_data, flavor, kwargs, stable_ranks):
     scw.pp.highly_variable_genes(a, flavor=flavor, **kwargs)
     sc.pp.highly_variable_genes(b, flavor=flavor, **kwargs)
     assert_same_var(a, b)
+
+
+def poisson_reference(x: np.ndarray, batches: np.ndarray, n_top: int) -> pd.DataFrame:
+    tables = []
+    for b in np.unique(batches):
+        part = x[batches == b].astype(np.float64)
+        share = part.sum(0) / max(part.sum(), 1)
+        observed = 1 - (part > 0).sum(0) / len(part)
+        expected = np.exp(-np.outer(part.sum(1), share)).mean(0)
+        prob = observed * (1 - expected)
+        rank = np.empty(x.shape[1])
+        rank[np.argsort(np.round(prob, 11), kind="stable")] = np.arange(x.shape[1])
+        tables.append(np.stack([observed, expected, rank >= x.shape[1] - n_top, prob, rank]))
+    t = np.stack(tables)
+    columns = {
+        "observed_fraction_zeros": np.median(t[:, 0], 0),
+        "expected_fraction_zeros": np.median(t[:, 1], 0),
+        "prob_zero_enriched_nbatches": t[:, 2].sum(0).astype(np.int64),
+        "prob_zero_enrichment": np.median(t[:, 3], 0),
+        "prob_zero_enrichment_rank": np.median(t[:, 4], 0),
+    }
+    order = np.lexsort((-columns["prob_zero_enrichment_rank"], -columns["prob_zero_enriched_nbatches"]))
+    selected = np.zeros(x.shape[1], bool)
+    selected[order[:n_top]] = True
+    return pd.DataFrame({**columns, "highly_variable": selected})
+
+
+@pytest.mark.parametrize("batch_key", [None, "batch"])
+@pytest.mark.parametrize("n", [1, 3, 500])
+def test_poisson_gene_selection_equals_numpy(batch_key, n):
+    a = prepared("counts")[:n].copy()
+    batches = a.obs["batch"].to_numpy() if batch_key else np.zeros(n)
+    want = poisson_reference(a.X.toarray(), batches, 150)
+    frame = scw.pp.highly_variable_genes(
+        a, flavor="poisson_gene_selection", n_top_genes=150, batch_key=batch_key, inplace=False
+    )
+    assert list(a.var) == [] and list(frame) == list(want)
+    assert (frame.dtypes == want.dtypes.to_numpy()).all()
+    pd.testing.assert_frame_equal(frame.reset_index(drop=True), want, rtol=1e-11, atol=1e-12)
+    assert n == 1 or frame["prob_zero_enrichment"].max() > 0.1
+    scw.pp.highly_variable_genes(
+        a, flavor="poisson_gene_selection", n_top_genes=150, batch_key=batch_key, subset=True, n_samples=5, chunksize=7
+    )
+    pd.testing.assert_frame_equal(a.var, frame.loc[frame["highly_variable"]])
+    assert a.uns["hvg"] == {"flavor": "poisson_zeros"}
+
+
+def test_poisson_gene_selection_layouts(any_layout):
+    x = prepared("counts", 200, 300).X
+    want, a = ad.AnnData(x), ad.AnnData(any_layout(x))
+    for b in (want, a):
+        scw.pp.highly_variable_genes(b, flavor="poisson_gene_selection", n_top_genes=50)
+    pd.testing.assert_frame_equal(a.var, want.var, check_exact=True)
+
+
+def test_poisson_gene_selection_warnings():
+    a = prepared("norm", 50, 150)
+    with pytest.warns(UserWarning) as caught:
+        scw.pp.highly_variable_genes(a, flavor="poisson_gene_selection")
+    messages = " ".join(str(w.message) for w in caught)
+    assert "2000" in messages and "non-integers" in messages
+    assert a.var["highly_variable"].all()  # fewer than 2000 genes
+    empty = ad.AnnData(sp.csr_matrix((4, 3), dtype=np.float32))
+    scw.pp.highly_variable_genes(empty, flavor="poisson_gene_selection", n_top_genes=1)
+    assert (empty.var["expected_fraction_zeros"] == 1).all() and (empty.var["prob_zero_enrichment"] == 0).all()

@@ -43,14 +43,16 @@ void expect_same(const Array<double>& a, const Array<double>& b) {
 void expect_same(const HighlyVariableGenes& a, const HighlyVariableGenes& b) {
   for (const auto field :
        {&HighlyVariableGenes::means, &HighlyVariableGenes::dispersions, &HighlyVariableGenes::dispersions_norm,
-        &HighlyVariableGenes::variances, &HighlyVariableGenes::variances_norm, &HighlyVariableGenes::rank})
+        &HighlyVariableGenes::variances, &HighlyVariableGenes::variances_norm, &HighlyVariableGenes::rank,
+        &HighlyVariableGenes::observed_zeros, &HighlyVariableGenes::expected_zeros,
+        &HighlyVariableGenes::zero_enrichment})
     expect_same(a.*field, b.*field);
   EXPECT_TRUE(std::equal(a.highly_variable.begin(), a.highly_variable.end(), b.highly_variable.begin()));
 }
 
 TEST(HighlyVariableGenes, SameBitsForThreadsAndBlocks) {
   Logarithms log;
-  for (const HvgFlavor flavor : {HvgFlavor::seurat, HvgFlavor::seurat_v3}) {
+  for (const HvgFlavor flavor : {HvgFlavor::seurat, HvgFlavor::seurat_v3, HvgFlavor::poisson_gene_selection}) {
     for (const bool batched : {false, true}) {
       HighlyVariableGenesOptions o;
       o.flavor = flavor;
@@ -114,6 +116,34 @@ TEST(HighlyVariableGenes, StandardisedVarianceByHand) {
     EXPECT_EQ(h.highly_variable[j] != 0, h.rank[j] < 10) << j;
   }
   EXPECT_NEAR(sum / 900, 1, 0.25);
+}
+
+TEST(HighlyVariableGenes, PoissonZerosByHand) {
+  // Totals of the cells 3, 0, 5 and of the genes 4, 4, 0; the last cell is in no batch.
+  const std::vector<double> values{0, 3, 0, 0, 0, 0, 4, 1, 0, 9, 9, 9};
+  const MatrixView<const double> x(values.data(), 4, 3);
+  const std::vector<std::int32_t> codes{0, 0, 0, -1};
+  HighlyVariableGenesOptions o{.flavor = HvgFlavor::poisson_gene_selection, .n_top_genes = 1};
+  o.batches = Span<const std::int32_t>(codes);
+  o.n_batches = 1;
+  const auto h = highly_variable_genes(Context::cpu(2), x, o);
+  const double expected = (std::exp(-1.5) + 1 + std::exp(-2.5)) / 3;
+  const double observed[] = {2.0 / 3, 1.0 / 3, 1.0};
+  for (std::int64_t j = 0; j < 3; ++j) {
+    const double e = j < 2 ? expected : 1.0;
+    EXPECT_NEAR(h.observed_zeros[j], observed[j], 1e-15);
+    EXPECT_NEAR(h.expected_zeros[j], e, 1e-13);
+    EXPECT_NEAR(h.zero_enrichment[j], observed[j] * (1 - e), 1e-13);
+    EXPECT_EQ(h.rank[j], (std::vector<double>{2, 1, 0})[static_cast<std::size_t>(j)]);
+    EXPECT_EQ(h.n_batches[j], j == 0 ? 1 : 0);
+    EXPECT_EQ(h.highly_variable[j], j == 0 ? 1 : 0);
+  }
+  EXPECT_EQ(h.expected_zeros[2], 1.0);
+  EXPECT_EQ(h.n_selected, 1);
+  const std::vector<double> negative{1, -3, 2, 1};
+  EXPECT_THROW(highly_variable_genes(Context::cpu(1), MatrixView<const double>(negative.data(), 2, 2),
+                                     {.flavor = HvgFlavor::poisson_gene_selection}),
+               DataError);
 }
 
 TEST(HighlyVariableGenes, Errors) {
