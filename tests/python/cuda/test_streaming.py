@@ -179,3 +179,34 @@ def test_an_error_leaves_the_object():
     with pytest.raises(ValueError, match="target_sum must be positive"):
         scw.pp.normalize_total(a, target_sum=-1, device="cuda")
     np.testing.assert_array_equal(plain(a.X), x.toarray())
+
+
+@needs("prim.group_moments", "tl.rank_genes_groups: rank_sums", "tl.score_genes: set_sums", "pp.regress_out")
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_operations_that_upload(layout):
+    """The rest of the operations: arguments are copied to the device, results back."""
+    x = simulated_counts(400, 150, seed=9)
+    x.data = np.log1p(x.data)
+    out = {}
+    for device in ("cpu", "cuda"):
+        a = ad.AnnData(LAYOUTS[layout](x))
+        a.obs["g"] = np.array(["a", "b", "c", "d"])[np.arange(400) % 4]
+        a.obs["g"] = a.obs["g"].astype("category")
+        a.obs["total"] = np.asarray(x.sum(axis=1)).ravel()
+        a.uns["log1p"] = {"base": None}
+        for method in ("t-test", "wilcoxon"):
+            scw.tl.rank_genes_groups(a, "g", method=method, key_added=method, device=device)
+        scw.tl.score_genes(a, list(a.var_names[10:30]), ctrl_size=20, device=device)
+        sums = scw.get.aggregate(a, "g", ["sum", "mean", "var"], device=device)
+        scw.pp.regress_out(a, ["total"], device=device)
+        out[device] = a, sums
+    (cpu, cpu_sums), (cuda, cuda_sums) = out["cpu"], out["cuda"]
+    for method in ("t-test", "wilcoxon"):
+        for name in ("a", "d"):
+            np.testing.assert_array_equal(cuda.uns[method]["names"][name], cpu.uns[method]["names"][name])
+            np.testing.assert_array_equal(cuda.uns[method]["scores"][name], cpu.uns[method]["scores"][name])
+    np.testing.assert_allclose(cuda.obs["score"], cpu.obs["score"], rtol=1e-12, atol=1e-14)
+    for name in ("sum", "mean", "var"):
+        np.testing.assert_array_equal(cuda_sums.layers[name], cpu_sums.layers[name])
+    assert isinstance(cuda.X, np.ndarray)
+    np.testing.assert_allclose(cuda.X, cpu.X, rtol=1e-4, atol=1e-5)
