@@ -73,7 +73,7 @@ def made(request: pytest.FixtureRequest) -> dict[str, ad.AnnData]:
         out["scaled"] = a.copy()
         sc.pp.pca(a, n_comps=30)
         out["pca"] = a.copy()
-        sc.pp.neighbors(a, n_neighbors=15)
+        sc.pp.neighbors(a, n_neighbors=15, transformer="sklearn")  # over 8 192 cells scanpy's default is approximate
         out["neighbors"] = a.copy()
         sc.tl.leiden(a, flavor="igraph", n_iterations=2, directed=False, resolution=0.5)
         b = out["log1p"].copy()
@@ -172,20 +172,25 @@ def test_neighbors(made):
     scw.pp.neighbors(a, n_neighbors=15)
     points = want.obsm["X_pca"].astype(np.float64)
     squares = (points**2).sum(1)
-    distances = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * points @ points.T, 0))
-    np.fill_diagonal(distances, -1)
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, 1:15]
-    exact = np.take_along_axis(distances, nearest, axis=1)
-    ours = a.obsp["distances"]
-    np.testing.assert_allclose(ours.data.reshape(exact.shape), exact, rtol=1e-5)
-    # The same cells in the same order; where two differ they are equally far.
-    found = ours.indices.reshape(exact.shape)
-    rows, columns = np.nonzero(found != nearest)
-    assert len(rows) < 1e-3 * found.size
-    np.testing.assert_allclose(distances[rows, found[rows, columns]], exact[rows, columns], rtol=1e-6)
+    k = 14
+    values, columns = (x.reshape(-1, k) for x in (a.obsp["distances"].data, a.obsp["distances"].indices))
+    elsewhere = 0
+    for first in range(0, len(points), 2000):
+        rows = np.arange(first, min(first + 2000, len(points)))
+        d = np.sqrt(np.maximum(squares[rows, None] + squares[None, :] - 2 * points[rows] @ points.T, 0))
+        d[np.arange(len(rows)), rows] = -1
+        nearest = np.argsort(d, axis=1, kind="stable")[:, 1 : k + 1]
+        exact = np.take_along_axis(d, nearest, axis=1)
+        np.testing.assert_allclose(values[rows], exact, rtol=1e-5)
+        # The same cells in the same order; where two differ they are equally far.
+        found = columns[rows]
+        np.testing.assert_allclose(np.take_along_axis(d, found, axis=1), exact, rtol=1e-6)
+        elsewhere += int((found != nearest).sum())
+    assert elsewhere < 1e-3 * columns.size
     # scanpy's (umap-learn's) own search for the width of the kernel stops at 1e-5.
     x, y = a.obsp["connectivities"], want.obsp["connectivities"]
-    np.testing.assert_allclose(dense(x), dense(y), rtol=1e-5, atol=1e-5)
+    assert abs(x - y).max() < 2e-5
+    assert (x != 0).nnz == pytest.approx((y != 0).nnz, rel=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
