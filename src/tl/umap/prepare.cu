@@ -7,41 +7,25 @@
 
 #include "core/cuda/cuda_check.cuh"
 #include "core/transfer.hpp"
-#include "tl/umap/cub.cuh"
+#include "tl/umap/cuda_launch.cuh"
 #include "tl/umap/kernel.hpp"
 #include "tl/umap/start.hpp"
 
 namespace scw::tl::cuda {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr unsigned kAll = 0xFFFFFFFFu;
 constexpr std::int64_t kLongRow = 1024;  // rows up to this many edges are ranked by counting
 
 using Word = unsigned long long;
 
-#define SCW_FOR(i, n)                                                                 \
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < (n); \
-       i += std::int64_t{gridDim.x} * blockDim.x)
 #define SCW_FOR_WARPS(i, n)                                                                  \
   for (std::int64_t i = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32; i < (n); \
        i += std::int64_t{gridDim.x} * blockDim.x / 32)
 
-template <class... Args, class... Given>
-void launch(const Context& ctx, const char* name, std::int64_t n_threads, void (*kernel)(Args...), Given... given) {
-  if (n_threads == 0) return;
-  kernel<<<scw::cuda::grid_for(n_threads, kThreads), kThreads, 0, scw::cuda::stream_of(ctx)>>>(given...);
-  SCW_CUDA_LAUNCHED(name);
-}
-
 template <class T>
 Array<T> scratch(const Context& ctx, std::int64_t n) {
   return Array<T>(ctx.workspace, n, "umap preparation", ctx.stream);
-}
-
-template <class T>
-T read_one(const Context& ctx, const T* from) {
-  return to_host<T>(ctx, Span<const T>(from, 1))[0];
 }
 
 template <class T>
@@ -90,7 +74,7 @@ void weights(const Context& ctx, const CsrView<const float>& g, UmapWeights& out
   auto bad = scratch<Word>(ctx, 1);
   fill_bytes(ctx, most, 0);
   fill_bytes(ctx, bad, 0xFF);
-  launch(ctx, "umap_weights", kThreads * 1056, &weights_kernel, g, most.data(), bad.data());
+  launch_threads(ctx, "umap_weights", kThreads * 1056, &weights_kernel, g, most.data(), bad.data());
   const unsigned bits = read_one(ctx, most.data());
   out.most = __builtin_bit_cast(float, bits);
   out.bad = static_cast<std::int64_t>(read_one(ctx, bad.data()));  // all ones: -1
@@ -136,12 +120,12 @@ void prune(const Context& ctx, const CsrView<const float>& g, float cutoff, Csr<
   out.n_rows = g.n_rows;
   out.n_cols = g.n_cols;
   out.indptr = Array<std::int64_t>(ctx.workspace, g.n_rows + 1, "umap graph", ctx.stream);
-  launch(ctx, "umap_count_kept", g.n_rows * 32, &count_kept_kernel, g, cutoff, out.indptr.data() + 1);
+  launch_threads(ctx, "umap_count_kept", g.n_rows * 32, &count_kept_kernel, g, cutoff, out.indptr.data() + 1);
   const std::int64_t total = scan_offsets(ctx, out.indptr);
   out.indices = Array<std::int32_t>(ctx.workspace, total, "umap graph", ctx.stream);
   out.values = Array<float>(ctx.workspace, total, "umap graph", ctx.stream);
-  launch(ctx, "umap_copy_kept", g.n_rows * 32, &copy_kept_kernel, g, cutoff, out.indptr.data(), out.indices.data(),
-         out.values.data());
+  launch_threads(ctx, "umap_copy_kept", g.n_rows * 32, &copy_kept_kernel, g, cutoff, out.indptr.data(),
+                 out.indices.data(), out.values.data());
 }
 
 // the start
@@ -242,13 +226,13 @@ bool has_equal_rows(const Context& ctx, const Matrix<float>& y) {
   auto found = scratch<int>(ctx, 1);
   fill_bytes(ctx, found, 0);
   const int dims = static_cast<int>(y.n_cols);
-  launch(ctx, "umap_row_keys", n, &row_keys_kernel, y.data.data(), n, dims, keys.data(), rows.data());
+  launch_threads(ctx, "umap_row_keys", n, &row_keys_kernel, y.data.data(), n, dims, keys.data(), rows.data());
   with_storage(ctx, [&](void* storage, std::size_t& bytes) {
     return cub::DeviceRadixSort::SortPairs(storage, bytes, keys.data(), sorted.data(), rows.data(), sorted_rows.data(),
                                            static_cast<int>(n), 0, 64, scw::cuda::stream_of(ctx));
   });
-  launch(ctx, "umap_equal_rows", n, &equal_rows_kernel, y.data.data(), n, dims, sorted.data(), sorted_rows.data(),
-         found.data());
+  launch_threads(ctx, "umap_equal_rows", n, &equal_rows_kernel, y.data.data(), n, dims, sorted.data(),
+                 sorted_rows.data(), found.data());
   return read_one(ctx, found.data()) != 0;
 }
 
@@ -260,23 +244,24 @@ void start(const Context& ctx, UmapStart& s, Matrix<float>& y) {
   if (s.init == UmapInit::spectral) {
     auto largest = scratch<unsigned>(ctx, 1);
     fill_bytes(ctx, largest, 0);
-    launch(ctx, "umap_largest", std::min(size, kReduce), &largest_kernel, y.data.data(), size, largest.data());
-    launch(ctx, "umap_spectral", size, &spectral_kernel, y.data.data(), size, largest.data(), s.noise);
+    launch_threads(ctx, "umap_largest", std::min(size, kReduce), &largest_kernel, y.data.data(), size, largest.data());
+    launch_threads(ctx, "umap_spectral", size, &spectral_kernel, y.data.data(), size, largest.data(), s.noise);
   } else if (s.init == UmapInit::random) {
-    launch(ctx, "umap_random", size, &random_kernel, y.data.data(), size, s.random);
+    launch_threads(ctx, "umap_random", size, &random_kernel, y.data.data(), size, s.random);
   } else {
     auto bad = scratch<Word>(ctx, 1);
     fill_bytes(ctx, bad, 0xFF);
-    launch(ctx, "umap_given", size, &given_kernel, y.data.data(), s.given, bad.data());
+    launch_threads(ctx, "umap_given", size, &given_kernel, y.data.data(), s.given, bad.data());
     s.bad = static_cast<std::int64_t>(read_one(ctx, bad.data()));
     if (s.bad >= 0) return;
   }
   auto range = scratch<unsigned>(ctx, checked_mul(2, dims));
   fill_bytes(ctx, range, 0);
-  launch(ctx, "umap_range", std::min(y.n_rows, kReduce), &range_kernel, y.data.data(), y.n_rows, dims, range.data());
-  launch(ctx, "umap_stretch", size, &stretch_kernel, y.data.data(), y.n_rows, dims, range.data());
+  launch_threads(ctx, "umap_range", std::min(y.n_rows, kReduce), &range_kernel, y.data.data(), y.n_rows, dims,
+                 range.data());
+  launch_threads(ctx, "umap_stretch", size, &stretch_kernel, y.data.data(), y.n_rows, dims, range.data());
   if (s.init == UmapInit::array && has_equal_rows(ctx, y))
-    launch(ctx, "umap_jitter", size, &jitter_kernel, y.data.data(), size, umap_jitter(y.n_rows, dims), s.noise);
+    launch_threads(ctx, "umap_jitter", size, &jitter_kernel, y.data.data(), size, umap_jitter(y.n_rows, dims), s.noise);
 }
 
 // the order
@@ -363,7 +348,7 @@ void order(const Context& ctx, const CsrView<const float>& g, float most, const 
     auto cells = scratch<std::int32_t>(ctx, n);
     auto active = scratch<Word>(ctx, 1);
     fill_bytes(ctx, active, 0);
-    launch(ctx, "umap_samples", n, &samples_kernel, g, keys.data(), cells.data(), active.data());
+    launch_threads(ctx, "umap_samples", n, &samples_kernel, g, keys.data(), cells.data(), active.data());
     with_storage(ctx, [&](void* storage, std::size_t& bytes) {
       return cub::DeviceRadixSort::SortPairsDescending(storage, bytes, keys.data(), sorted.data(), cells.data(),
                                                        out.order.data(), static_cast<int>(n), 0, 64, stream);
@@ -373,8 +358,8 @@ void order(const Context& ctx, const CsrView<const float>& g, float most, const 
   auto place = scratch<std::int32_t>(ctx, n);
   out.indptr = Array<std::int64_t>(ctx.memory, out.n_active + 1, "umap graph", ctx.stream);
   out.y = Array<float>(ctx.memory, checked_mul(n, start.n_cols), "umap positions", ctx.stream);
-  launch(ctx, "umap_places", n, &places_kernel, out.order.data(), n, out.n_active, g.indptr.data, place.data(),
-         out.indptr.data() + 1, start, out.y.data());
+  launch_threads(ctx, "umap_places", n, &places_kernel, out.order.data(), n, out.n_active, g.indptr.data, place.data(),
+                 out.indptr.data() + 1, start, out.y.data());
   const std::int64_t edges = scan_offsets(ctx, out.indptr);
   out.targets = Array<std::int32_t>(ctx.memory, edges, "umap graph", ctx.stream);
   out.rates = Array<std::uint32_t>(ctx.memory, edges, "umap graph", ctx.stream);
@@ -382,9 +367,9 @@ void order(const Context& ctx, const CsrView<const float>& g, float most, const 
   auto long_rows = scratch<LongRow>(ctx, room);
   auto n_long = scratch<unsigned>(ctx, 1);
   fill_bytes(ctx, n_long, 0);
-  launch(ctx, "umap_edges", out.n_active * 32, &edges_kernel, g, out.order.data(), place.data(), out.n_active,
-         out.indptr.data(), most, out.targets.data(), out.rates.data(), long_rows.data(), n_long.data(),
-         static_cast<unsigned>(room));
+  launch_threads(ctx, "umap_edges", out.n_active * 32, &edges_kernel, g, out.order.data(), place.data(), out.n_active,
+                 out.indptr.data(), most, out.targets.data(), out.rates.data(), long_rows.data(), n_long.data(),
+                 static_cast<unsigned>(room));
 
   const std::int64_t count = read_one(ctx, n_long.data());
   if (count == 0) return;
@@ -403,11 +388,11 @@ void order(const Context& ctx, const CsrView<const float>& g, float most, const 
   SCW_CUDA(sort({0, 0, longest}, nullptr, bytes));
   auto storage = scratch<unsigned char>(ctx, static_cast<std::int64_t>(bytes) + 1);
   for (const LongRow& row : rows) {
-    launch(ctx, "umap_long_row", row.count, &long_row_targets_kernel, g.indices.data + row.from, row.count,
-           place.data(), targets.data());
+    launch_threads(ctx, "umap_long_row", row.count, &long_row_targets_kernel, g.indices.data + row.from, row.count,
+                   place.data(), targets.data());
     SCW_CUDA(sort(row, storage.data(), bytes));
-    launch(ctx, "umap_long_row", row.count, &long_row_rates_kernel, sorted.data(), row.count, most,
-           out.rates.data() + row.to);
+    launch_threads(ctx, "umap_long_row", row.count, &long_row_rates_kernel, sorted.data(), row.count, most,
+                   out.rates.data() + row.to);
   }
 }
 
@@ -417,7 +402,7 @@ __global__ void unorder_kernel(Span<const std::int32_t> order, const float* y, M
 
 void unorder(const Context& ctx, Span<const std::int32_t> order, Span<const float> y, const MatrixView<float>& out) {
   const scw::cuda::DeviceScope scope(ctx);
-  launch(ctx, "umap_unorder", y.size, &unorder_kernel, order, y.data, out);
+  launch_threads(ctx, "umap_unorder", y.size, &unorder_kernel, order, y.data, out);
 }
 
 }  // namespace

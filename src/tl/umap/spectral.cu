@@ -10,34 +10,17 @@
 
 #include "core/cuda/cuda_check.cuh"
 #include "core/transfer.hpp"
-#include "tl/umap/cub.cuh"
+#include "tl/umap/cuda_launch.cuh"
 #include "tl/umap/kernel.hpp"
 
 namespace scw::tl::cuda {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr unsigned kAll = 0xFFFFFFFFu;
-
-#define SCW_FOR(i, n)                                                                 \
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < (n); \
-       i += std::int64_t{gridDim.x} * blockDim.x)
-
-template <class... Args, class... Given>
-void launch(const Context& ctx, const char* name, std::int64_t n_threads, void (*kernel)(Args...), Given... given) {
-  if (n_threads == 0) return;
-  kernel<<<scw::cuda::grid_for(n_threads, kThreads), kThreads, 0, scw::cuda::stream_of(ctx)>>>(given...);
-  SCW_CUDA_LAUNCHED(name);
-}
 
 template <class T>
 Array<T> scratch(const Context& ctx, std::int64_t n) {
   return Array<T>(ctx.workspace, n, "spectral start", ctx.stream);
-}
-
-template <class T>
-T read_one(const Context& ctx, const T* from) {
-  return to_host<T>(ctx, Span<const T>(from, 1))[0];
 }
 
 template <class T>
@@ -98,16 +81,16 @@ void components(const Context& ctx, const CsrView<const float>& g, UmapComponent
   const std::int64_t n = g.n_rows;
   auto parent = scratch<std::int32_t>(ctx, n);
   auto changed = scratch<int>(ctx, 1);
-  launch(ctx, "umap_parents", n, &iota_kernel, parent.data(), n);
+  launch_threads(ctx, "umap_parents", n, &iota_kernel, parent.data(), n);
   do {
     SCW_CUDA(cudaMemsetAsync(changed.data(), 0, sizeof(int), stream));
-    launch(ctx, "umap_hook", n * 8, &hook_kernel, g, parent.data(), changed.data());
-    launch(ctx, "umap_compress", n, &compress_kernel, parent.data(), n);
+    launch_threads(ctx, "umap_hook", n * 8, &hook_kernel, g, parent.data(), changed.data());
+    launch_threads(ctx, "umap_compress", n, &compress_kernel, parent.data(), n);
     ctx.check_cancelled("tl.umap");
   } while (read_one(ctx, changed.data()) != 0);
 
   auto number = scratch<std::int32_t>(ctx, n);
-  launch(ctx, "umap_roots", n, &roots_kernel, parent.data(), n, number.data());
+  launch_threads(ctx, "umap_roots", n, &roots_kernel, parent.data(), n, number.data());
   with_storage(ctx, [&](void* storage, std::size_t& bytes) {
     return cub::DeviceScan::InclusiveSum(storage, bytes, number.data(), number.data(), static_cast<int>(n), stream);
   });
@@ -115,14 +98,14 @@ void components(const Context& ctx, const CsrView<const float>& g, UmapComponent
   c.members = Array<std::int32_t>(ctx.workspace, n, "spectral components", ctx.stream);
   c.first.assign(static_cast<std::size_t>(count) + 1, n);
   if (count == 1) {
-    launch(ctx, "umap_members", n, &iota_kernel, c.members.data(), n);
+    launch_threads(ctx, "umap_members", n, &iota_kernel, c.members.data(), n);
     c.first[0] = 0;
     return;
   }
   auto labels = scratch<std::int32_t>(ctx, n);
   auto sorted = scratch<std::int32_t>(ctx, n);
-  launch(ctx, "umap_labels", n, &labels_kernel, parent.data(), n, number.data(), labels.data());
-  launch(ctx, "umap_vertices", n, &iota_kernel, parent.data(), n);
+  launch_threads(ctx, "umap_labels", n, &labels_kernel, parent.data(), n, number.data(), labels.data());
+  launch_threads(ctx, "umap_vertices", n, &iota_kernel, parent.data(), n);
   int bits = 1;
   while (bits < 31 && (std::int64_t{1} << bits) < count) ++bits;
   with_storage(ctx, [&](void* storage, std::size_t& bytes) {
@@ -130,7 +113,7 @@ void components(const Context& ctx, const CsrView<const float>& g, UmapComponent
                                            c.members.data(), static_cast<int>(n), 0, bits, stream);
   });
   auto first = scratch<std::int64_t>(ctx, count);
-  launch(ctx, "umap_starts", n, &starts_kernel, sorted.data(), n, first.data());
+  launch_threads(ctx, "umap_starts", n, &starts_kernel, sorted.data(), n, first.data());
   copy_bytes(ctx, c.first.data(), Device{}, first.data(), ctx.device,
              static_cast<std::size_t>(count) * sizeof(std::int64_t));
 }
@@ -224,8 +207,8 @@ void normalise(const Context& ctx, const CsrView<const float>& g, const UmapComp
   auto norms = scratch<double>(ctx, n_components);
   out.indptr = Array<std::int64_t>(ctx.workspace, n + 1, "spectral graph", ctx.stream);
   out.root = Array<double>(ctx.workspace, n, "spectral degrees", ctx.stream);
-  launch(ctx, "umap_degrees", n, &degrees_kernel, g, c.members.data(), place.data(), out.indptr.data() + 1,
-         out.root.data());
+  launch_threads(ctx, "umap_degrees", n, &degrees_kernel, g, c.members.data(), place.data(), out.indptr.data() + 1,
+                 out.root.data());
   SCW_CUDA(cudaMemsetAsync(out.indptr.data(), 0, sizeof(std::int64_t), stream));
   with_storage(ctx, [&](void* storage, std::size_t& bytes) {
     return cub::DeviceScan::InclusiveSum(storage, bytes, out.indptr.data() + 1, out.indptr.data() + 1,
@@ -234,14 +217,14 @@ void normalise(const Context& ctx, const CsrView<const float>& g, const UmapComp
   const std::int64_t total = read_one(ctx, out.indptr.data() + n);
   out.indices = Array<std::int32_t>(ctx.workspace, total, "spectral graph", ctx.stream);
   out.values = Array<float>(ctx.workspace, total, "spectral graph", ctx.stream);
-  launch(ctx, "umap_entries", n_chunks * kThreads, &entries_kernel, g, c.members.data(), chunk_list.data(), n_chunks,
-         place.data(), out.root.data(), out.indptr.data(), out.indices.data(), out.values.data());
-  launch(ctx, "umap_chunk_norms", n_chunks, &chunk_norms_kernel, chunk_list.data(), n_chunks, out.root.data(),
-         partial.data());
-  launch(ctx, "umap_norms", n_components, &norms_kernel, chunk_starts.data(), n_components, partial.data(),
-         norms.data());
-  launch(ctx, "umap_divide", n_chunks * kThreads, &divide_kernel, chunk_list.data(), n_chunks, norms.data(),
-         out.root.data());
+  launch_threads(ctx, "umap_entries", n_chunks * kThreads, &entries_kernel, g, c.members.data(), chunk_list.data(),
+                 n_chunks, place.data(), out.root.data(), out.indptr.data(), out.indices.data(), out.values.data());
+  launch_threads(ctx, "umap_chunk_norms", n_chunks, &chunk_norms_kernel, chunk_list.data(), n_chunks, out.root.data(),
+                 partial.data());
+  launch_threads(ctx, "umap_norms", n_components, &norms_kernel, chunk_starts.data(), n_components, partial.data(),
+                 norms.data());
+  launch_threads(ctx, "umap_divide", n_chunks * kThreads, &divide_kernel, chunk_list.data(), n_chunks, norms.data(),
+                 out.root.data());
 }
 
 // The product: 8 threads a row, a vector each; the entries of a row in their order.
@@ -273,7 +256,7 @@ __global__ void __launch_bounds__(kThreads)
 void product(const Context& ctx, const CsrView<const float>& g, const float* x, float* y, int q) {
   const scw::cuda::DeviceScope scope(ctx);
   for (int slab = 0; slab < q; slab += 8)
-    launch(ctx, "umap_product", g.n_rows * 8, &product_kernel, g, x, y, std::int64_t{q}, std::int64_t{slab});
+    launch_threads(ctx, "umap_product", g.n_rows * 8, &product_kernel, g, x, y, std::int64_t{q}, std::int64_t{slab});
 }
 
 // Components side by side: each is a chain of small launches and small results on the host.
@@ -329,9 +312,9 @@ void put_component(const Context& ctx, const MatrixView<const float>& y, Span<co
   const auto at = to_device<float>(ctx, Span<const float>(middle, y.n_cols));
   auto largest = scratch<unsigned>(ctx, 1);
   SCW_CUDA(cudaMemsetAsync(largest.data(), 0, sizeof(unsigned), scw::cuda::stream_of(ctx)));
-  launch(ctx, "umap_largest", std::min<std::int64_t>(size, kThreads * 528), &largest_kernel, y.data, size,
-         largest.data());
-  launch(ctx, "umap_put", size, &put_kernel, y, rows.data, at.data(), largest.data(), radius, out);
+  launch_threads(ctx, "umap_largest", std::min<std::int64_t>(size, kThreads * 528), &largest_kernel, y.data, size,
+                 largest.data());
+  launch_threads(ctx, "umap_put", size, &put_kernel, y, rows.data, at.data(), largest.data(), radius, out);
 }
 
 __global__ void put_rows_kernel(MatrixView<const float> y, const std::int32_t* rows, MatrixView<float> out) {
@@ -341,7 +324,7 @@ __global__ void put_rows_kernel(MatrixView<const float> y, const std::int32_t* r
 void put_rows(const Context& ctx, const MatrixView<const float>& y, Span<const std::int32_t> rows,
               const MatrixView<float>& out) {
   const scw::cuda::DeviceScope scope(ctx);
-  launch(ctx, "umap_put_rows", y.n_rows * y.n_cols, &put_rows_kernel, y, rows.data, out);
+  launch_threads(ctx, "umap_put_rows", y.n_rows * y.n_cols, &put_rows_kernel, y, rows.data, out);
 }
 
 }  // namespace
