@@ -554,7 +554,11 @@ def test_write_h5ad(tmp_path: Path, level: int) -> None:
     kept = a.X
     scw.write_h5ad(a, tmp_path / "b.h5ad", compression_level=level)
     assert a.X is kept and a.obs["text"].dtype == object
-    check_same_adata(ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_h5ad(tmp_path / "b.h5ad"))
+    # anndata before 0.12 reads no file with None values: ours have none
+    expected, got = ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_h5ad(tmp_path / "b.h5ad")
+    assert expected.uns.pop("none", None) is None and "none" not in got.uns
+    expected.uns["rank_genes_groups"]["params"].pop("layer", None)
+    check_same_adata(expected, got)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5ad", "b.h5ad"]
 
 
