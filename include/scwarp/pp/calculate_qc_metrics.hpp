@@ -32,8 +32,8 @@ struct QcMetrics {
 /// the sums as IEEE addition would have it.
 ///
 /// Streamed from the host (see row_blocks.hpp) it takes counts only, else NotSupported.
-/// Throws InvalidArgument (percent_top), ShapeMismatch (families). Memory: 16 bytes a gene and thread (CUDA: 21 a gene),
-/// and the result. Floor: one read of the matrix, two for values that are not whole numbers below 2^22.
+/// Throws InvalidArgument (percent_top), ShapeMismatch (families). Memory: 16 bytes a gene and thread (CUDA: 21 a
+/// gene), and the result. Floor: one read of the matrix, two for values that are not whole numbers below 2^22.
 SCW_API QcMetrics calculate_qc_metrics(const Context& ctx, const AnyMatrixView& x, const QcOptions& options = {});
 
 struct AxisCounts {

@@ -87,12 +87,12 @@ struct KnnResult {
 ///
 /// euclidean, sqeuclidean, cosine, correlation, inner_product: scores by matrix tiles (CPU: float; CUDA: half precision
 /// on tensor cores, dense data and up to 512 neighbours) with a proven error bound, candidates within it are scored
-/// again in double; rows with more candidates than fit are searched again with more digits (CUDA), then scanned exactly.
-/// Other metrics: all pairs in double. Cost: n^2 x columns / 2 multiply-adds (CPU tiles), n^2 x columns (others); CUDA
-/// passes over tiles that the triangle inequality excludes, which with clusters are most of them.
-/// Memory on the CPU: the result, n x columns floats (dense) and n x (3 k + 48) x 8 bytes of candidates. CUDA: the
-/// result, n x columns rounded up to 32, 64, 128 or a multiple of 32 x 2 bytes, at most 512 MiB of found and 256 MiB of
-/// listed candidates, n x 52 bytes; a second search: three times the columns. nn_descent: Dong, Charikar, Li: "Efficient
+/// again in double; rows with more candidates than fit are searched again with more digits (CUDA), then scanned
+/// exactly. Other metrics: all pairs in double. Cost: n^2 x columns / 2 multiply-adds (CPU tiles), n^2 x columns
+/// (others); CUDA passes over tiles that the triangle inequality excludes, which with clusters are most of them. Memory
+/// on the CPU: the result, n x columns floats (dense) and n x (3 k + 48) x 8 bytes of candidates. CUDA: the result, n x
+/// columns rounded up to 32, 64, 128 or a multiple of 32 x 2 bytes, at most 512 MiB of found and 256 MiB of listed
+/// candidates, n x 52 bytes; a second search: three times the columns. nn_descent: Dong, Charikar, Li: "Efficient
 /// k-nearest neighbor graph construction for generic similarity measures", WWW 2011, started from random projection
 /// trees whose leaves are searched exactly; the five metrics above only.
 ///

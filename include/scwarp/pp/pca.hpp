@@ -70,14 +70,14 @@ struct Pca {
 /// High Perform. Comput. Appl. 38:297): errors of 2^-23 of the
 /// gene's largest value, which do not add up. Eigenpairs by thick-restart block
 /// Lanczos (Wu & Simon 2000, SIAM J. Matrix Anal. Appl. 22:602; block form with full reorthogonalisation) with a Philox
-/// start from ctx.rng. Sign rule: see Pca::components. Floor: cells * genes^2 multiply-adds / 2 (dense); CUDA, float: 4.5
-/// cells * genes^2 of 8-bit integers.
+/// start from ctx.rng. Sign rule: see Pca::components. Floor: cells * genes^2 multiply-adds / 2 (dense); CUDA,
+/// float: 4.5 cells * genes^2 of 8-bit integers.
 ///
 /// Memory besides the result, m genes in use, k components, s = bytes of a value of x: eigenvectors 16 m (400 + 2.5 k);
 /// covariance 8 m^2 + one tile of at most 4096 rows (m s a row, and its stored entries for sparse rows); krylov 128 m
 /// for each of 2 n_threads partial sums. CUDA: eigenvectors 16 m (160 + 1.5 k); covariance 8 m^2, and for float
-/// 20 m^2 + 49152 m (sparse: 57344 m), for double one tile of at most 4096 rows; sums 8192 m; krylov one tile of at most
-/// 4096 rows in double; 32 MiB for cuBLAS: 1.0 GB for 1M x 5000 in float.
+/// 20 m^2 + 49152 m (sparse: 57344 m), for double one tile of at most 4096 rows; sums 8192 m; krylov one tile of at
+/// most 4096 rows in double; 32 MiB for cuBLAS: 1.0 GB for 1M x 5000 in float.
 ///
 /// Throws InvalidArgument (options, fewer than 2 cells or genes), ShapeMismatch (mask), DataError (NaN, infinity, or
 /// squares that overflow).

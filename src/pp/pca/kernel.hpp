@@ -26,8 +26,8 @@ struct RowShift {
 // Blocks of rows start at multiples of kPcaBlockRows, so that a sum over blocks has the same order for any blocks.
 inline constexpr std::int64_t kPcaBlockRows = 4096;
 
-/// out[p] += sum of z (or z^2) over stored entries, out[m + p] += their number. CUDA may count every entry as stored, and
-/// if out has 4 m elements, out[2 m + p] and out[3 m + p] become the least and the greatest z.
+/// out[p] += sum of z (or z^2) over stored entries, out[m + p] += their number. CUDA may count every entry as stored,
+/// and if out has 4 m elements, out[2 m + p] and out[3 m + p] become the least and the greatest z.
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, const GeneTransform&, bool, Span<double>)>
     pca_sums_kernel;
 
@@ -36,8 +36,8 @@ struct CovarianceMode {
   bool stored_left = false;
   bool first_block = true;                 ///< c = instead of c +=
   std::int64_t first_row = 0, n_rows = 0;  ///< of the block, and of the whole matrix
-  /// CUDA with float values only, on the device: |z - shift| * unit [m] is at most kPcaLargest + 128, and partial keeps the
-  /// integer sums of the rows since the last multiple of kPcaFlushRows from block to block.
+  /// CUDA with float values only, on the device: |z - shift| * unit [m] is at most kPcaLargest + 128, and partial keeps
+  /// the integer sums of the rows since the last multiple of kPcaFlushRows from block to block.
   const double* unit = nullptr;
   std::int32_t* partial = nullptr;
 };
