@@ -182,10 +182,10 @@ def rank_genes_groups(
             bin_range=_bin_range(method, bin_range, packed.matrix, adata),
         )
         result |= _tables(r, [names[i] for i in tested], var_names, n_genes, return_u_values)
+        import pandas as pd
+
         for key in ("pts", "pts_rest"):
             if key in r:
-                import pandas as pd
-
                 result[key] = pd.DataFrame(r[key].T, index=var_names, columns=names)
     adata.uns["rank_genes_groups" if key_added is None else key_added] = result
     return adata if copy else None
@@ -373,7 +373,10 @@ def _bin_range(method: str, bin_range: Any, x: Any, adata: AnnData) -> tuple[flo
     if bin_range is None or isinstance(bin_range, str):
         if bin_range in (None, "auto"):
             return None
-        if is_sparse(x) and x.data.size and x.data.min() < 0:
+        if bin_range != "log1p":
+            raise ValueError(f"{_OP}: bin_range={bin_range!r}, expected 'auto', 'log1p' or (low, high)")
+        values = x.data if is_sparse(x) else x
+        if values.size and values.min() < 0:
             warnings.warn(f"{_OP}: negative values: bin_range='auto' is used", UserWarning, stacklevel=3)
             return None
         return (0.0, 15.0)

@@ -222,6 +222,12 @@ def test_means_of_counts(data):
         np.testing.assert_allclose(got["logfoldchanges"], np.log2((m1 + 1e-9) / (m2 + 1e-9)), rtol=1e-6, atol=1e-6)
 
 
+def test_bin_ranges_that_are_no_names(data):
+    with pytest.raises(ValueError, match="bin_range='lgo1p', expected 'auto', 'log1p' or"):
+        scw.tl.rank_genes_groups(data, "group", method="wilcoxon_binned", bin_range="lgo1p")
+    assert "rank_genes_groups" not in data.uns
+
+
 def test_binned(data):
     """Equal to the exact test on values rounded to their bins."""
     for sparse in (True, False):
