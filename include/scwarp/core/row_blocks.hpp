@@ -1,4 +1,5 @@
-// A matrix that is read one block of rows at a time: resident, or on the host and streamed to a device, behind one interface.
+// A matrix that is read one block of rows at a time: resident, or on the host and streamed to a device, behind one
+// interface.
 #pragma once
 
 #include <cstdint>
