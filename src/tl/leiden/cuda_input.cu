@@ -151,22 +151,6 @@ __global__ void merge_kernel(std::int64_t count, int bits, const std::uint64_t* 
   }
 }
 
-__global__ void key_rows_kernel(std::int64_t n, int bits, const std::uint64_t* keys, std::int64_t count,
-                                std::int64_t* offsets) {
-  SCW_FOR_ITEMS(a, n + 1) {
-    const std::uint64_t key = static_cast<std::uint64_t>(a) << bits;
-    std::int64_t low = 0, high = count;
-    while (low < high) {
-      const std::int64_t middle = low + (high - low) / 2;
-      if (keys[middle] < key)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    offsets[a] = low;
-  }
-}
-
 template <class V>
 __global__ void __launch_bounds__(kThreads)
     modularity_kernel(Entries<V> x, prim::FixedScale fixed, const std::int32_t* labels, std::int64_t* strength,
@@ -349,8 +333,7 @@ void DeviceInput::symmetrise(const Context& ctx, const CsrView<const V>& graph) 
   launch(ctx, "leiden merge", count, merge_kernel, count, bits, static_cast<const std::uint64_t*>(keys.data()),
          static_cast<const std::int64_t*>(values.data()), none, static_cast<const std::int64_t*>(ranks.data()),
          unique.data(), own_.indices.data(), own_.values.data());
-  launch(ctx, "leiden symmetric rows", n_ + 1, key_rows_kernel, n_, bits,
-         static_cast<const std::uint64_t*>(unique.data()), nnz, own_.indptr.data());
+  row_offsets(ctx, "leiden symmetric rows", n_, bits, unique.data(), nnz, own_.indptr.data());
 }
 
 template <class V>

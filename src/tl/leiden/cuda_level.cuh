@@ -180,6 +180,9 @@ class DeviceInput {
   Array<std::uint32_t> weight_;
 };
 
+/// offsets[a], a in [0, n]: the first of `count` sorted keys (row << bits | column) whose row is at least a.
+void row_offsets(const Context& ctx, const char* name, std::int64_t n, int bits, const std::uint64_t* keys,
+                 std::int64_t count, std::int64_t* offsets);
 /// Splits the clusters into their connected parts and numbers them by size, then smallest vertex; the sizes.
 std::vector<std::int64_t> finish(const Context& ctx, const DeviceGraph<std::uint32_t>& graph, const std::int32_t* label,
                                  std::int32_t* out);

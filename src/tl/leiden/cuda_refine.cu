@@ -282,6 +282,11 @@ __global__ void max_degree_kernel(std::int64_t n, const std::int64_t* offsets, u
 
 }  // namespace
 
+void row_offsets(const Context& ctx, const char* name, std::int64_t n, int bits, const std::uint64_t* keys,
+                 std::int64_t count, std::int64_t* offsets) {
+  launch(ctx, name, n + 1, rows_kernel, n, bits, keys, count, offsets);
+}
+
 std::int64_t max_degree(const Context& ctx, const std::int64_t* offsets, std::int64_t n) {
   Array<unsigned long long> most = scratch<unsigned long long>(ctx, 1, "leiden largest degree");
   fill_zero(ctx, most.data(), 1);
@@ -382,8 +387,7 @@ bool aggregate(const Context& ctx, const DeviceGraph<W>& graph, const std::int32
     level.n_edges = sum_by_key(ctx, keys.data(), values.data(), between, unique.data(), sums.data());
   }
   level.to = scratch<std::int32_t>(ctx, level.n_edges, "leiden level edges");
-  launch(ctx, "leiden rows", level.n + 1, rows_kernel, level.n, bits, static_cast<const std::uint64_t*>(unique.data()),
-         level.n_edges, level.offsets.data());
+  row_offsets(ctx, "leiden rows", level.n, bits, unique.data(), level.n_edges, level.offsets.data());
   launch(ctx, "leiden neighbours", level.n_edges, neighbours_kernel, level.n_edges, bits,
          static_cast<const std::uint64_t*>(unique.data()), level.to.data());
   level.weight = std::move(sums);
