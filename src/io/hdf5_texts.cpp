@@ -1,0 +1,161 @@
+// Texts of datasets.
+#include <algorithm>
+#include <cstring>
+#include <unordered_map>
+
+#include "io/hdf5_chunks.hpp"
+
+namespace scw::io::h5 {
+
+namespace {
+
+template <class T>
+T load(const std::byte* p) {
+  T v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+/// Objects of the global heap, which holds variable-length strings. We read it ourselves: the library allocates each
+/// string separately, and trusts the lengths that it finds.
+class GlobalHeap {
+ public:
+  explicit GlobalHeap(const Dataset& d) : d_(d) {}
+  std::string_view get(std::uint64_t address, std::uint32_t index, std::uint32_t length) {
+    Collection& c = collection(address);
+    const auto it = c.objects.find(index);
+    if (it == c.objects.end() || length > it->second.second)
+      d_.fail("text {} of the heap at {} is not there or too short", index, address);
+    used_ += length;
+    if (used_ > d_.source->size() + kFreeBytes) d_.fail("its texts are longer than the file");
+    return {reinterpret_cast<const char*>(c.bytes.data()) + it->second.first, length};
+  }
+
+ private:
+  struct Collection {
+    std::vector<std::byte> bytes;
+    std::unordered_map<std::uint32_t, std::pair<std::size_t, std::uint64_t>> objects;
+  };
+  Collection& collection(std::uint64_t address) {
+    if (last_ != nullptr && last_address_ == address) return *last_;
+    const auto known = all_.find(address);
+    last_ = known != all_.end() ? &known->second : &load_collection(address);
+    last_address_ = address;
+    return *last_;
+  }
+  Collection& load_collection(std::uint64_t address) {
+    std::byte head[16];
+    const auto damaged = [&] { d_.fail("the heap of texts at {} is damaged", address); };
+    if (!d_.source->read_at(address, sizeof head, head) || std::memcmp(head, "GCOL\x01", 5) != 0) damaged();
+    const auto size = load<std::uint64_t>(head + 8);
+    loaded_ += static_cast<std::int64_t>(std::min<std::uint64_t>(size, INT64_MAX / 2));
+    if (size < 16 || size > static_cast<std::uint64_t>(d_.source->size())) damaged();
+    if (loaded_ > d_.source->size() + kFreeBytes) damaged();  // collections overlap
+    Collection c;
+    c.bytes.resize(size);
+    if (!d_.source->read_at(address, size, c.bytes.data())) damaged();
+    for (std::size_t at = 16; size - at >= 16;) {
+      const auto index = load<std::uint16_t>(c.bytes.data() + at);
+      const auto length = load<std::uint64_t>(c.bytes.data() + at + 8);
+      if (index == 0) break;  // the rest is free
+      at += 16;
+      if (length > size - at) damaged();
+      c.objects.emplace(index, std::pair{at, length});
+      at += std::min<std::size_t>((length + 7) / 8 * 8, size - at);
+    }
+    return all_.insert_or_assign(address, std::move(c)).first->second;
+  }
+  const Dataset& d_;
+  std::unordered_map<std::uint64_t, Collection> all_;
+  Collection* last_ = nullptr;
+  std::uint64_t last_address_ = 0;
+  std::int64_t used_ = 0, loaded_ = 0;
+};
+
+std::string_view cut(std::string_view text, H5T_str_t padding) {
+  if (padding == H5T_STR_NULLTERM) return text.substr(0, text.find('\0'));
+  const char pad = padding == H5T_STR_SPACEPAD ? ' ' : '\0';
+  const auto last = text.find_last_not_of(pad);
+  return text.substr(0, last == std::string_view::npos ? 0 : last + 1);
+}
+
+constexpr std::size_t kReferenceBytes = 16;  // length, address of the heap, number in it
+
+/// All elements as they are stored, in order.
+std::vector<std::byte> stored_bytes(const Context& ctx, const Dataset& d, std::size_t element_bytes) {
+  if (!has_readable_texts(d)) d.fail<NotSupported>("its texts are stored in a way that scwarp does not read");
+  const auto size = static_cast<std::int64_t>(element_bytes);
+  const std::int64_t cols = d.dims.empty() ? 1 : d.count / d.dims[0];
+  std::vector<std::byte> out(static_cast<std::size_t>(checked_mul(d.count, size)));
+  read_blocks(ctx, d, H5I_INVALID_HID, element_bytes, [&](const Block& b) {
+    for (std::int64_t i = 0; i < b.n_rows; ++i)
+      std::memcpy(out.data() + ((b.row + i) * cols + b.col) * size, b.data + i * b.ld * size,
+                  static_cast<std::size_t>(b.n_cols * size));
+  });
+  return out;
+}
+
+std::vector<std::string> texts_of(const Dataset& d, const std::vector<std::byte>& bytes, std::size_t offset,
+                                  std::size_t stride) {
+  GlobalHeap heap(d);
+  std::vector<std::string> out;
+  out.reserve(bytes.size() / stride);
+  for (std::size_t at = offset; at < bytes.size(); at += stride) {
+    const std::byte* r = bytes.data() + at;
+    const auto length = load<std::uint32_t>(r);
+    const auto address = load<std::uint64_t>(r + 4);
+    if (length == 0 || address == 0 || address == UINT64_MAX) {
+      out.emplace_back();
+    } else {
+      const auto text = heap.get(address, load<std::uint32_t>(r + 12), length);
+      out.emplace_back(text.substr(0, text.find('\0')));
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+bool has_readable_texts(const Dataset& d) {
+  if (d.count == 0 || (d.type.kind == Kind::string && !d.type.variable)) return true;
+  const auto layout = H5Pget_layout(d.plist.get());
+  const bool ours = (layout == H5D_CHUNKED && d.dims.size() <= 2 && own_filters(d)) ||
+                    (layout == H5D_CONTIGUOUS && H5Dget_offset(d.id.get()) != HADDR_UNDEF);
+  H5Eclear2(H5E_DEFAULT);
+  return ours;
+}
+
+std::vector<std::string> read_strings(const Context& ctx, const Dataset& d) {
+  if (d.type.kind != Kind::string) d.fail("is of type {} (expected text)", d.type.name);
+  const auto n = static_cast<std::size_t>(d.count);
+  std::vector<std::string> out;
+  if (n == 0) return out;
+  const std::int64_t cols = d.dims.empty() ? 1 : d.count / d.dims[0];
+  const auto place = [cols](const Block& b, std::int64_t i, std::int64_t j) {
+    return static_cast<std::size_t>((b.row + i) * cols + b.col + j);
+  };
+  if (!d.type.variable) {
+    out.resize(n);
+    read_blocks(ctx, d, H5I_INVALID_HID, d.type.size, [&](const Block& b) {
+      for (std::int64_t i = 0; i < b.n_rows; ++i)
+        for (std::int64_t j = 0; j < b.n_cols; ++j)
+          out[place(b, i, j)] =
+              cut({reinterpret_cast<const char*>(b.data) + static_cast<std::size_t>(i * b.ld + j) * d.type.size,
+                   d.type.size},
+                  d.type.padding);
+    });
+    return out;
+  }
+  return texts_of(d, stored_bytes(ctx, d, kReferenceBytes), 0, kReferenceBytes);
+}
+
+std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, const std::string& name) {
+  std::size_t record_bytes = 0;
+  for (const auto& field : d.source->record(d.address, record_bytes))
+    if (field.name == name && field.is_text && field.offset + kReferenceBytes <= record_bytes)
+      return d.count == 0 ? std::vector<std::string>{}
+                          : texts_of(d, stored_bytes(ctx, d, record_bytes), field.offset, record_bytes);
+  d.fail("field '{}' cannot be read", name);
+}
+
+}  // namespace scw::io::h5
