@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "io/hdf5_chunks.hpp"
+#include "io/hdf5_filters.hpp"
 #include "io/lzf.hpp"
 
 namespace scw::io {

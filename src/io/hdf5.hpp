@@ -30,7 +30,7 @@ namespace scw::io {
 namespace h5 {
 
 /// Sole use of the HDF5 library, which is silent meanwhile. May be nested on one thread.
-class Session {
+class SCW_API Session {
  public:
   Session();
   ~Session();
@@ -66,12 +66,12 @@ class Id {
 };
 
 /// The innermost message of HDF5's error stack, which is then cleared.
-std::string last_error();
+SCW_API std::string last_error();
 
 }  // namespace h5
 
 /// A file open for reading.
-class Source {
+class SCW_API Source {
  public:
   /// Throws IoError (cannot be opened) or FormatError (not HDF5). `op` starts every message.
   static std::shared_ptr<const Source> open(const char* op, const std::string& path);
@@ -92,6 +92,8 @@ class Source {
   std::vector<h5::StoredField> record(std::uint64_t address, std::size_t& record_bytes) const {
     return structure_->record(address, record_bytes);
   }
+  /// The chunks of a dataset (see Structure::chunks).
+  const std::vector<h5::StoredChunk>* chunks(std::uint64_t address) const { return structure_->chunks(address); }
   /// False if the file was changed since it was opened.
   bool is_unchanged() const;
 
@@ -148,11 +150,11 @@ struct Node {
   }
 };
 
-Node root(const Source& source);
+SCW_API Node root(const Source& source);
 /// The child of a group, or nothing. `name` may be a relative path. Only hard links are followed: throws FormatError
 /// for soft and external ones.
 std::optional<Node> find(const Node& group, const std::string& name);
-Node child(const Node& group, const std::string& name);
+SCW_API Node child(const Node& group, const std::string& name);
 struct Link {
   std::string name;
   bool hard = true;
@@ -182,7 +184,7 @@ struct Dataset {
 };
 /// Checks that what the dataset declares can be in the file, before anybody allocates for it. Throws FormatError for a
 /// group, for external or virtual storage and for sizes that the stored bytes cannot unpack to.
-Dataset dataset(Node node);
+SCW_API Dataset dataset(Node node);
 
 /// A block of a dataset seen as rows x columns (columns: everything after the first dimension).
 struct Block {

@@ -76,6 +76,7 @@ struct Structure::Layout {
 
 /// What the messages of a header said, the first of each kind.
 struct Structure::Object {
+  std::vector<StoredChunk> chunks;
   std::optional<Type> type;
   std::optional<Space> space;
   std::optional<Layout> layout;
@@ -177,7 +178,13 @@ void Structure::check_object(std::uint64_t address) {
   finish(o);
   if (o.type && !o.type->fields.empty())
     records_[address] = {static_cast<std::size_t>(o.type->size), std::move(o.type->fields)};
+  if (o.layout && o.layout->tree && o.layout->chunk.size() <= 3) chunks_[address] = std::move(o.chunks);
   checked_.insert(address);
+}
+
+const std::vector<StoredChunk>* Structure::chunks(std::uint64_t address) const {
+  const auto it = chunks_.find(address);
+  return it == chunks_.end() ? nullptr : &it->second;
 }
 
 std::vector<StoredField> Structure::record(std::uint64_t address, std::size_t& record_bytes) const {
@@ -669,7 +676,7 @@ void Structure::check_group_node(std::uint64_t address, int level, const std::ve
   }
 }
 
-void Structure::check_chunk_node(std::uint64_t address, int level, const Object& o) {
+void Structure::check_chunk_node(std::uint64_t address, int level, Object& o) {
   require(nodes_.insert(address).second, "the list of chunks goes in circles");
   const auto& chunk = o.layout->chunk;
   const std::size_t rank = chunk.size() - 1, key = 8 + 8 * chunk.size();
@@ -686,10 +693,13 @@ void Structure::check_chunk_node(std::uint64_t address, int level, const Object&
   for (const auto n : chunk) plain *= n;
   for (std::uint64_t k = 0; k < used; ++k) {
     const auto bytes = c.take(4);
-    c.skip(4);
+    StoredChunk stored;
+    stored.bytes = static_cast<std::uint32_t>(bytes);
+    stored.skipped = static_cast<std::uint32_t>(c.take(4));
     for (std::size_t d = 0; d < rank; ++d) {
       const auto at = c.take(8);
       require(at % chunk[d] == 0, "a chunk is out of place");
+      (d == 0 ? stored.row : stored.col) = at;
     }
     require(c.take(8) == 0, "a chunk is out of place");
     const auto child = c.take(8);
@@ -697,6 +707,8 @@ void Structure::check_chunk_node(std::uint64_t address, int level, const Object&
       check_chunk_node(child, static_cast<int>(here) - 1, o);
     } else {
       require(child < size_ && bytes <= size_ - child && (o.filtered || bytes == plain), "a chunk is outside the file");
+      stored.address = child;
+      if (rank <= 2) o.chunks.push_back(stored);
     }
   }
 }

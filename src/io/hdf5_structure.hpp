@@ -25,6 +25,14 @@ struct StoredField {
   bool is_text = false;  ///< of variable length: a reference of 16 bytes
 };
 
+/// A chunk of a dataset as the file lists it: inside the file, but not more is known of its content.
+struct StoredChunk {
+  std::uint64_t address = 0;
+  std::uint32_t bytes = 0;
+  std::uint32_t skipped = 0;       ///< filters that were not applied, one bit each
+  std::uint64_t row = 0, col = 0;  ///< of its first element; col 0 for one dimension
+};
+
 class Structure {
  public:
   /// Copies n bytes at an address of the file; false if they are not all there.
@@ -42,6 +50,8 @@ class Structure {
   void check_object(std::uint64_t address);
   /// The record of a dataset of records that was checked; empty for others.
   std::vector<StoredField> record(std::uint64_t address, std::size_t& record_bytes) const;
+  /// The chunks of a dataset of one or two dimensions that was checked, if they are listed in a version 1 tree.
+  const std::vector<StoredChunk>* chunks(std::uint64_t address) const;
 
  private:
   struct Cursor;
@@ -66,7 +76,7 @@ class Structure {
   void check_all_heaps();
   void check_group(std::uint64_t tree, std::uint64_t heap);
   void check_group_node(std::uint64_t address, int level, const std::vector<std::uint8_t>& names);
-  void check_chunk_node(std::uint64_t address, int level, const Object& o);
+  void check_chunk_node(std::uint64_t address, int level, Object& o);
   void finish(Object& o);
 
   ReadAt read_;
@@ -81,6 +91,7 @@ class Structure {
     std::vector<StoredField> fields;
   };
   std::unordered_map<std::uint64_t, Record> records_;
+  std::unordered_map<std::uint64_t, std::vector<StoredChunk>> chunks_;
 };
 
 }  // namespace scw::io::h5

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <unordered_map>
 
-#include "io/hdf5_chunks.hpp"
+#include "io/hdf5_filters.hpp"
 
 namespace scw::io::h5 {
 

@@ -1,0 +1,425 @@
+#include "io/hdf5_range.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "core/parallel.hpp"
+#include "core/simd.hpp"
+
+namespace scw::io::h5 {
+namespace {
+
+constexpr std::int64_t kBlockBytes = 1 << 20;
+constexpr std::int64_t kTaskBytes = 1 << 16;  // small chunks are handed out in groups of this size
+
+/// Converts n values; true if all fit.
+template <class Dst, class Src>
+SCW_CLONES bool convert(const Src* in, Dst* out, std::int64_t n) {
+  if constexpr (std::is_same_v<Src, Dst>) {
+    std::memcpy(out, in, static_cast<std::size_t>(n) * sizeof(Dst));
+    return true;
+  } else if constexpr (std::is_integral_v<Src> && std::is_integral_v<Dst>) {
+    using Bits = std::make_unsigned_t<Src>;
+    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Dst>(in[i]);
+    // In this form the compiler finds vectors: what differs after the way back, and signs that differ.
+    Bits bad = 0;
+    for (std::int64_t i = 0; i < n; ++i) bad |= static_cast<Bits>(in[i] ^ static_cast<Src>(static_cast<Dst>(in[i])));
+    if constexpr (std::is_signed_v<Src> != std::is_signed_v<Dst>) {
+      constexpr int kTop = 8 * static_cast<int>(std::min(sizeof(Src), sizeof(Dst))) - 1;
+      if constexpr (std::is_signed_v<Src> || sizeof(Src) >= sizeof(Dst)) {
+        Bits signs = 0;
+        for (std::int64_t i = 0; i < n; ++i) signs |= static_cast<Bits>(in[i]);
+        if constexpr (std::is_signed_v<Src>)
+          bad |= static_cast<Bits>(signs >> (8 * sizeof(Src) - 1));
+        else
+          bad |= static_cast<Bits>(signs >> kTop & 1U);
+      }
+    }
+    return bad == 0;
+  } else if constexpr (std::is_integral_v<Src>) {
+    // Integers up to 2^24 (2^53) are exact in float (double); larger ones are asked for more room, also when they
+    // happen to be exact.
+    constexpr std::int64_t kExact = std::int64_t{1} << (std::is_same_v<Dst, float> ? 24 : 53);
+    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Dst>(in[i]);
+    if constexpr (sizeof(Src) * 8 - std::is_signed_v<Src> <= (std::is_same_v<Dst, float> ? 24 : 53)) {
+      return true;
+    } else {
+      Src least = 0, most = 0;
+      for (std::int64_t i = 0; i < n; ++i) {
+        least = std::min(least, in[i]);
+        most = std::max(most, in[i]);
+      }
+      return std::cmp_greater_equal(least, -kExact) && std::cmp_less_equal(most, kExact);
+    }
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Dst>(in[i]);
+    return true;
+  }
+}
+
+template <class F>
+void visit_integer(const Type& t, F&& f) {
+  if (t.kind == Kind::boolean) return f(std::int8_t{});
+  if (t.is_signed) switch (t.size) {
+      case 1:
+        return f(std::int8_t{});
+      case 2:
+        return f(std::int16_t{});
+      case 4:
+        return f(std::int32_t{});
+      default:
+        return f(std::int64_t{});
+    }
+  switch (t.size) {
+    case 1:
+      return f(std::uint8_t{});
+    case 2:
+      return f(std::uint16_t{});
+    case 4:
+      return f(std::uint32_t{});
+    default:
+      return f(std::uint64_t{});
+  }
+}
+
+template <class Src>
+bool is_stored_as(const Type& t) {
+  if (!t.native || t.size != sizeof(Src)) return false;
+  if constexpr (std::is_floating_point_v<Src>)
+    return t.kind == Kind::floating;
+  else
+    return t.kind == Kind::boolean ? sizeof(Src) == 1 : t.kind == Kind::integer && t.is_signed == std::is_signed_v<Src>;
+}
+
+[[noreturn]] void cut_short(const Dataset& d, std::uint64_t address) {
+  d.fail<IoError>("the file cannot be read at byte {}: it was cut short or changed since it was opened", address);
+}
+
+}  // namespace
+
+/// An Unpacker of the reader's for one worker, made when there is none.
+class RangeReader::Loan {
+ public:
+  Loan(const RangeReader& reader, int threads)
+      : reader_(reader), all_(static_cast<std::size_t>(std::max(1, threads))) {}
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+  ~Loan() {
+    const std::lock_guard lock(reader_.idle_mutex_);
+    for (auto& u : all_)
+      if (u) reader_.idle_.push_back(std::move(u));
+  }
+  Unpacker& operator[](int worker) {
+    auto& u = all_[static_cast<std::size_t>(worker)];
+    if (!u) {
+      const std::lock_guard lock(reader_.idle_mutex_);
+      if (!reader_.idle_.empty()) {
+        u = std::move(reader_.idle_.back());
+        reader_.idle_.pop_back();
+      }
+    }
+    if (!u) u = std::make_unique<Unpacker>();
+    return *u;
+  }
+
+ private:
+  const RangeReader& reader_;
+  std::vector<std::unique_ptr<Unpacker>> all_;
+};
+
+RangeReader::RangeReader(Dataset d) : RangeReader(d, d.type.size) {
+  keep_ = std::make_unique<Dataset>(std::move(d));
+  d_ = keep_.get();
+}
+
+RangeReader::RangeReader(const Dataset& d, std::size_t element_bytes) : d_(&d), element_bytes_(element_bytes) {
+  const Session session;
+  rows_ = d.dims.empty() ? std::min<std::int64_t>(d.count, 1) : d.dims[0];
+  cols_ = d.count == 0 ? 0 : d.count / rows_;
+  row_bytes_ = checked_mul(cols_, static_cast<std::int64_t>(element_bytes));
+  if (d.count == 0) {
+    own_ = true;
+    return;
+  }
+  const auto layout = H5Pget_layout(d.plist.get());
+  if (layout == H5D_CHUNKED) {
+    plan_chunks();
+  } else if (layout == H5D_CONTIGUOUS) {
+    const haddr_t offset = H5Dget_offset(d.id.get());
+    if (offset != HADDR_UNDEF) {
+      way_ = Way::contiguous;
+      address_ = offset;
+      own_ = true;
+    }
+  }
+  H5Eclear2(H5E_DEFAULT);
+}
+
+RangeReader::~RangeReader() {
+  if (!keep_) return;
+  const Session session;
+  keep_.reset();
+}
+
+void RangeReader::plan_chunks() {
+  const Dataset& d = *d_;
+  auto filters = own_filters(d);
+  const std::size_t rank = d.dims.size();
+  if (!filters || rank < 1 || rank > 2) return;
+  hsize_t shape[2] = {1, 1};
+  if (H5Pget_chunk(d.plist.get(), static_cast<int>(rank), shape) != static_cast<int>(rank)) return;
+  constexpr hsize_t kMost = hsize_t{1} << 32;
+  if (shape[0] == 0 || shape[1] == 0 || shape[0] >= kMost || shape[1] >= kMost) return;
+  chunk_rows_ = static_cast<std::int64_t>(shape[0]);
+  chunk_cols_ = static_cast<std::int64_t>(shape[1]);
+  if (__builtin_mul_overflow(chunk_rows_, chunk_cols_, &chunk_bytes_) ||
+      __builtin_mul_overflow(chunk_bytes_, static_cast<std::int64_t>(element_bytes_), &chunk_bytes_) ||
+      chunk_bytes_ >= INT64_C(1) << 32)
+    return;
+  across_ = (cols_ + chunk_cols_ - 1) / chunk_cols_;
+  checked_mul(across_, (rows_ + chunk_rows_ - 1) / chunk_rows_);
+  filters_ = std::move(*filters);
+  // Chunks never written hold the fill value.
+  fill_.resize(element_bytes_);
+  H5D_fill_value_t fill_status{};
+  if (d.type.kind != Kind::string && H5Pfill_value_defined(d.plist.get(), &fill_status) >= 0 &&
+      fill_status == H5D_FILL_VALUE_USER_DEFINED && H5Tget_size(d.type.id.get()) == element_bytes_)
+    H5Pget_fill_value(d.plist.get(), d.type.id.get(), fill_.data());
+  way_ = Way::chunked;
+  list_chunks();
+  own_ = listed_;
+}
+
+/// From our own walk through the file's list: the library (1.10) can only ask for one chunk after another, and looks
+/// through the whole list for each.
+void RangeReader::list_chunks() {
+  const auto* stored = d_->source->chunks(d_->address);
+  if (stored == nullptr) return;
+  chunks_.reserve(stored->size());
+  for (const StoredChunk& s : *stored) {
+    // (Outside: left over from a dataset that was made smaller.)
+    if (s.row >= static_cast<std::uint64_t>(rows_) || s.col >= static_cast<std::uint64_t>(cols_)) continue;
+    chunks_.push_back(
+        {static_cast<std::int64_t>(s.row) / chunk_rows_ * across_ + static_cast<std::int64_t>(s.col) / chunk_cols_,
+         s.address, s.bytes, s.skipped});
+  }
+  const auto before = [](const Chunk& a, const Chunk& b) { return a.number < b.number; };
+  if (!std::is_sorted(chunks_.begin(), chunks_.end(), before)) std::sort(chunks_.begin(), chunks_.end(), before);
+  for (std::size_t k = 1; k < chunks_.size(); ++k)
+    if (chunks_[k - 1].number == chunks_[k].number) d_->fail("its list of chunks is damaged");
+  listed_ = true;
+}
+
+const RangeReader::Chunk* RangeReader::find(std::int64_t number) const {
+  const auto it = std::lower_bound(chunks_.begin(), chunks_.end(), number,
+                                   [](const Chunk& c, std::int64_t n) { return c.number < n; });
+  return it != chunks_.end() && it->number == number ? &*it : nullptr;
+}
+
+void RangeReader::unpack(std::int64_t number, Unpacker& u, std::byte* out) const {
+  const Dataset& d = dataset();
+  const std::int64_t row = number / across_ * chunk_rows_, col = number % across_ * chunk_cols_;
+  Chunk chunk;
+  if (listed_) {
+    if (const Chunk* known = find(number)) chunk = *known;
+    if (chunk.bytes == static_cast<std::uint64_t>(chunk_bytes_) &&
+        (filters_.empty() || chunk.skipped + 1U == 1U << filters_.size())) {
+      if (!d.source->read_at(chunk.address, chunk.bytes, out)) cut_short(d, chunk.address);
+      return;
+    }
+    u.packed.resize(chunk.bytes);
+    if (!d.source->read_at(chunk.address, chunk.bytes, u.packed.data())) cut_short(d, chunk.address);
+  } else {
+    const hsize_t offset[2] = {static_cast<hsize_t>(row), static_cast<hsize_t>(col)};
+    hsize_t stored = 0;
+    const std::lock_guard lock(library_);
+    if (H5Dget_chunk_storage_size(d.id.get(), offset, &stored) < 0) {
+      H5Eclear2(H5E_DEFAULT);
+      stored = 0;
+    }
+    if (stored > static_cast<hsize_t>(d.source->size()))
+      d.fail("the chunk at ({}, {}) declares {} bytes in a file of {}", row, col, stored, d.source->size());
+    u.packed.resize(static_cast<std::size_t>(stored));
+    if (stored > 0 && H5Dread_chunk(d.id.get(), H5P_DEFAULT, offset, &chunk.skipped, u.packed.data()) < 0)
+      d.fail("the chunk at ({}, {}) cannot be read ({})", row, col, last_error());
+  }
+  if (u.packed.empty()) {
+    for (std::int64_t k = 0; k < chunk_bytes_; k += static_cast<std::int64_t>(element_bytes_))
+      std::memcpy(out + k, fill_.data(), element_bytes_);
+  } else if (!u.unpack(filters_, chunk.skipped, static_cast<std::size_t>(chunk_bytes_), element_bytes_, out)) {
+    d.fail("the chunk at ({}, {}) is damaged", row, col);
+  }
+}
+
+void RangeReader::stored_blocks(const Context& ctx, std::int64_t first, std::int64_t n, std::byte* direct,
+                                const std::function<void(const Block&)>& body) const {
+  if (way_ == Way::contiguous) return contiguous_blocks(ctx, first, n, direct, body);
+  std::optional<Session> session;
+  if (!listed_) session.emplace();
+  Loan workers(*this, ctx.n_threads);
+  const auto element = static_cast<std::int64_t>(element_bytes_);
+  const std::int64_t begin = first / chunk_rows_ * across_, end = (first + n + chunk_rows_ - 1) / chunk_rows_ * across_;
+  const std::int64_t grain = std::max<std::int64_t>(1, kTaskBytes / chunk_bytes_);
+  parallel_chunks(ctx, end - begin, grain, [&](std::int64_t, std::int64_t from, std::int64_t to, int worker) {
+    Unpacker& u = workers[worker];
+    for (std::int64_t c = begin + from; c < begin + to; ++c) {
+      const std::int64_t row = c / across_ * chunk_rows_;
+      Block b;
+      b.row = std::max(row, first);
+      b.col = c % across_ * chunk_cols_;
+      b.n_rows = std::min({row + chunk_rows_, rows_, first + n}) - b.row;
+      b.n_cols = std::min(chunk_cols_, cols_ - b.col);
+      b.ld = chunk_cols_;
+      if (direct != nullptr && b.n_rows == chunk_rows_ && chunk_cols_ == cols_) {
+        unpack(c, u, direct + (b.row - first) * row_bytes_);
+        continue;
+      }
+      if (chunk_bytes_ > kFreeBytes && listed_) {
+        const Chunk* known = find(c);
+        if (known != nullptr && chunk_bytes_ / kMaxExpansion > static_cast<std::int64_t>(known->bytes))
+          dataset().fail("the chunk at ({}, {}) declares {} bytes, but stores {}", row, b.col, chunk_bytes_,
+                         known->bytes);
+      }
+      u.plain.resize(static_cast<std::size_t>(chunk_bytes_));
+      unpack(c, u, u.plain.data());
+      b.data = u.plain.data() + (b.row - row) * b.ld * element;
+      if (direct == nullptr) {
+        body(b);
+        continue;
+      }
+      for (std::int64_t i = 0; i < b.n_rows; ++i)
+        std::memcpy(direct + (b.row + i - first) * row_bytes_ + b.col * element, b.data + i * b.ld * element,
+                    static_cast<std::size_t>(b.n_cols * element));
+    }
+  });
+}
+
+void RangeReader::contiguous_blocks(const Context& ctx, std::int64_t first, std::int64_t n, std::byte* direct,
+                                    const std::function<void(const Block&)>& body) const {
+  Loan workers(*this, ctx.n_threads);
+  const std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / row_bytes_);
+  parallel_chunks(ctx, n, step, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
+    const auto bytes = static_cast<std::size_t>(checked_mul(end - begin, row_bytes_));
+    const std::uint64_t at = address_ + static_cast<std::uint64_t>((first + begin) * row_bytes_);
+    std::byte* to = direct == nullptr ? nullptr : direct + begin * row_bytes_;
+    if (to == nullptr) {
+      auto& buffer = workers[worker].plain;
+      if (buffer.size() < bytes) buffer.resize(bytes);
+      to = buffer.data();
+    }
+    if (!dataset().source->read_at(at, bytes, to)) cut_short(dataset(), at);
+    if (direct == nullptr) body({to, first + begin, 0, end - begin, cols_, cols_});
+  });
+}
+
+void RangeReader::library_blocks(const Context& ctx, std::int64_t first, std::int64_t n, hid_t memory_type,
+                                 std::size_t element_bytes, const std::function<void(const Block&)>& body) const {
+  const Session session;
+  const Dataset& d = dataset();
+  const std::int64_t row_bytes = checked_mul(cols_, static_cast<std::int64_t>(element_bytes));
+  std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / row_bytes);
+  if (H5Pget_layout(d.plist.get()) == H5D_CHUNKED) {
+    own_filters(d);
+    hsize_t shape[H5S_MAX_RANK];
+    if (H5Pget_chunk(d.plist.get(), H5S_MAX_RANK, shape) > 0 && shape[0] > 0 && shape[0] < (hsize_t{1} << 32)) {
+      const auto c = static_cast<std::int64_t>(shape[0]);
+      step = (step + c - 1) / c * c;
+    }
+  }
+  const std::vector<hsize_t> extent(d.dims.begin(), d.dims.end());
+  const hid_t type = memory_type == H5I_INVALID_HID ? d.type.id.get() : memory_type;
+  Loan workers(*this, ctx.n_threads);
+  parallel_chunks(ctx, n, step, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
+    auto& buffer = workers[worker].plain;
+    buffer.resize(static_cast<std::size_t>(checked_mul(end - begin, row_bytes)));
+    {
+      const std::lock_guard lock(library_);
+      const hsize_t count = static_cast<hsize_t>((end - begin) * cols_);
+      const Id memory(H5Screate_simple(1, &count, nullptr));
+      const Id file(H5Scopy(d.space.get()));
+      if (!d.dims.empty()) {
+        std::vector<hsize_t> start(extent.size(), 0), size(extent);
+        start[0] = static_cast<hsize_t>(first + begin);
+        size[0] = static_cast<hsize_t>(end - begin);
+        H5Sselect_hyperslab(file.get(), H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr);
+      }
+      if (H5Dread(d.id.get(), type, memory.get(), file.get(), H5P_DEFAULT, buffer.data()) < 0)
+        d.fail("rows {} to {} cannot be read ({})", first + begin, first + end, last_error());
+    }
+    body({buffer.data(), first + begin, 0, end - begin, cols_, cols_});
+  });
+}
+
+void RangeReader::blocks(const Context& ctx, std::int64_t first, std::int64_t n, hid_t memory_type,
+                         std::size_t element_bytes, const std::function<void(const Block&)>& body) const {
+  SCW_ASSERT(first >= 0 && n >= 0 && first <= rows_ - n);
+  if (n == 0 || cols_ == 0) return;
+  if (way_ != Way::library && (memory_type == H5I_INVALID_HID || dataset().type.native)) {
+    SCW_ASSERT(element_bytes == element_bytes_);
+    stored_blocks(ctx, first, n, nullptr, body);
+  } else {
+    library_blocks(ctx, first, n, memory_type, element_bytes, body);
+  }
+}
+
+template <class T>
+bool RangeReader::read(const Context& ctx, std::int64_t first, std::int64_t n, T* out) const {
+  const Dataset& d = dataset();
+  const bool integers = d.type.kind == Kind::integer || d.type.kind == Kind::boolean;
+  if (!integers && !(d.type.kind == Kind::floating && std::is_floating_point_v<T>))
+    d.fail("is of type {} (expected {})", d.type.name, std::is_floating_point_v<T> ? "numbers" : "integers");
+  SCW_ASSERT(first >= 0 && n >= 0 && first <= rows_ - n);
+  if (n == 0 || cols_ == 0) return true;
+  if (way_ != Way::library && is_stored_as<T>(d.type)) {
+    stored_blocks(ctx, first, n, reinterpret_cast<std::byte*>(out), {});
+    return true;
+  }
+  std::atomic<bool> fits{true};
+  const auto as = [&]<class Src>(Src) {
+    const hid_t memory = d.type.kind == Kind::boolean ? d.type.id.get() : native_type<Src>();
+    blocks(ctx, first, n, memory, sizeof(Src), [&](const Block& b) {
+      const auto* in = reinterpret_cast<const Src*>(b.data);
+      T* to = out + (b.row - first) * cols_ + b.col;
+      bool ok = true;
+      if (b.n_cols == cols_ && b.ld == cols_) {
+        ok = convert(in, to, b.n_rows * cols_);
+      } else {
+        for (std::int64_t i = 0; i < b.n_rows; ++i) ok &= convert(in + i * b.ld, to + i * cols_, b.n_cols);
+      }
+      if (!ok) fits = false;
+    });
+  };
+  if (integers)
+    visit_integer(d.type, as);
+  else if (d.type.size <= 4)
+    as(float{});
+  else
+    as(double{});
+  return fits;
+}
+template SCW_API bool RangeReader::read(const Context&, std::int64_t, std::int64_t, std::uint8_t*) const;
+template SCW_API bool RangeReader::read(const Context&, std::int64_t, std::int64_t, std::int32_t*) const;
+template SCW_API bool RangeReader::read(const Context&, std::int64_t, std::int64_t, std::int64_t*) const;
+template SCW_API bool RangeReader::read(const Context&, std::int64_t, std::int64_t, float*) const;
+template SCW_API bool RangeReader::read(const Context&, std::int64_t, std::int64_t, double*) const;
+
+void read_blocks(const Context& ctx, const Dataset& d, hid_t memory_type, std::size_t element_bytes,
+                 const std::function<void(const Block&)>& body) {
+  if (d.count == 0) return;
+  const RangeReader reader(d, element_bytes);
+  reader.blocks(ctx, 0, reader.n_rows(), memory_type, element_bytes, body);
+}
+
+template <class T>
+bool read_numbers(const Context& ctx, const Dataset& d, T* out) {
+  const RangeReader reader(d, d.type.size);
+  return reader.read(ctx, 0, reader.n_rows(), out);
+}
+template bool read_numbers(const Context&, const Dataset&, std::uint8_t*);
+template bool read_numbers(const Context&, const Dataset&, std::int32_t*);
+template bool read_numbers(const Context&, const Dataset&, std::int64_t*);
+template bool read_numbers(const Context&, const Dataset&, float*);
+template bool read_numbers(const Context&, const Dataset&, double*);
+
+}  // namespace scw::io::h5
