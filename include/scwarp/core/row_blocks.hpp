@@ -1,5 +1,5 @@
-// A matrix that is read one block of rows at a time: resident, or on the host and streamed to a device, behind one
-// interface.
+// A matrix that is read one block of rows at a time: resident, on the host and streamed to a device, or in a file
+// (scwarp/io/file_rows.hpp), behind one interface.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,12 @@
 #include "scwarp/core/views.hpp"
 
 namespace scw {
+
+/// What a streamed block has: half of a CSR matrix is its column indices.
+enum class RowParts : std::uint8_t {
+  all,
+  values,  ///< no column indices: null in the block of a CSR matrix (a resident matrix has them all the same)
+};
 
 class SCW_API RowBlocks {
  public:
@@ -40,15 +46,20 @@ class SCW_API ResidentBlocks final : public RowBlocks {
   std::int64_t block_rows_;
 };
 
+/// A source that makes its blocks for the pass, so that body may change their values.
+class SCW_API OwnedRowBlocks : public RowBlocks {
+ public:
+  using OwnedBody = std::function<void(std::int64_t first_row, const AnyMutableMatrixView& block)>;
+  virtual void for_each_owned(const Context& ctx, RowParts parts, const OwnedBody& body) const = 0;
+  void for_each(const Context& ctx, const std::function<void(std::int64_t, const AnyMatrixView&)>& body) const final {
+    for_each_owned(ctx, RowParts::all,
+                   [&](std::int64_t first, const AnyMutableMatrixView& x) { body(first, as_const(x)); });
+  }
+};
+
 /// Whether kernels on ctx.device can work on x where it is. Else it is on the host and ctx on CUDA.
 SCW_API bool is_resident(const Context& ctx, const AnyMatrixView& x);
 inline bool is_resident(const Context& ctx, const AnyMutableMatrixView& x) { return is_resident(ctx, as_const(x)); }
-
-/// What a streamed block has: half of a CSR matrix is its column indices.
-enum class RowParts : std::uint8_t {
-  all,
-  values,  ///< no column indices: null in the block of a CSR matrix (a resident matrix has them all the same)
-};
 
 /// For operations that work on each row alone, in place: body(first_row, block) once with all of x if it is resident,
 /// else with blocks of rows on the device, whose values are then copied back. The only place that knows the difference.
