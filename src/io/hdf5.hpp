@@ -84,6 +84,8 @@ class SCW_API Source {
   const std::string& name() const { return name_; }
   hid_t file() const { return file_.get(); }
   std::int64_t size() const { return size_; }
+  /// Bytes of the user's in front of the superblock, from which HDF5 addresses count.
+  std::uint64_t base() const { return base_; }
   /// Copies n bytes at an HDF5 address; false if they are not all inside the file.
   bool read_at(std::uint64_t address, std::size_t n, void* out) const;
   /// Checks the structure of an object before the library opens it. Throws FormatError.

@@ -149,7 +149,7 @@ RangeReader::RangeReader(const Dataset& d, std::size_t element_bytes) : d_(&d), 
     const haddr_t offset = H5Dget_offset(d.id.get());
     if (offset != HADDR_UNDEF) {
       way_ = Way::contiguous;
-      address_ = offset;
+      address_ = offset - d.source->base();  // alone among the library's addresses, this one counts the user block
       own_ = true;
     }
   }

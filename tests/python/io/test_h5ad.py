@@ -281,6 +281,20 @@ def test_wide_indices_and_odd_chunks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(b.obsm["tiles"], a.obsm["tiles"])
 
 
+@pytest.mark.parametrize("kwargs", [{}, {"chunks": (7,)}, {"chunks": (7,), "compression": "gzip"}])
+def test_user_block(tmp_path: Path, kwargs: dict[str, Any]) -> None:
+    """Addresses count from behind the user block, in every storage."""
+    x = sp.csr_matrix(counts())
+    with h5py.File(tmp_path / "a.h5ad", "w", userblock_size=1024) as f:
+        ad.io.write_elem(f, "X", x, dataset_kwargs=kwargs)
+        for name, size in (("obs", N), ("var", M)):
+            ad.io.write_elem(f, name, pd.DataFrame(index=[f"{name}{i}" for i in range(size)]), dataset_kwargs=kwargs)
+    copy(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
+    got = ad.read_h5ad(tmp_path / "b.h5ad")
+    np.testing.assert_array_equal(got.X.toarray(), x.toarray())
+    assert list(got.obs_names) == [f"obs{i}" for i in range(N)]
+
+
 def test_nullable_strings(tmp_path: Path) -> None:
     if not hasattr(ad.settings, "allow_write_nullable_strings"):
         pytest.skip("this anndata has no nullable strings")
