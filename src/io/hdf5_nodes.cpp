@@ -208,6 +208,17 @@ Dataset dataset(Node node) {
   const auto stored = static_cast<std::int64_t>(std::min<hsize_t>(H5Dget_storage_size(d.id.get()), INT64_MAX));
   if (stored > d.source->size() || (declared > kFreeBytes && declared / kMaxExpansion > stored))
     d.fail("declares {} bytes, but stores {} in a file of {}", declared, stored, d.source->size());
+  if (layout == H5D_CHUNKED) {
+    // One chunk is unpacked as a whole, however little of it belongs to the dataset.
+    hsize_t shape[H5S_MAX_RANK];
+    const int n = H5Pget_chunk(d.plist.get(), H5S_MAX_RANK, shape);
+    auto chunk = static_cast<std::int64_t>(d.type.size);
+    for (int k = 0; k < n; ++k)
+      fits = fits && shape[k] <= static_cast<hsize_t>(INT64_MAX) &&
+             !__builtin_mul_overflow(chunk, static_cast<std::int64_t>(shape[k]), &chunk);
+    if (n <= 0 || !fits || (chunk > kFreeBytes && chunk / kMaxExpansion > stored))
+      d.fail("is stored in chunks of {} bytes, but stores {}", chunk, stored);
+  }
   return d;
 }
 
