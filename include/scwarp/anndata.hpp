@@ -24,8 +24,9 @@
 namespace scw {
 
 namespace io {
-/// The file that elements were read from; kept open so that what was not changed can be copied verbatim when writing.
-class Source;
+/// What elements were read from, of any format; kept open so that what was not changed can be copied verbatim when
+/// writing.
+class Store;
 }  // namespace io
 
 /// An element that scwarp does not decode. It names its place in AnnData::source and is copied as it is when writing.
@@ -70,7 +71,8 @@ struct OpaqueRows {
   std::vector<std::int64_t> shape;  ///< shape[0] rows
   std::int64_t row_bytes = 0;
   std::vector<std::byte> bytes;
-  std::vector<std::byte> type;  ///< the file's datatype, encoded
+  std::vector<std::byte> type;  ///< HDF5's encoded datatype; empty: by dtype
+  std::string dtype;            ///< numpy name of numbers ("complex128"); empty: a type that only its own format has
   std::string path;             ///< in the source: its attributes are copied from there
 };
 
@@ -281,7 +283,7 @@ struct SCW_API AnnData {
   Value uns = Dict{};
   std::optional<Raw> raw;
 
-  std::shared_ptr<const io::Source> source;  ///< the file it came from
+  std::shared_ptr<const io::Store> source;  ///< the file it came from
   std::vector<std::string> foreign;  ///< top-level objects of the source outside the AnnData layout, carried over
 
   std::int64_t n_obs() const { return obs.n_rows(); }

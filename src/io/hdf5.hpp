@@ -22,6 +22,7 @@
 
 #include "core/check.hpp"
 #include "io/hdf5_structure.hpp"
+#include "io/store.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/views.hpp"
 
@@ -70,18 +71,18 @@ SCW_API std::string last_error();
 
 }  // namespace h5
 
-/// A file open for reading.
-class SCW_API Source {
+/// An HDF5 file open for reading.
+class SCW_API Source final : public Store {
  public:
   /// Throws IoError (cannot be opened) or FormatError (not HDF5). `op` starts every message.
   static std::shared_ptr<const Source> open(const char* op, const std::string& path);
   /// The content of a file in memory; `name` is for messages.
   static std::shared_ptr<const Source> open_image(const char* op, Span<const std::byte> image, const std::string& name);
-  ~Source();
-  Source(const Source&) = delete;
-  Source& operator=(const Source&) = delete;
+  ~Source() override;
 
-  const std::string& name() const { return name_; }
+  const char* format() const override { return "HDF5"; }
+  std::shared_ptr<void> session() const override { return std::make_shared<h5::Session>(); }
+  std::unique_ptr<Node> root() const override;
   hid_t file() const { return file_.get(); }
   std::int64_t size() const { return size_; }
   /// Bytes of the user's in front of the superblock, from which HDF5 addresses count.
@@ -96,21 +97,11 @@ class SCW_API Source {
   }
   /// The chunks of a dataset (see Structure::chunks).
   const std::vector<h5::StoredChunk>* chunks(std::uint64_t address) const { return structure_->chunks(address); }
-  /// False if the file was changed since it was opened.
-  bool is_unchanged() const;
-
-  /// Throws E: "read_h5ad: 'file', object '/X': ...".
-  template <class E = FormatError, class... Args>
-  [[noreturn]] void fail(std::string_view object, fmt::format_string<Args...> text, Args&&... args) const {
-    throw E(
-        fmt::format("{}: '{}', object '{}': {}", op_, name_, object, fmt::format(text, std::forward<Args>(args)...)));
-  }
+  bool is_unchanged() const override;
 
  private:
-  Source() = default;
+  Source() : Store("", {}) {}
   void check_structure();
-  const char* op_ = "";
-  std::string name_;
   std::vector<std::byte> image_;
   int fd_ = -1;
   struct stat stat_ {};
@@ -124,7 +115,7 @@ namespace h5 {
 
 // ------------------------------------------------------------------------------------------------------------ reading
 
-enum class Kind : std::uint8_t { integer, floating, boolean, string, compound, other };
+using io::Kind;
 
 struct Type {
   Id id;
@@ -268,8 +259,6 @@ Id bool_type();
 /// File type of a numpy dtype name ("uint16", "float16", "bool"); invalid Id for an unknown name.
 Id type_of_name(std::string_view numpy_name);
 
-/// Fills rows [first, first + n) of the dataset, elements of the memory type, row-major.
-using FillRows = std::function<void(std::int64_t first, std::int64_t n, std::byte* out)>;
 /// Writes a dataset whose memory and file type are the same `type`. dims empty: a scalar. Large ones are cut into
 /// chunks, shuffled and deflated by ctx's threads; bytes in the file do not depend on their number.
 Id write_dataset(const Target& t, const std::string& name, hid_t type, const std::vector<std::int64_t>& dims,

@@ -6,25 +6,19 @@
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
-#include "io/hdf5.hpp"
+#include "io/anndata_codec.hpp"
 #include "io/transpose.hpp"
-#include "scwarp/io/h5ad.hpp"
 
 namespace scw::io {
 namespace {
 
-using h5::Dataset;
-using h5::Kind;
-using h5::Node;
-
-constexpr const char* kOp = "read_h5ad";
 constexpr std::int64_t kRowGrain = 512;
 constexpr std::int64_t kMaxUnsElements = 4 << 20;  // larger arrays in uns stay in the file
 constexpr int kMaxDepth = 64;
 
 class Reader {
  public:
-  Reader(const Context& ctx, std::shared_ptr<const Source> source, const ReadH5adOptions& options)
+  Reader(const Context& ctx, std::shared_ptr<const Store> source, const ReadH5adOptions& options)
       : ctx_(ctx), source_(std::move(source)), options_(options) {}
 
   AnnData read();
@@ -33,55 +27,50 @@ class Reader {
   void check_matrix(const Node& node, const MatrixElement& m);
 
  private:
-  static std::string encoding(const Node& node) { return h5::text_attribute(node, "encoding-type").value_or(""); }
+  static std::string encoding(const Node& node) { return node.text_attribute("encoding-type").value_or(""); }
   static Foreign foreign(const Node& node, const std::string& type);
   static bool is_sparse(const Node& node);
 
   template <class T>
-  Array<T> numbers(const Dataset& d, const char* tag) {
+  Array<T> numbers(const StoredArray& d, const char* tag) {
     Array<T> out(ctx_.memory, d.count, tag);
-    if (!h5::read_numbers(ctx_, d, out.data())) d.fail("holds values out of range for {} bits", sizeof(T) * 8);
+    if (!d.read_numbers(ctx_, out.data())) d.fail("holds values out of range for {} bits", sizeof(T) * 8);
     return out;
   }
   template <class T>
-  std::vector<T> small_numbers(const Dataset& d) {
+  std::vector<T> small_numbers(const StoredArray& d) {
     std::vector<T> out(static_cast<std::size_t>(d.count));
-    if (!h5::read_numbers(ctx_, d, out.data())) d.fail("holds values out of range for {} bits", sizeof(T) * 8);
+    if (!d.read_numbers(ctx_, out.data())) d.fail("holds values out of range for {} bits", sizeof(T) * 8);
     return out;
   }
-  Dataset vector_of(const Node& group, const char* name, std::int64_t expected);
+  static std::unique_ptr<StoredArray> vector_of(const Node& group, const char* name, std::int64_t expected);
 
   MatrixElement sparse(const Node& node, bool keep_order = false);
   template <class V>
   Csr<V> finish_sparse(const Node& node, bool by_column, bool keep_order, std::int64_t n_rows, std::int64_t n_cols,
                        Array<std::int64_t> indptr, Array<std::int32_t> indices, Array<V> values);
-  MatrixElement dense(Dataset d);
+  MatrixElement dense(const StoredArray& d);
   template <class V>
   void check_counts(const Node& node, const V* values, std::int64_t n,
                     const std::function<std::string(std::int64_t)>& where);
 
   Column column(const Node& node, std::int64_t n_rows, const Node* frame);
-  Categorical::Categories categories(Dataset d);
-  Categorical categorical(const Node& where, const Dataset& codes, Dataset names, bool ordered);
-  std::optional<Column> plain_column(Dataset& d);
-  OpaqueRows opaque(const Dataset& d);
-  static bool can_be_opaque(const Dataset& d);
+  Categorical::Categories categories(const StoredArray& d);
+  Categorical categorical(const Node& where, const StoredArray& codes, const StoredArray& names, bool ordered);
+  std::optional<Column> plain_column(const StoredArray& d);
   DataFrame frame(const Node& node);
-  DataFrame compound_frame(Dataset d);
+  DataFrame record_frame(const StoredArray& d);
 
   AxisElements axis(const Node& parent, const char* name, std::int64_t rows, std::int64_t cols);
-  AxisElements compound_axis(Dataset d);
-  std::optional<AxisElement> axis_element(Node node, bool keep_order);
-  void add_field(StructArray& s, const Dataset& d, const std::string& name, hid_t type);
-  std::optional<StructArray> struct_array(const Dataset& d);
-  Value value(Node node, int depth);
-  Value dataset_value(Dataset d);
+  std::optional<AxisElement> axis_element(const Node& node, bool keep_order);
+  Value value(const Node& node, int depth);
+  Value array_value(const StoredArray& d);
   void adopt_legacy_categories(AnnData& a);
 
   const Context& ctx_;
-  std::shared_ptr<const Source> source_;
+  std::shared_ptr<const Store> source_;
   ReadH5adOptions options_;
-  std::set<haddr_t> groups_seen_;
+  std::set<std::uint64_t> groups_seen_;
 };
 
 std::string describe_node(const Node& node, const std::string& type) {
@@ -94,13 +83,13 @@ Foreign Reader::foreign(const Node& node, const std::string& type) { return {nod
 bool Reader::is_sparse(const Node& node) {
   if (!node.is_group) return false;
   const auto type = encoding(node);
-  return type == "csr_matrix" || type == "csc_matrix" || h5::has_attribute(node, "h5sparse_format");
+  return type == "csr_matrix" || type == "csc_matrix" || node.has_attribute("h5sparse_format");
 }
 
-Dataset Reader::vector_of(const Node& group, const char* name, std::int64_t expected) {
-  Dataset d = h5::dataset(h5::child(group, name));
-  if (d.dims.size() != 1) d.fail("has {} dimensions (expected 1)", d.dims.size());
-  if (expected >= 0 && d.count != expected) d.fail("has {} entries (expected {})", d.count, expected);
+std::unique_ptr<StoredArray> Reader::vector_of(const Node& group, const char* name, std::int64_t expected) {
+  auto d = group.child(name)->array();
+  if (d->dims.size() != 1) d->fail("has {} dimensions (expected 1)", d->dims.size());
+  if (expected >= 0 && d->count != expected) d->fail("has {} entries (expected {})", d->count, expected);
   return d;
 }
 
@@ -193,8 +182,8 @@ Csr<V> Reader::finish_sparse(const Node& node, bool by_column, bool keep_order, 
     });
     if (const auto twice = first_bad(ctx_, n_major, unsorted); twice.first >= 0)
       node.fail<DataError>("duplicate index {} in {} {}", indices[twice.second], major, twice.first);
-    ctx_.info(fmt::format("{}: '{}', object '{}': indices were not sorted in every {}; sorted", kOp, source_->name(),
-                          node.path, major));
+    ctx_.info(fmt::format("{}: '{}', object '{}': indices were not sorted in every {}; sorted", source_->op(),
+                          source_->name(), node.path, major));
   }
   if (by_column) return transpose(ctx_, n_major, n_minor, indptr, indices, values);
   Csr<V> out;
@@ -207,9 +196,9 @@ Csr<V> Reader::finish_sparse(const Node& node, bool by_column, bool keep_order, 
 }
 
 MatrixElement Reader::sparse(const Node& node, bool keep_order) {
-  const bool legacy = h5::has_attribute(node, "h5sparse_format");
-  const std::string type = legacy ? h5::text_attribute(node, "h5sparse_format").value_or("") : encoding(node);
-  const auto shape = h5::integers_attribute(node, legacy ? "h5sparse_shape" : "shape");
+  const bool legacy = node.has_attribute("h5sparse_format");
+  const std::string type = legacy ? node.text_attribute("h5sparse_format").value_or("") : encoding(node);
+  const auto shape = node.integers_attribute(legacy ? "h5sparse_shape" : "shape");
   if (type != "csr" && type != "csc" && type != "csr_matrix" && type != "csc_matrix")
     node.fail("has sparse format '{}' (expected csr or csc)", type);
   if (!shape || shape->size() != 2 || (*shape)[0] < 0 || (*shape)[1] < 0)
@@ -220,18 +209,19 @@ MatrixElement Reader::sparse(const Node& node, bool keep_order) {
     node.fail<NotSupported>("is {} x {} (expected less than 2^31 rows and columns)", n_rows, n_cols);
   const std::int64_t n_major = by_column ? n_cols : n_rows;
   const auto offsets = vector_of(node, "indptr", n_major + 1);
-  auto indptr = numbers<std::int64_t>(offsets, "indptr");
-  if (indptr[0] != 0) offsets.fail("starts at {} (expected 0)", indptr[0]);
+  auto indptr = numbers<std::int64_t>(*offsets, "indptr");
+  if (indptr[0] != 0) offsets->fail("starts at {} (expected 0)", indptr[0]);
   for (std::int64_t i = 0; i < n_major; ++i)
     if (indptr[i] > indptr[i + 1])
-      offsets.fail("falls from {} to {} at position {} (expected rising)", indptr[i], indptr[i + 1], i + 1);
+      offsets->fail("falls from {} to {} at position {} (expected rising)", indptr[i], indptr[i + 1], i + 1);
   const std::int64_t nnz = indptr[n_major];
   const auto index_set = vector_of(node, "indices", nnz);
-  const auto value_set = vector_of(node, "data", nnz);
+  const auto stored_values = vector_of(node, "data", nnz);
+  const StoredArray& value_set = *stored_values;
   if (value_set.type.kind != Kind::integer && value_set.type.kind != Kind::floating &&
       value_set.type.kind != Kind::boolean)
     value_set.fail("is of type {} (expected numbers)", value_set.type.name);
-  auto indices = numbers<std::int32_t>(index_set, "indices");
+  auto indices = numbers<std::int32_t>(*index_set, "indices");
   const auto finish = [&]<class V>(Array<V> values) {
     MatrixElement m(finish_sparse(node, by_column, keep_order && !by_column, n_rows, n_cols, std::move(indptr),
                                   std::move(indices), std::move(values)));
@@ -241,17 +231,18 @@ MatrixElement Reader::sparse(const Node& node, bool keep_order) {
   };
   if (value_set.type.kind != Kind::floating || value_set.type.size <= 4) {
     Array<float> values(ctx_.memory, nnz, "values");
-    if (h5::read_numbers(ctx_, value_set, values.data())) return finish(std::move(values));
-    ctx_.info(
-        fmt::format("{}: '{}', object '{}': values above 2^24 are read as double", kOp, source_->name(), node.path));
+    if (value_set.read_numbers(ctx_, values.data())) return finish(std::move(values));
+    ctx_.info(fmt::format("{}: '{}', object '{}': values above 2^24 are read as double", source_->op(), source_->name(),
+                          node.path));
   }
   Array<double> values(ctx_.memory, nnz, "values");
-  if (!h5::read_numbers(ctx_, value_set, values.data()))
-    ctx_.warn(fmt::format("{}: '{}', object '{}': values above 2^53 are rounded", kOp, source_->name(), node.path));
+  if (!value_set.read_numbers(ctx_, values.data()))
+    ctx_.warn(
+        fmt::format("{}: '{}', object '{}': values above 2^53 are rounded", source_->op(), source_->name(), node.path));
   return finish(std::move(values));
 }
 
-MatrixElement Reader::dense(Dataset d) {
+MatrixElement Reader::dense(const StoredArray& d) {
   if (d.dims.size() != 2) d.fail("has {} dimensions (expected 2)", d.dims.size());
   MatrixElement m;
   const auto finish = [&]<class V>(Matrix<V> x) {
@@ -262,57 +253,32 @@ MatrixElement Reader::dense(Dataset d) {
   };
   if (d.type.kind != Kind::floating || d.type.size <= 4) {
     Matrix<float> x(ctx_.memory, d.dims[0], d.dims[1], "dense");
-    if (h5::read_numbers(ctx_, d, x.data.data())) return finish(std::move(x));
-    ctx_.info(fmt::format("{}: '{}', object '{}': values above 2^24 are read as double", kOp, source_->name(), d.path));
+    if (d.read_numbers(ctx_, x.data.data())) return finish(std::move(x));
+    ctx_.info(fmt::format("{}: '{}', object '{}': values above 2^24 are read as double", source_->op(), source_->name(),
+                          d.path));
   }
   Matrix<double> x(ctx_.memory, d.dims[0], d.dims[1], "dense");
-  if (!h5::read_numbers(ctx_, d, x.data.data()))
-    ctx_.warn(fmt::format("{}: '{}', object '{}': values above 2^53 are rounded", kOp, source_->name(), d.path));
+  if (!d.read_numbers(ctx_, x.data.data()))
+    ctx_.warn(
+        fmt::format("{}: '{}', object '{}': values above 2^53 are rounded", source_->op(), source_->name(), d.path));
   return finish(std::move(x));
 }
 
 MatrixElement Reader::matrix(const Node& node) {
   if (is_sparse(node)) return sparse(node);
   if (node.is_group) node.fail("is encoded as '{}' (expected a sparse or dense matrix)", encoding(node));
-  return dense(h5::dataset(h5::child(h5::root(*source_), node.path.substr(1))));
+  return dense(*node.array());
 }
 
 // ------------------------------------------------------------------------------------------------------------ columns
 
-bool Reader::can_be_opaque(const Dataset& d) {
-  return !d.is_null && !d.dims.empty() && H5Tdetect_class(d.type.id.get(), H5T_VLEN) <= 0 &&
-         H5Tdetect_class(d.type.id.get(), H5T_REFERENCE) <= 0 && !d.type.variable &&
-         // variable strings inside compounds are a class of their own
-         (d.type.kind != Kind::compound || H5Tdetect_class(d.type.id.get(), H5T_STRING) <= 0);
-}
-
-OpaqueRows Reader::opaque(const Dataset& d) {
-  OpaqueRows out;
-  out.path = d.path;
-  out.shape = d.dims;
-  const std::int64_t cols = d.count == 0 ? 0 : d.count / d.dims[0];
-  out.row_bytes = checked_mul(cols, static_cast<std::int64_t>(d.type.size));
-  out.bytes.resize(static_cast<std::size_t>(checked_mul(d.count, static_cast<std::int64_t>(d.type.size))));
-  h5::read_blocks(ctx_, d, H5I_INVALID_HID, d.type.size, [&](const h5::Block& b) {
-    const auto size = static_cast<std::int64_t>(d.type.size);
-    for (std::int64_t i = 0; i < b.n_rows; ++i)
-      std::copy_n(b.data + i * b.ld * size, b.n_cols * size, out.bytes.data() + ((b.row + i) * cols + b.col) * size);
-  });
-  std::size_t n = 0;
-  if (H5Tencode(d.type.id.get(), nullptr, &n) < 0) d.fail("has a type that cannot be copied ({})", h5::last_error());
-  out.type.resize(n);
-  if (H5Tencode(d.type.id.get(), out.type.data(), &n) < 0)
-    d.fail("has a type that cannot be copied ({})", h5::last_error());
-  return out;
-}
-
 /// Numbers, booleans and text of one dimension; nothing for other datasets.
-std::optional<Column> Reader::plain_column(Dataset& d) {
+std::optional<Column> Reader::plain_column(const StoredArray& d) {
   if (d.dims.size() != 1 || d.is_null) return std::nullopt;
   Column c;
   switch (d.type.kind) {
     case Kind::string:
-      return Column(h5::read_strings(ctx_, d));
+      return Column(d.texts(ctx_));
     case Kind::boolean:
       return Column(Bools{small_numbers<std::uint8_t>(d)});
     case Kind::floating:
@@ -325,7 +291,7 @@ std::optional<Column> Reader::plain_column(Dataset& d) {
         c = Column(small_numbers<std::int32_t>(d));
       } else {
         std::vector<std::int64_t> values(static_cast<std::size_t>(d.count));
-        if (!h5::read_numbers(ctx_, d, values.data())) return std::nullopt;  // above 2^63
+        if (!d.read_numbers(ctx_, values.data())) return std::nullopt;  // above 2^63
         c = Column(std::move(values));
       }
       if (d.type.name != "int32" && d.type.name != "int64") c.stored_dtype = d.type.name;
@@ -336,11 +302,11 @@ std::optional<Column> Reader::plain_column(Dataset& d) {
   }
 }
 
-Categorical::Categories Reader::categories(Dataset d) {
+Categorical::Categories Reader::categories(const StoredArray& d) {
   if (d.dims.size() > 1) d.fail("has {} dimensions (expected 1)", d.dims.size());
   switch (d.type.kind) {
     case Kind::string:
-      return h5::read_strings(ctx_, d);
+      return d.texts(ctx_);
     case Kind::integer:
       return small_numbers<std::int64_t>(d);
     case Kind::boolean:
@@ -352,9 +318,9 @@ Categorical::Categories Reader::categories(Dataset d) {
   }
 }
 
-Categorical Reader::categorical(const Node& where, const Dataset& codes, Dataset names, bool ordered) {
+Categorical Reader::categorical(const Node& where, const StoredArray& codes, const StoredArray& names, bool ordered) {
   Categorical out;
-  out.categories = categories(std::move(names));
+  out.categories = categories(names);
   out.ordered = ordered;
   out.codes = small_numbers<std::int32_t>(codes);
   const auto n = out.n_categories();
@@ -371,40 +337,38 @@ Column Reader::column(const Node& node, std::int64_t n_rows, const Node* frame) 
   };
   if (node.is_group) {
     if (type == "categorical")
-      return categorical(node, vector_of(node, "codes", n_rows), h5::dataset(h5::child(node, "categories")),
-                         first(h5::integers_attribute(node, "ordered")));
+      return categorical(node, *vector_of(node, "codes", n_rows), *node.child("categories")->array(),
+                         first(node.integers_attribute("ordered")));
     if (type == "nullable-integer" || type == "nullable-boolean" || type == "nullable-string-array") {
-      Dataset values = vector_of(node, "values", n_rows);
-      auto c = plain_column(values);
+      auto c = plain_column(*vector_of(node, "values", n_rows));
       if (!c) return foreign(node, type);
-      c->missing = small_numbers<std::uint8_t>(vector_of(node, "mask", n_rows));
+      c->missing = small_numbers<std::uint8_t>(*vector_of(node, "mask", n_rows));
       return std::move(*c);
     }
     return foreign(node, type);
   }
-  Dataset d = h5::dataset(h5::child(h5::root(*source_), node.path.substr(1)));
+  const auto stored = node.array();
+  const StoredArray& d = *stored;
   if (d.is_null || d.dims.empty()) return foreign(node, type);
   if (d.dims[0] != n_rows && n_rows >= 0) d.fail("has {} rows (expected {})", d.dims[0], n_rows);
   // anndata 0.7: codes here, categories in __categories under the same name
-  if (frame != nullptr && h5::has_attribute(node, "categories")) {
+  if (frame != nullptr && node.has_attribute("categories")) {
     const auto name = node.path.substr(frame->path.size() + 1);
-    if (auto names = h5::find(*frame, "__categories/" + name)) {
-      const bool ordered = first(h5::integers_attribute(*names, "ordered"));
-      return categorical(node, d, h5::dataset(std::move(*names)), ordered);
-    }
+    if (const auto names = frame->find("__categories/" + name))
+      return categorical(node, d, *names->array(), first(names->integers_attribute("ordered")));
     node.fail("has codes, but there is no '__categories/{}'", name);
   }
   if (auto c = plain_column(d)) return std::move(*c);
-  if (can_be_opaque(d)) return opaque(d);
+  if (auto rows = d.opaque(ctx_)) return std::move(*rows);
   return foreign(node, type.empty() ? d.type.name : type);
 }
 
 DataFrame Reader::frame(const Node& node) {
-  if (!node.is_group) return compound_frame(h5::dataset(h5::child(h5::root(*source_), node.path.substr(1))));
-  const auto index_name = h5::text_attribute(node, "_index");
+  if (!node.is_group) return record_frame(*node.array());
+  const auto index_name = node.text_attribute("_index");
   if (!index_name) node.fail("has no attribute '_index' (expected a data frame)");
-  const auto order = h5::has_attribute(node, "column-order") ? h5::texts_attribute(node, "column-order") : std::nullopt;
-  const Column index = column(h5::child(node, *index_name), -1, &node);
+  const auto order = node.texts_attribute("column-order");
+  const Column index = column(*node.child(*index_name), -1, &node);
   if (std::holds_alternative<Foreign>(index.data) || std::holds_alternative<OpaqueRows>(index.data))
     node.fail("its index '{}' is neither text nor numbers", *index_name);
   DataFrame out(index.to_strings(), *index_name == "_index" ? "" : *index_name);
@@ -416,10 +380,10 @@ DataFrame Reader::frame(const Node& node) {
   if (order)
     for (const auto& name : *order) {
       if (!seen.insert(name).second) node.fail("lists column '{}' twice", name);
-      const Node c = h5::child(node, name);
-      Column values = column(c, out.n_rows(), &node);
+      const auto c = node.child(name);
+      Column values = column(*c, out.n_rows(), &node);
       if (values.size() >= 0 && values.size() != out.n_rows())
-        c.fail("has {} rows (expected {})", values.size(), out.n_rows());
+        c->fail("has {} rows (expected {})", values.size(), out.n_rows());
       // Foreign columns have no rows of their own; set() takes them.
       out.set(name, std::move(values));
     }
@@ -427,8 +391,8 @@ DataFrame Reader::frame(const Node& node) {
 }
 
 /// anndata 0.6: one dataset of records, the first field is the index.
-DataFrame Reader::compound_frame(Dataset d) {
-  const auto s = struct_array(d);
+DataFrame Reader::record_frame(const StoredArray& d) {
+  const auto s = d.records(ctx_);
   if (!s || s->fields.empty()) d.fail("is neither a data frame nor an array of records");
   const auto to_column = [](const StructArray::Field& f) {
     return std::visit([](const auto& v) { return Column(v); }, f);
@@ -478,88 +442,49 @@ void Reader::adopt_legacy_categories(AnnData& a) {
 // -------------------------------------------------------------------------------------------------- obsm, varm and so
 // on
 
-std::optional<AxisElement> Reader::axis_element(Node node, bool keep_order) {
+std::optional<AxisElement> Reader::axis_element(const Node& node, bool keep_order) {
   const auto type = encoding(node);
   if (is_sparse(node)) return sparse(node, keep_order);
   if (node.is_group) {
     if (type == "dataframe") return frame(node);
     return foreign(node, type);
   }
-  const std::string path = node.path;
-  Dataset d = h5::dataset(std::move(node));
+  const auto stored = node.array();
+  const StoredArray& d = *stored;
   if (d.is_null) return std::nullopt;
   const bool number = (d.type.kind == Kind::floating && d.type.size <= 8) || d.type.kind == Kind::integer ||
                       d.type.kind == Kind::boolean;
-  if (d.dims.size() == 2 && number && !(d.type.kind == Kind::integer && d.type.size == 8)) return dense(std::move(d));
+  if (d.dims.size() == 2 && number && !(d.type.kind == Kind::integer && d.type.size == 8)) return dense(d);
   if (d.dims.size() == 2 && number) {
     Matrix<double> x(ctx_.memory, d.dims[0], d.dims[1], "dense");
-    if (h5::read_numbers(ctx_, d, x.data.data())) {
+    if (d.read_numbers(ctx_, x.data.data())) {
       MatrixElement m(std::move(x));
       m.stored_layout = StoredLayout::dense;
       m.stored_dtype = d.type.name;
       return m;
     }
   }
-  if (can_be_opaque(d)) return opaque(d);
-  return Foreign{path, type.empty() ? d.type.name : type};
-}
-
-/// anndata 0.6: one dataset of records, a field per entry.
-AxisElements Reader::compound_axis(Dataset d) {
-  AxisElements out;
-  if (d.type.kind != Kind::compound || d.dims.size() != 1) d.fail("is neither a group nor an array of records");
-  const int n = H5Tget_nmembers(d.type.id.get());
-  for (int k = 0; k < n; ++k) {
-    char* name = H5Tget_member_name(d.type.id.get(), static_cast<unsigned>(k));
-    const std::string field = name == nullptr ? "" : name;
-    H5free_memory(name);
-    const h5::Id member(H5Tget_member_type(d.type.id.get(), static_cast<unsigned>(k)));
-    std::int64_t cols = 1;
-    hsize_t width = 1;
-    h5::Id base(H5Tcopy(member.get()));
-    if (H5Tget_class(member.get()) == H5T_ARRAY) {
-      if (H5Tget_array_ndims(member.get()) != 1) d.fail("field '{}' has more than two dimensions", field);
-      H5Tget_array_dims2(member.get(), &width);
-      base = h5::Id(H5Tget_super(member.get()));
-      cols = static_cast<std::int64_t>(width);
-    }
-    const auto base_class = H5Tget_class(base.get());
-    if (base_class != H5T_FLOAT && base_class != H5T_INTEGER) d.fail("field '{}' does not hold numbers", field);
-    if (checked_mul(checked_mul(d.count, cols), 1) > source_->size() + (1 << 26))
-      d.fail("field '{}' is too large", field);
-    Matrix<double> x(ctx_.memory, d.count, cols, "dense");
-    const h5::Id inner(H5Tarray_create2(H5T_NATIVE_DOUBLE, 1, &width));
-    const h5::Id memory(H5Tcreate(H5T_COMPOUND, static_cast<std::size_t>(cols) * sizeof(double)));
-    H5Tinsert(memory.get(), field.c_str(), 0,
-              H5Tget_class(member.get()) == H5T_ARRAY ? inner.get() : H5T_NATIVE_DOUBLE);
-    if (d.count > 0 && H5Dread(d.id.get(), memory.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, x.data.data()) < 0)
-      d.fail("field '{}' cannot be read ({})", field, h5::last_error());
-    MatrixElement m(std::move(x));
-    m.stored_layout = StoredLayout::dense;
-    m.stored_dtype = h5::describe(std::move(base)).name;
-    out.insert_or_assign(field, std::move(m));
-  }
-  return out;
+  if (auto rows = d.opaque(ctx_)) return std::move(*rows);
+  return foreign(node, type.empty() ? d.type.name : type);
 }
 
 AxisElements Reader::axis(const Node& parent, const char* name, std::int64_t rows, std::int64_t cols) {
   AxisElements out;
-  auto group = h5::find(parent, name);
+  const auto group = parent.find(name);
   if (!group) return out;
   if (!group->is_group) {
-    Dataset d = h5::dataset(std::move(*group));
-    if (!d.is_null) out = compound_axis(std::move(d));
+    const auto d = group->array();
+    if (!d->is_null) out = d->fields_as_matrices(ctx_);
   } else {
-    for (const auto& link : h5::links(*group)) {
-      Node node = h5::child(*group, link.name);
-      const std::string path = node.path;
+    for (const auto& link : group->links()) {
+      const auto node = group->child(link.name);
       // Graphs: scanpy lists the neighbours of a cell nearest first, which sorting by index would lose.
-      auto e = axis_element(std::move(node), cols >= 0);
+      auto e = axis_element(*node, cols >= 0);
       if (!e) continue;
       if (scw::n_rows(*e) >= 0 && scw::n_rows(*e) != rows)
-        source_->fail(path, "has {} rows (expected {})", scw::n_rows(*e), rows);
+        node->fail("has {} rows (expected {})", scw::n_rows(*e), rows);
       if (cols >= 0 && scw::n_cols(*e) >= 0 && scw::n_cols(*e) != cols)
-        source_->fail(path, "has {} columns (expected {})", scw::n_cols(*e), cols);
+        node->fail("has {} columns (expected {})", scw::n_cols(*e), cols);
       out.insert_or_assign(link.name, std::move(*e));
     }
   }
@@ -568,81 +493,19 @@ AxisElements Reader::axis(const Node& parent, const char* name, std::int64_t row
 
 // ---------------------------------------------------------------------------------------------------------------- uns
 
-void Reader::add_field(StructArray& s, const Dataset& d, const std::string& name, hid_t type) {
-  const auto n = static_cast<std::size_t>(d.count);
-  const auto read = [&](hid_t memory_type, std::size_t size, void* out) {
-    const h5::Id memory(H5Tcreate(H5T_COMPOUND, size));
-    if (H5Tinsert(memory.get(), name.c_str(), 0, memory_type) < 0 ||
-        (n > 0 && H5Dread(d.id.get(), memory.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0))
-      d.fail("field '{}' cannot be read ({})", name, h5::last_error());
-  };
-  const auto t = h5::describe(h5::Id(H5Tcopy(type)));
-  const auto numeric = [&]<class T>(T) {
-    std::vector<T> values(n);
-    read(h5::native_type<T>(), sizeof(T), values.data());
-    s.fields.emplace_back(name, std::move(values));
-  };
-  switch (t.kind) {
-    case Kind::floating:
-      return t.size <= 4 ? numeric(float{}) : numeric(double{});
-    case Kind::integer:
-      return t.size <= 2 || (t.size == 4 && t.is_signed) ? numeric(std::int32_t{}) : numeric(std::int64_t{});
-    case Kind::boolean: {
-      Bools flags;
-      flags.values.resize(n);
-      read(t.id.get(), 1, flags.values.data());
-      s.fields.emplace_back(name, std::move(flags));
-      return;
-    }
-    default:
-      break;
-  }
-  std::vector<std::string> texts;
-  if (t.variable) {
-    texts = h5::read_text_field(ctx_, d, name);
-  } else {
-    std::vector<char> values(n * t.size);
-    read(t.id.get(), t.size, values.data());
-    for (std::size_t i = 0; i < n; ++i)
-      texts.emplace_back(values.data() + i * t.size, strnlen(values.data() + i * t.size, t.size));
-  }
-  s.fields.emplace_back(name, std::move(texts));
-}
-
-std::optional<StructArray> Reader::struct_array(const Dataset& d) {
-  if (d.type.kind != Kind::compound || d.dims.size() != 1) return std::nullopt;
-  const int n = H5Tget_nmembers(d.type.id.get());
-  std::vector<std::pair<std::string, h5::Id>> members;
-  for (int k = 0; k < n; ++k) {
-    char* name = H5Tget_member_name(d.type.id.get(), static_cast<unsigned>(k));
-    h5::Id member(H5Tget_member_type(d.type.id.get(), static_cast<unsigned>(k)));
-    const auto t = h5::describe(h5::Id(H5Tcopy(member.get())));
-    const bool known = (t.kind == Kind::string && (!t.variable || h5::has_readable_texts(d))) ||
-                       t.kind == Kind::boolean || (t.kind == Kind::integer && t.name != "uint64") ||
-                       (t.kind == Kind::floating && t.size <= 8);
-    members.emplace_back(name == nullptr ? "" : name, std::move(member));
-    H5free_memory(name);
-    if (!known) return std::nullopt;
-  }
-  StructArray out;
-  out.n_rows = d.count;
-  for (const auto& [name, type] : members) add_field(out, d, name, type.get());
-  return out;
-}
-
-Value Reader::dataset_value(Dataset d) {
+Value Reader::array_value(const StoredArray& d) {
   const auto keep = [&] { return Value(Foreign{d.path, d.type.name}); };
   if (d.is_null) return {};
-  if (d.count > kMaxUnsElements || (d.type.kind == Kind::string && !h5::has_readable_texts(d))) return keep();
+  if (d.count > kMaxUnsElements || (d.type.kind == Kind::string && !d.has_readable_texts())) return keep();
   if (d.dims.empty()) {
     switch (d.type.kind) {
       case Kind::string:
-        return h5::read_strings(ctx_, d).at(0);
+        return d.texts(ctx_).at(0);
       case Kind::boolean:
         return small_numbers<std::uint8_t>(d)[0] != 0;
       case Kind::integer: {
         std::int64_t v = 0;
-        return h5::read_numbers(ctx_, d, &v) ? Value(v) : keep();
+        return d.read_numbers(ctx_, &v) ? Value(v) : keep();
       }
       case Kind::floating:
         return d.type.size <= 8 ? Value(small_numbers<double>(d)[0]) : keep();
@@ -657,7 +520,7 @@ Value Reader::dataset_value(Dataset d) {
   };
   switch (d.type.kind) {
     case Kind::string:
-      return Value(NdArray<std::string>(d.dims, h5::read_strings(ctx_, d)));
+      return Value(NdArray<std::string>(d.dims, d.texts(ctx_)));
     case Kind::boolean:
       return Value(BoolArray(d.dims, small_numbers<std::uint8_t>(d)));
     case Kind::floating:
@@ -667,11 +530,11 @@ Value Reader::dataset_value(Dataset d) {
       if (d.type.size < 4 || (d.type.size == 4 && d.type.is_signed))
         return Value(array(small_numbers<std::int32_t>(d)));
       std::vector<std::int64_t> values(static_cast<std::size_t>(d.count));
-      if (!h5::read_numbers(ctx_, d, values.data())) return keep();
+      if (!d.read_numbers(ctx_, values.data())) return keep();
       return Value(array(std::move(values)));
     }
     case Kind::compound: {
-      auto s = struct_array(d);
+      auto s = d.records(ctx_);
       return s ? Value(std::move(*s)) : keep();
     }
     default:
@@ -679,36 +542,35 @@ Value Reader::dataset_value(Dataset d) {
   }
 }
 
-Value Reader::value(Node node, int depth) {
-  ctx_.check_cancelled(kOp);
-  const std::string path = node.path;
+Value Reader::value(const Node& node, int depth) {
+  ctx_.check_cancelled(source_->op());
   const auto type = encoding(node);
   Value out;
   if (!node.is_group) {
-    out = dataset_value(h5::dataset(std::move(node)));
+    out = array_value(*node.array());
   } else if (type.empty() || type == "dict") {
     if (is_sparse(node)) {
       out = foreign(node, "sparse matrix");
     } else if (depth >= kMaxDepth) {
       node.fail("is nested more than {} deep", kMaxDepth);
-    } else if (!groups_seen_.insert(node.address).second) {
+    } else if (const auto id = node.identity(); id && !groups_seen_.insert(*id).second) {
       // A second way to the same group: walking it could take for ever.
       out = foreign(node, "group with several names");
     } else {
       Dict d;
-      for (const auto& link : h5::links(node)) d.emplace(link.name, value(h5::child(node, link.name), depth + 1));
+      for (const auto& link : node.links()) d.emplace(link.name, value(*node.child(link.name), depth + 1));
       out = std::move(d);
     }
   } else if (type == "dataframe") {
     out = frame(node);
   } else if (type == "categorical") {
-    const auto ordered = h5::integers_attribute(node, "ordered");
-    out = categorical(node, vector_of(node, "codes", -1), h5::dataset(h5::child(node, "categories")),
+    const auto ordered = node.integers_attribute("ordered");
+    out = categorical(node, *vector_of(node, "codes", -1), *node.child("categories")->array(),
                       ordered && !ordered->empty() && ordered->front() != 0);
   } else {
     out = foreign(node, type);
   }
-  out.set_stored_path(path);
+  out.set_stored_path(node.path);
   return out;
 }
 
@@ -733,14 +595,15 @@ void Reader::check_matrix(const Node& node, const MatrixElement& m) {
 }
 
 AnnData Reader::read() {
-  const Node root = h5::root(*source_);
+  const auto top = source_->root();
+  const Node& root = *top;
   const auto type = encoding(root);
   if (!type.empty() && type != "anndata") root.fail("is encoded as '{}' (expected anndata)", type);
-  auto obs = h5::find(root, "obs");
-  auto var = h5::find(root, "var");
+  auto obs = root.find("obs");
+  auto var = root.find("var");
   if (!obs || !var) {
-    root.fail("has no '{}' (not an h5ad file{})", obs ? "var" : "obs",
-              h5::find(root, "matrix") ? "; it looks like 10x Genomics HDF5" : "");
+    root.fail("has no '{}' (not an AnnData{})", obs ? "var" : "obs",
+              root.find("matrix") ? "; it looks like 10x Genomics HDF5" : "");
   }
   AnnData a;
   a.source = source_;
@@ -752,12 +615,7 @@ AnnData Reader::read() {
     if (x.n_rows() != rows || x.n_cols() != cols)
       node.fail("is {} x {} (expected {} x {})", x.n_rows(), x.n_cols(), rows, cols);
   };
-  const auto is_null = [](const Node& node) {
-    if (node.is_group) return false;
-    const h5::Id space(H5Dget_space(node.id.get()));
-    return H5Sget_simple_extent_type(space.get()) == H5S_NULL;
-  };
-  if (auto x = h5::find(root, "X"); x && !is_null(*x)) {
+  if (const auto x = root.find("X"); x && (x->is_group || !x->array()->is_null)) {
     a.X = matrix(*x);
     check_shape(*x, *a.X, n, m);
     check_matrix(*x, *a.X);
@@ -767,31 +625,31 @@ AnnData Reader::read() {
   a.varm = axis(root, "varm", m, -1);
   a.obsp = axis(root, "obsp", n, n);
   a.varp = axis(root, "varp", m, m);
-  if (auto raw = h5::find(root, "raw"); raw && raw->is_group) {
+  if (auto raw = root.find("raw"); raw && raw->is_group) {
     Raw r;
-    const Node x = h5::child(*raw, "X");
-    r.X = matrix(x);
-    r.var = frame(h5::child(*raw, "var"));
-    check_shape(x, r.X, n, r.var.n_rows());
+    const auto x = raw->child("X");
+    r.X = matrix(*x);
+    r.var = frame(*raw->child("var"));
+    check_shape(*x, r.X, n, r.var.n_rows());
     r.varm = axis(*raw, "varm", r.var.n_rows(), -1);
     a.raw = std::move(r);
-  } else if (auto x = h5::find(root, "raw.X")) {  // anndata 0.6
+  } else if (auto x = root.find("raw.X")) {  // anndata 0.6
     Raw r;
     r.X = matrix(*x);
-    r.var = frame(h5::child(root, "raw.var"));
+    r.var = frame(*root.child("raw.var"));
     check_shape(*x, r.X, n, r.var.n_rows());
     r.varm = axis(root, "raw.varm", r.var.n_rows(), -1);
     a.raw = std::move(r);
   }
-  if (auto uns = h5::find(root, "uns")) {
+  if (auto uns = root.find("uns")) {
     if (!uns->is_group) uns->fail("is a dataset (expected a group)");
-    a.uns = value(std::move(*uns), 0);
+    a.uns = value(*uns, 0);
     if (std::as_const(a.uns).dict() == nullptr) root.fail("its 'uns' is not a mapping");
   }
   if (legacy) adopt_legacy_categories(a);
   const std::set<std::string> known{"X",    "obs", "var", "layers", "obsm",    "varm",     "obsp",
                                     "varp", "uns", "raw", "raw.X",  "raw.var", "raw.varm", "raw.cat"};
-  for (const auto& link : h5::links(root)) {
+  for (const auto& link : root.links()) {
     if (known.contains(link.name)) continue;
     if (!link.hard)
       source_->fail("/" + link.name, "is a soft or external link; scwarp reads what is in the file itself");
@@ -802,23 +660,16 @@ AnnData Reader::read() {
 
 }  // namespace
 
-AnnData read_h5ad(const Context& ctx, const std::string& path, const ReadH5adOptions& options) {
-  const h5::Session session;
-  return Reader(ctx, Source::open(kOp, path), options).read();
+AnnData read_anndata(const Context& ctx, std::shared_ptr<const Store> source, const ReadH5adOptions& options) {
+  const auto session = source->session();
+  return Reader(ctx, std::move(source), options).read();
 }
 
-AnnData read_h5ad(const Context& ctx, Span<const std::byte> image, const std::string& name,
-                  const ReadH5adOptions& options) {
-  const h5::Session session;
-  return Reader(ctx, Source::open_image(kOp, image, name), options).read();
-}
-
-MatrixElement read_h5ad_matrix(const Context& ctx, const std::string& path, const std::string& element,
-                               const ReadH5adOptions& options) {
-  const h5::Session session;
-  const auto source = Source::open(kOp, path);
-  const auto node = h5::find(h5::root(*source), element);
-  SCW_EXPECT(node.has_value(), kOp, "'{}' has no '{}'", path, element);
+MatrixElement read_anndata_matrix(const Context& ctx, std::shared_ptr<const Store> source, const std::string& element,
+                                  const ReadH5adOptions& options) {
+  const auto session = source->session();
+  const auto node = source->root()->find(element);
+  SCW_EXPECT(node != nullptr, source->op(), "'{}' has no '{}'", source->name(), element);
   Reader reader(ctx, source, options);
   MatrixElement m = reader.matrix(*node);
   reader.check_matrix(*node, m);
