@@ -1,0 +1,221 @@
+"""Reading and writing h5ad beside anndata: pairs of runs, wall and CPU time, and the floor.
+
+    python bench/e2e/bench_io.py                                  100 000 x 20 000, read and write
+    python bench/e2e/bench_io.py --sizes 20000x20000 --jobs read --pairs 3
+    python bench/e2e/bench_io.py --device cuda                    X of scwarp's reads goes to the device
+
+The data come from scwarp.datasets.simulate (about 1 500 values per cell). Every run is a process of its own, and the
+two programs take turns, so that a noisy machine disturbs both; what is timed is the call alone, with the file in the
+page cache. ``cpu`` is user + system time of the call over all threads. Floors: of a compressed file, unpacking its
+chunks with libdeflate (scwarp's build of it is the same library) on all threads; of a plain one, reading the file and
+copying it once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def timed(call: Any) -> Record:
+    before, start = os.times(), time.perf_counter()
+    result = call()
+    wall, after = time.perf_counter() - start, os.times()
+    x = getattr(result, "X", None)
+    nnz = int(x.nnz) if hasattr(x, "nnz") else -1
+    return {"wall": wall, "user": after.user - before.user, "system": after.system - before.system, "nnz": nnz}
+
+
+def make(path: Path, cells: int, genes: int) -> None:
+    """``path`` and beside it the same data gzip-compressed, both as anndata writes them."""
+    import scwarp as scw
+
+    adata = scw.datasets.simulate(cells, genes, seed=1)
+    for name, compression in ((path, None), (path.with_suffix(".gz.h5ad"), "gzip")):
+        scratch = name.with_suffix(".part")
+        adata.write_h5ad(scratch, compression=compression)
+        scratch.rename(name)
+
+
+def read(path: Path, who: str, device: str) -> Record:
+    if who == "anndata":
+        import anndata
+        import h5py
+
+        return timed(lambda: anndata.read_h5ad(path))
+    import anndata
+    import h5py  # noqa: F401
+    import scipy.sparse  # noqa: F401
+
+    import scwarp as scw
+
+    if device == "cpu":
+        return timed(lambda: scw.read_h5ad(path))
+    import cupy
+
+    def to_device() -> Any:
+        adata = scw.read_h5ad(path, device=device)
+        cupy.cuda.Device().synchronize()
+        return adata
+
+    cupy.zeros(1).sum()
+    return timed(to_device)
+
+
+def write(path: Path, who: str, compression: str) -> Record:
+    import anndata
+
+    import scwarp as scw
+
+    adata = anndata.read_h5ad(path)
+    target = path.with_suffix(f".{who}.written")
+    try:
+        if who == "anndata":
+            record = timed(lambda: adata.write_h5ad(target, compression="gzip" if compression == "gzip" else None))
+        else:
+            level = {"gzip": {}, "none": {"compression_level": 0}}[compression]
+            record = timed(lambda: scw.write_h5ad(adata, target, **level))
+        record["bytes"] = target.stat().st_size
+    finally:
+        target.unlink(missing_ok=True)
+    return record
+
+
+def floor(path: Path, compression: str) -> Record:
+    """Reads the file through one buffer and copies as much; gzip: unpacks its chunks, one thread, by libdeflate."""
+    import numpy as np
+
+    if compression == "none":
+
+        def copy() -> None:
+            buffer, to = np.empty(1 << 24, np.uint8), np.zeros(path.stat().st_size, np.uint8)
+            at = 0
+            with path.open("rb", buffering=0) as f:
+                while n := f.readinto(memoryview(buffer)):
+                    to[at : at + n] = buffer[:n]
+                    at += n
+
+        return timed(copy)
+    import ctypes
+    import ctypes.util
+    import threading
+
+    import h5py
+
+    lib = ctypes.CDLL(ctypes.util.find_library("deflate") or "libdeflate.so.0")
+    lib.libdeflate_alloc_decompressor.restype = ctypes.c_void_p
+    lib.libdeflate_zlib_decompress.argtypes = [ctypes.c_void_p] + 5 * [ctypes.c_void_p]
+    packed: list[tuple[Any, int]] = []
+    with h5py.File(path) as f:
+        for name in ("X/data", "X/indices"):
+            d = f[name]
+            bytes_out = int(np.prod(d.chunks)) * d.dtype.itemsize
+            starts = range(0, d.shape[0], d.chunks[0])
+            packed += [(np.frombuffer(d.id.read_direct_chunk((s,))[1], np.uint8), bytes_out) for s in starts]
+    threads = len(os.sched_getaffinity(0))
+
+    def work(mine: list[tuple[Any, int]]) -> None:
+        # A buffer per thread: the floor is the unpacking alone.
+        codec, got = lib.libdeflate_alloc_decompressor(), ctypes.c_size_t()
+        out = np.empty(max(n for _, n in mine), np.uint8)
+        for chunk, n in mine:
+            if lib.libdeflate_zlib_decompress(
+                codec, chunk.ctypes.data, len(chunk), out.ctypes.data, n, ctypes.addressof(got)
+            ):
+                raise RuntimeError("a chunk cannot be unpacked")
+
+    def all_of_them() -> None:
+        workers = [threading.Thread(target=work, args=(packed[t::threads],)) for t in range(min(threads, len(packed)))]
+        for w in workers:
+            w.start()
+        for w in workers:
+            w.join()
+
+    record = timed(all_of_them)
+    record["bytes_out"] = sum(n for _, n in packed)
+    record["bytes_in"] = sum(len(c) for c, _ in packed)
+    return record
+
+
+def child(*arguments: str) -> Record:
+    out = subprocess.run([sys.executable, __file__, "--child", *arguments], check=True, capture_output=True, text=True)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def summary(records: list[Record]) -> Record:
+    return {k: median(r[k] for r in records) for k in records[0]}
+
+
+def show(label: str, r: Record, extra: str = "") -> None:
+    print(f"{label:<34} {r['wall']:8.2f} s  user {r['user']:7.2f}  system {r['system']:6.2f}  {extra}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="100000x20000")
+    parser.add_argument("--jobs", default="read,write")
+    parser.add_argument("--compression", default="gzip,none")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/scwarp_bench_io"))
+    parser.add_argument("--keep", action="store_true", help="leave the generated files")
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.child:
+        job, path, *rest = a.child
+        if job == "make":
+            make(Path(path), *map(int, rest))
+            print("{}")
+        else:
+            print(json.dumps({"read": read, "write": write, "floor": floor}[job](Path(path), *rest)))
+        return
+    a.folder.mkdir(parents=True, exist_ok=True)
+    for size in a.sizes.split(","):
+        cells, genes = map(int, size.split("x"))
+        plain = a.folder / f"{size}.h5ad"
+        if not plain.exists() or not plain.with_suffix(".gz.h5ad").exists():
+            child("make", str(plain), str(cells), str(genes))
+        for compression in a.compression.split(","):
+            path = plain.with_suffix(".gz.h5ad") if compression == "gzip" else plain
+            with path.open("rb", buffering=0) as f:  # into the page cache
+                while f.read(1 << 24):
+                    pass
+            print(f"{size} {compression}: file of {path.stat().st_size / 1e6:.0f} MB")
+            for job in a.jobs.split(","):
+                last = a.device if job == "read" else compression
+                ours: list[Record] = []
+                peer: list[Record] = []
+                floors: list[Record] = []
+                for _ in range(a.pairs):
+                    ours.append(child(job, str(path), "scwarp", last))
+                    peer.append(child(job, str(path), "anndata", last))
+                    if job == "read":
+                        floors.append(child("floor", str(path), compression))
+                ratio = median(p["wall"] / o["wall"] for o, p in zip(ours, peer, strict=True))
+                cpu = [
+                    (p["user"] + p["system"]) / (o["user"] + o["system"] + 1e-9)
+                    for o, p in zip(ours, peer, strict=True)
+                ]
+                show(f"  {job} anndata", summary(peer))
+                show(f"  {job} scwarp", summary(ours), f"{ratio:.2f} x faster, {median(cpu):.2f} x less CPU time")
+                if "bytes" in ours[0]:
+                    print(f"  {'file':<32} {ours[0]['bytes'] / peer[0]['bytes']:8.3f} of anndata's")
+                if floors:
+                    over = median(o["wall"] / f["wall"] for o, f in zip(ours, floors, strict=True))
+                    show(f"  {job} floor", summary(floors), f"scwarp is at {over:.2f} of it")
+        if not a.keep:
+            plain.unlink()
+            plain.with_suffix(".gz.h5ad").unlink()
+
+
+if __name__ == "__main__":
+    main()
