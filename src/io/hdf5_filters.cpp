@@ -1,92 +1,196 @@
 #include "io/hdf5_filters.hpp"
 
-#include <libdeflate.h>
-
+#include <algorithm>
 #include <cstring>
 
 #include "io/lzf.hpp"
 #include "io/shuffle.hpp"
 
 namespace scw::io::h5 {
+namespace {
 
-struct Unpacker::Codecs {
-  libdeflate_decompressor* deflate = nullptr;
+constexpr std::size_t kChecksumBytes = 4;
 
-  Codecs() = default;
-  Codecs(const Codecs&) = delete;
-  Codecs& operator=(const Codecs&) = delete;
-  ~Codecs() {
-    if (deflate != nullptr) libdeflate_free_decompressor(deflate);
+bool is_compressor(H5Z_filter_t id) {
+  return id == H5Z_FILTER_DEFLATE || id == kLzf || id == kBlosc || id == kLz4 || id == kZstd;
+}
+bool is_ours(H5Z_filter_t id) { return is_compressor(id) || id == H5Z_FILTER_SHUFFLE || id == H5Z_FILTER_FLETCHER32; }
+
+std::uint64_t big_endian(const std::byte* p, std::size_t n) {
+  std::uint64_t v = 0;
+  for (std::size_t k = 0; k < n; ++k) v = v << 8 | std::to_integer<std::uint64_t>(p[k]);
+  return v;
+}
+
+/// The lz4 filter's own frame: size of the result (8 bytes), of a block (4), then blocks with their sizes (4) before
+/// them; a block as large as its result is stored as it is. Source: HDF5_LZ4.pdf of the plugin's registration.
+bool lz4_frame(const std::byte* in, std::size_t n, std::byte* out, std::size_t bytes) {
+  if (n < 12 || big_endian(in, 8) != bytes) return false;
+  const std::uint64_t block = big_endian(in + 8, 4);
+  if (block == 0) return false;
+  std::size_t at = 12;
+  for (std::size_t done = 0; done < bytes;) {
+    if (n - at < 4) return false;
+    const auto packed = static_cast<std::size_t>(big_endian(in + at, 4));
+    at += 4;
+    const auto plain = static_cast<std::size_t>(std::min<std::uint64_t>(block, bytes - done));
+    if (packed > n - at) return false;
+    if (packed == plain)
+      std::memcpy(out + done, in + at, plain);
+    else if (!lz4_block(in + at, packed, out + done, plain))
+      return false;
+    at += packed;
+    done += plain;
   }
+  return true;
+}
 
-  /// False unless the result has exactly `bytes` bytes.
-  bool undo(const Filter& filter, const std::byte* from, std::size_t have, std::byte* to, std::size_t bytes,
-            std::size_t element) {
-    switch (filter.id) {
-      case H5Z_FILTER_SHUFFLE:
-        if (have != bytes) return false;
-        unshuffle(from, to, bytes, element);
-        return true;
-      case H5Z_FILTER_DEFLATE: {
-        if (deflate == nullptr) deflate = libdeflate_alloc_decompressor();
-        std::size_t got = 0;
-        return deflate != nullptr &&
-               libdeflate_zlib_decompress(deflate, from, have, to, bytes, &got) == LIBDEFLATE_SUCCESS && got == bytes;
-      }
-      default:
-        return lzf_decompress(reinterpret_cast<const std::uint8_t*>(from), have, reinterpret_cast<std::uint8_t*>(to),
-                              bytes) == static_cast<std::int64_t>(bytes);
+/// Fletcher's checksum over words of two bytes, the first one high (or, in files from before 1.6.3, low).
+/// Source: HDF5 File Format Specification, "Fletcher32 filter".
+std::uint32_t fletcher32(const std::byte* p, std::size_t n, bool low_first) {
+  std::uint32_t a = 0, b = 0;
+  const auto fold = [](std::uint32_t v) { return (v & 0xFFFFU) + (v >> 16); };
+  const std::size_t words = n / 2;
+  for (std::size_t begin = 0; begin < words; begin += 360) {  // as many as 32 bits can add up
+    for (std::size_t i = begin; i < std::min(words, begin + 360); ++i) {
+      const auto x = std::to_integer<std::uint32_t>(p[2 * i]), y = std::to_integer<std::uint32_t>(p[2 * i + 1]);
+      a += low_first ? y << 8 | x : x << 8 | y;
+      b += a;
     }
+    a = fold(a);
+    b = fold(b);
   }
-};
+  if (n % 2 != 0) {
+    const auto last = std::to_integer<std::uint32_t>(p[n - 1]);
+    a += low_first ? last : last << 8;
+    b += a;
+    a = fold(a);
+    b = fold(b);
+  }
+  return fold(b) << 16 | fold(a);
+}
 
-Unpacker::Unpacker() : codecs_(std::make_unique<Codecs>()) {}
-Unpacker::~Unpacker() = default;
+bool checksum_fits(const std::byte* p, std::size_t n) {
+  std::uint32_t stored = 0;
+  std::memcpy(&stored, p + n, kChecksumBytes);
+  return stored == fletcher32(p, n, false) || stored == fletcher32(p, n, true);
+}
+
+}  // namespace
 
 bool Unpacker::unpack(const std::vector<Filter>& filters, unsigned skipped, std::size_t bytes, std::size_t element,
                       std::byte* out) {
-  std::size_t left = 0;
-  for (std::size_t k = 0; k < filters.size(); ++k) left += (skipped >> k & 1U) == 0;
+  // The size of what was compressed is known: what came before only added checksums.
+  std::size_t left = 0, compressed = bytes;
+  bool known = true;
+  for (std::size_t k = 0; k < filters.size(); ++k) {
+    if ((skipped >> k & 1U) != 0) continue;
+    ++left;
+    known = known && !is_compressor(filters[k].id);
+    if (known && filters[k].id == H5Z_FILTER_FLETCHER32) compressed += kChecksumBytes;
+  }
   std::size_t have = packed.size();
   const std::byte* from = packed.data();
   int turn = 0;
   for (std::size_t k = filters.size(); k-- > 0;) {
     if ((skipped >> k & 1U) != 0) continue;
+    const Filter& f = filters[k];
+    --left;
+    if (f.id == H5Z_FILTER_FLETCHER32) {
+      if (have < kChecksumBytes || !checksum_fits(from, have - kChecksumBytes)) return false;
+      have -= kChecksumBytes;
+      continue;
+    }
+    const std::size_t want = is_compressor(f.id) ? compressed : have;
     std::byte* to = out;
-    if (--left > 0) {
-      spare_[turn].resize(bytes);
+    if (left > 0 || want != bytes) {
+      spare_[turn].resize(want);
       to = spare_[turn].data();
       turn = 1 - turn;
     }
-    if (!codecs_->undo(filters[k], from, have, to, bytes, element)) return false;
-    have = bytes;
+    bool ok = true;
+    switch (f.id) {
+      case H5Z_FILTER_SHUFFLE: {
+        const std::size_t size = f.values.empty() ? element : f.values[0];
+        ok = size > 0;
+        if (ok) unshuffle(from, to, have, size);
+        break;
+      }
+      case H5Z_FILTER_DEFLATE:
+        ok = codecs_.zlib(from, have, to, want);
+        break;
+      case kZstd:
+        ok = codecs_.zstd(from, have, to, want);
+        break;
+      case kBlosc:
+        ok = blosc(from, have, to, want);
+        break;
+      case kLz4:
+        ok = lz4_frame(from, have, to, want);
+        break;
+      default:
+        ok = lzf_decompress(reinterpret_cast<const std::uint8_t*>(from), have, reinterpret_cast<std::uint8_t*>(to),
+                            want) == static_cast<std::int64_t>(want);
+    }
+    if (!ok) return false;
+    have = want;
     from = to;
   }
   if (have != bytes) return false;
-  if (from == packed.data()) std::memcpy(out, from, bytes);
+  if (from != out) std::memcpy(out, from, bytes);
   return true;
 }
 
 std::optional<std::vector<Filter>> own_filters(const Dataset& d) {
   std::vector<Filter> out;
   bool ours = true;
+  int compressors = 0;
   const int n = H5Pget_nfilters(d.plist.get());
+  if (n < 0) d.fail("its filters are damaged ({})", last_error());
   for (int k = 0; k < n; ++k) {
-    unsigned flags = 0, config = 0;
-    std::size_t n_values = 0;
+    unsigned flags = 0, config = 0, values[16] = {};
+    std::size_t n_values = std::size(values);
     char name[64] = "";
     const auto id =
-        H5Pget_filter2(d.plist.get(), static_cast<unsigned>(k), &flags, &n_values, nullptr, sizeof name, name, &config);
+        H5Pget_filter2(d.plist.get(), static_cast<unsigned>(k), &flags, &n_values, values, sizeof name, name, &config);
     if (id < 0) d.fail("its filters are damaged ({})", last_error());
-    out.push_back({id, {}});
-    ours = ours && (id == H5Z_FILTER_DEFLATE || id == H5Z_FILTER_SHUFFLE || id == kLzf);
+    out.push_back({id, {values, values + std::min(n_values, std::size(values))}});
+    if (is_ours(id)) {
+      compressors += is_compressor(id);
+      continue;
+    }
+    ours = false;
     if (H5Zfilter_avail(id) <= 0)
       d.fail<NotSupported>(
-          "is compressed by filter {} ('{}'), which is not installed (gzip, lzf and none are built in)", id,
-          std::string_view(name, strnlen(name, sizeof name)));
+          "is compressed by filter {} ('{}'), which is not installed (gzip, zstd, blosc, lz4, lzf and none are built "
+          "in)",
+          id, std::string_view(name, strnlen(name, sizeof name)));
   }
-  if (!ours || n > 8) return std::nullopt;
+  if (compressors > 1) d.fail<NotSupported>("is compressed {} times over; scwarp undoes one compression", compressors);
+  if (ours && n > 8) d.fail<NotSupported>("has {} filters (expected at most 8)", n);
+  if (!ours) return std::nullopt;
   return out;
+}
+
+std::int64_t max_expansion(const Dataset& d) {
+  std::int64_t most = 1040;  // also of chunks that were never written
+  const int n = H5Pget_nfilters(d.plist.get());
+  for (int k = 0; k < n; ++k) {
+    std::size_t none = 0;
+    unsigned flags = 0;
+    switch (H5Pget_filter2(d.plist.get(), static_cast<unsigned>(k), &flags, &none, nullptr, 0, nullptr, nullptr)) {
+      case H5Z_FILTER_SHUFFLE:
+      case H5Z_FILTER_FLETCHER32:
+        break;
+      case kZstd:
+      case kBlosc:
+        most = std::max<std::int64_t>(most, 40000);  // zstd: 128 KiB of one byte in 4
+        break;
+      default:
+        break;  // deflate: 258 bytes in 2 bits; lz4 255, lzf 88 in one byte
+    }
+  }
+  return most;
 }
 
 }  // namespace scw::io::h5

@@ -3,16 +3,19 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <vector>
 
+#include "io/codecs.hpp"
 #include "io/hdf5.hpp"
 
 namespace scw::io::h5 {
 
-constexpr H5Z_filter_t kLzf = 32000;           // as h5py registers it
-constexpr std::int64_t kMaxExpansion = 1040;   // deflate cannot do better than 1032 to 1
+// Registered with The HDF Group: https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
+constexpr H5Z_filter_t kLzf = 32000;  // h5py's
+constexpr H5Z_filter_t kBlosc = 32001;
+constexpr H5Z_filter_t kLz4 = 32004;
+constexpr H5Z_filter_t kZstd = 32015;
 constexpr std::int64_t kFreeBytes = 64 << 20;  // declared sizes below this are not questioned
 
 struct Filter {
@@ -24,11 +27,13 @@ struct Filter {
 /// Throws NotSupported if HDF5 cannot either.
 std::optional<std::vector<Filter>> own_filters(const Dataset& d);
 
+/// Bytes that one stored byte can unpack to, at most.
+std::int64_t max_expansion(const Dataset& d);
+
 /// Undoes filters. Not for use by two threads at once.
 class Unpacker {
  public:
-  Unpacker();
-  ~Unpacker();
+  Unpacker() = default;
   Unpacker(const Unpacker&) = delete;
   Unpacker& operator=(const Unpacker&) = delete;
 
@@ -40,8 +45,7 @@ class Unpacker {
               std::byte* out);
 
  private:
-  struct Codecs;
-  std::unique_ptr<Codecs> codecs_;
+  Codecs codecs_;
   std::vector<std::byte> spare_[2];
 };
 

@@ -206,7 +206,7 @@ Dataset dataset(Node node) {
   if (!fits) d.fail("declares more elements than 64 bits can count");
   if (d.count == 0) return d;
   const auto stored = static_cast<std::int64_t>(std::min<hsize_t>(H5Dget_storage_size(d.id.get()), INT64_MAX));
-  if (stored > d.source->size() || (declared > kFreeBytes && declared / kMaxExpansion > stored))
+  if (stored > d.source->size() || (declared > kFreeBytes && declared / max_expansion(d) > stored))
     d.fail("declares {} bytes, but stores {} in a file of {}", declared, stored, d.source->size());
   if (layout == H5D_CHUNKED) {
     // One chunk is unpacked as a whole, however little of it belongs to the dataset.
@@ -216,7 +216,7 @@ Dataset dataset(Node node) {
     for (int k = 0; k < n; ++k)
       fits = fits && shape[k] <= static_cast<hsize_t>(INT64_MAX) &&
              !__builtin_mul_overflow(chunk, static_cast<std::int64_t>(shape[k]), &chunk);
-    if (n <= 0 || !fits || (chunk > kFreeBytes && chunk / kMaxExpansion > stored))
+    if (n <= 0 || !fits || (chunk > kFreeBytes && chunk / max_expansion(d) > stored))
       d.fail("is stored in chunks of {} bytes, but stores {}", chunk, stored);
   }
   return d;

@@ -180,6 +180,7 @@ void RangeReader::plan_chunks() {
   across_ = (cols_ + chunk_cols_ - 1) / chunk_cols_;
   checked_mul(across_, (rows_ + chunk_rows_ - 1) / chunk_rows_);
   filters_ = std::move(*filters);
+  expansion_ = max_expansion(d);
   // Chunks never written hold the fill value.
   fill_.resize(element_bytes_);
   H5D_fill_value_t fill_status{};
@@ -277,7 +278,7 @@ void RangeReader::stored_blocks(const Context& ctx, std::int64_t first, std::int
       }
       if (chunk_bytes_ > kFreeBytes && listed_) {
         const Chunk* known = find(c);
-        if (known != nullptr && chunk_bytes_ / kMaxExpansion > static_cast<std::int64_t>(known->bytes))
+        if (known != nullptr && chunk_bytes_ / expansion_ > static_cast<std::int64_t>(known->bytes))
           dataset().fail("the chunk at ({}, {}) declares {} bytes, but stores {}", row, b.col, chunk_bytes_,
                          known->bytes);
       }

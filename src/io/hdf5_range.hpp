@@ -75,6 +75,7 @@ class SCW_API RangeReader {
   std::int64_t rows_ = 0, cols_ = 0, row_bytes_ = 0;
   std::uint64_t address_ = 0;
   std::int64_t chunk_rows_ = 1, chunk_cols_ = 1, across_ = 1, chunk_bytes_ = 0;
+  std::int64_t expansion_ = 1;
   std::vector<Filter> filters_;
   std::vector<std::byte> fill_;
   std::vector<Chunk> chunks_;

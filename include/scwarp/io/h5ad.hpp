@@ -27,8 +27,9 @@ struct ReadH5adOptions {
 ///
 /// Errors name file, object and position: IoError (cannot be opened), FormatError (not HDF5, damaged, wrong types or
 /// shapes, implausible sizes, external links and virtual datasets), DataError (indices out of range or duplicate,
-/// counts), NotSupported (a compression that is not built in: gzip, lzf and none are). Memory: the matrices, and one
-/// chunk per thread. gzip and lzf chunks are unpacked by ctx.n_threads threads.
+/// counts), NotSupported (a compression that is not built in: gzip, zstd, blosc,
+/// lz4, lzf and none are, with or without shuffle and fletcher32). Memory: the matrices, and one chunk per thread,
+/// unpacked by ctx.n_threads threads.
 SCW_API AnnData read_h5ad(const Context& ctx, const std::string& path, const ReadH5adOptions& options = {});
 
 /// The same for the bytes of a file; `name` is for messages.

@@ -22,7 +22,7 @@ _FLOATS = ("float32", "float64")
 def read_h5ad(filename: str | os.PathLike[str], *, check_counts: bool = False) -> AnnData:
     """Read an h5ad file into an AnnData in memory.
 
-    ``X`` and ``layers`` are read by scwarp, whose threads unpack gzip and lzf; the rest by anndata.
+    ``X`` and ``layers`` are read by scwarp, whose threads unpack gzip, zstd, blosc, lz4 and lzf; the rest by anndata.
     Indices are checked.
 
     Parameters
@@ -63,7 +63,7 @@ def read_h5ad(filename: str | os.PathLike[str], *, check_counts: bool = False) -
         layers = {k: ours.get(f"layers/{k}") for k in f.get("layers", ())}
         parts["layers"] = {k: read(f[f"layers/{k}"]) if v is None else v for k, v in layers.items()}
         parts["X"] = ours["X"] if "X" in ours else read(f["X"]) if "X" in f else None
-        if "raw" in f:
+        if isinstance(f.get("raw"), h5py.Group):
             parts["raw"] = {k: read(f[f"raw/{k}"]) for k in ("X", "var", "varm") if k in f["raw"]}
     return anndata.AnnData(**parts)
 
