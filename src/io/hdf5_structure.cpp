@@ -7,47 +7,15 @@
 #include <optional>
 #include <string_view>
 
+#include "io/hdf5_cursor.hpp"
+
 namespace scw::io::h5 {
 namespace {
 
-constexpr std::uint64_t kUndefined = ~std::uint64_t{0};
 constexpr unsigned kMaxRank = 32;
 constexpr std::uint64_t kFreeBytes = std::uint64_t{64} << 20;
 
-template <class... Args>
-[[noreturn]] void damage(fmt::format_string<Args...> text, Args&&... args) {
-  throw Structure::Damage{fmt::format(text, std::forward<Args>(args)...)};
-}
-void require(bool ok, const char* what) {
-  if (!ok) damage("{}", what);
-}
-
 }  // namespace
-
-/// Bytes that are taken from the front.
-struct Structure::Cursor {
-  const std::uint8_t* p = nullptr;
-  std::size_t n = 0;
-
-  std::uint64_t take(std::size_t bytes) {
-    require(bytes <= n && bytes <= 8, "a header message is too short");
-    std::uint64_t v = 0;
-    std::memcpy(&v, p, bytes);
-    p += bytes;
-    n -= bytes;
-    return v;
-  }
-  void skip(std::uint64_t bytes) {
-    require(bytes <= n, "a header message is too short");
-    p += bytes;
-    n -= bytes;
-  }
-  Cursor part(std::uint64_t bytes) {
-    const Cursor c{p, static_cast<std::size_t>(bytes)};
-    skip(bytes);
-    return c;
-  }
-};
 
 /// A region of an object header that holds messages.
 struct Structure::Chunk {
@@ -222,7 +190,9 @@ void Structure::check_message(unsigned type, unsigned flags, Cursor c, std::vect
     case 0x02: {  // link info
       require(c.take(1) == 0, "link information has an unknown version");
       const auto f = c.take(1);
-      c.skip((f & 1U ? 8 : 0) + 16 + (f & 2U ? 8 : 0));
+      c.skip(f & 1U ? 8 : 0);
+      const auto heap = c.take(8), by_name = c.take(8), by_order = f & 2U ? c.take(8) : kUndefined;
+      if (heap != kUndefined) check_dense(heap, by_name, by_order, false);
       break;
     }
     case 0x03: {
@@ -289,9 +259,8 @@ void Structure::check_message(unsigned type, unsigned flags, Cursor c, std::vect
       require(c.take(1) == 0, "attribute information has an unknown version");
       const auto f = c.take(1);
       c.skip(f & 1U ? 2 : 0);
-      const auto dense = c.take(8);
-      c.skip(8 + (f & 2U ? 8 : 0));
-      if (dense != kUndefined) check_all_heaps();
+      const auto heap = c.take(8), by_name = c.take(8), by_order = f & 2U ? c.take(8) : kUndefined;
+      if (heap != kUndefined) check_dense(heap, by_name, by_order, true);
       break;
     }
     case 0x0F:
@@ -573,20 +542,6 @@ const std::unordered_map<std::uint32_t, std::uint64_t>& Structure::heap(std::uin
     require(objects.emplace(i, n).second, "a heap of texts has two of the same number");
   }
   return heaps_.emplace(address, std::move(objects)).first->second;
-}
-
-/// Checks every collection of the global heap. The library's newer storage of many attributes is protected by
-/// checksums, but the texts that they refer to are not, and which ones they are cannot be seen from here.
-void Structure::check_all_heaps() {
-  if (heaps_checked_) return;
-  heaps_checked_ = true;
-  constexpr std::string_view kMark("GCOL\x01\0\0\0", 8);
-  constexpr std::uint64_t kPiece = std::uint64_t{4} << 20;
-  for (std::uint64_t at = 0; at < size_; at += kPiece) {
-    const auto bytes = load(at, std::min(kPiece + kMark.size() - 1, size_ - at), "the file");
-    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    for (auto found = text.find(kMark); found != text.npos; found = text.find(kMark, found + 1)) heap(at + found);
-  }
 }
 
 /// References to the global heap: the library copies as much as the heap has, into as much room as the reference says.

@@ -3,8 +3,8 @@
 // The library (1.10) trusts what it reads: lengths inside header messages, tree nodes that point back at themselves,
 // texts shorter than the heap says. A damaged file makes it overrun buffers or run for ever. Objects are checked here
 // first, one at a time when they are about to be opened: everything the library will decode must lie inside the file
-// and fit together. Format: "HDF5 File Format Specification Version 3.0", The HDF Group. What newer versions of the
-// format protect by checksums is left to the library, which does verify those.
+// and fit together. Format: "HDF5 File Format Specification Version 3.0", The HDF Group. Checksums of newer versions
+// are left to the library; they keep out damage, but not those who mean harm, so what they protect is checked as well.
 #pragma once
 
 #include <cstddef>
@@ -60,6 +60,8 @@ class Structure {
   struct Object;
   struct Layout;
   struct Chunk;
+  struct Heap;
+  struct Index;
 
   std::vector<std::uint8_t> load(std::uint64_t address, std::uint64_t n, const char* what) const;
   void check_messages(std::vector<std::uint8_t> bytes, int version, bool with_order, std::vector<Chunk>& more,
@@ -73,7 +75,12 @@ class Structure {
   void check_layout(Cursor c, Object& o);
   void check_references(const std::uint8_t* data, std::uint64_t count, std::uint64_t base_bytes);
   const std::unordered_map<std::uint32_t, std::uint64_t>& heap(std::uint64_t address);
-  void check_all_heaps();
+  void check_dense(std::uint64_t heap, std::uint64_t by_name, std::uint64_t by_order, bool attributes);
+  void load_heap_blocks(std::uint64_t address, std::uint64_t offset, unsigned rows, Heap& h);
+  void load_heap_block(std::uint64_t address, std::uint64_t offset, std::uint64_t n, Heap& h);
+  void check_index(std::uint64_t address, const Heap& heap, unsigned type, bool attributes);
+  std::uint64_t check_index_node(std::uint64_t address, std::uint64_t n, unsigned level, const Index& index,
+                                 const Heap& heap);
   void check_group(std::uint64_t tree, std::uint64_t heap);
   void check_group_node(std::uint64_t address, int level, const std::vector<std::uint8_t>& names);
   void check_chunk_node(std::uint64_t address, int level, Object& o);
@@ -85,7 +92,6 @@ class Structure {
   std::set<std::uint64_t> checked_, nodes_;
   std::unordered_map<std::uint64_t, std::unordered_map<std::uint32_t, std::uint64_t>> heaps_;
   std::uint64_t heap_bytes_ = 0;
-  bool heaps_checked_ = false;
   struct Record {
     std::size_t bytes = 0;
     std::vector<StoredField> fields;
