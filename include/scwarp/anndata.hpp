@@ -20,6 +20,7 @@
 #include "scwarp/core/config.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/views.hpp"
+#include "scwarp/io/matrix_stream.hpp"
 
 namespace scw {
 
@@ -37,8 +38,6 @@ struct Foreign {
 
 // ---------------------------------------------------------------------------------------------------------- matrices
 
-enum class StoredLayout : std::uint8_t { csr, csc, dense };
-
 /// A matrix with what its file said about it. CSC and integer or boolean values are converted when read (to CSR; to
 /// float if exact, else double); the writer goes back to the stored layout and dtype as long as the values still fit
 /// them.
@@ -46,8 +45,11 @@ struct SCW_API MatrixElement {
   AnyMatrix data;
   std::optional<StoredLayout> stored_layout;  ///< unset: made by us
   std::string stored_dtype;                   ///< numpy name, "int64"; empty: that of `data`
+  /// Set: the values are elsewhere and only writers can have them; `data` has the shape and nothing else.
+  std::shared_ptr<const io::MatrixStream> stream;
 
   MatrixElement() = default;
+  explicit MatrixElement(std::shared_ptr<const io::MatrixStream> s);
   template <class M, class = std::enable_if_t<std::is_constructible_v<AnyMatrix, M&&>>>
   MatrixElement(M&& m) : data(std::forward<M>(m)) {}
 

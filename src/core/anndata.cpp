@@ -140,10 +140,23 @@ std::int64_t MatrixElement::n_rows() const {
 std::int64_t MatrixElement::n_cols() const {
   return std::visit([](const auto& m) { return static_cast<std::int64_t>(m.n_cols); }, data);
 }
+MatrixElement::MatrixElement(std::shared_ptr<const io::MatrixStream> s) : stream(std::move(s)) {
+  Matrix<float> shape;
+  shape.n_rows = stream->n_rows;
+  shape.n_cols = stream->n_cols;
+  data = std::move(shape);
+}
+namespace {
+void expect_values(const MatrixElement& m) {
+  SCW_EXPECT(m.stream == nullptr, "AnnData", "a matrix that is streamed from a file has no values in memory");
+}
+}  // namespace
 AnyMatrixView MatrixElement::view() const {
+  expect_values(*this);
   return std::visit([](const auto& m) { return AnyMatrixView(m.view()); }, data);
 }
 AnyMutableMatrixView MatrixElement::mutable_view() {
+  expect_values(*this);
   return std::visit([](auto& m) { return AnyMutableMatrixView(m.view()); }, data);
 }
 Device MatrixElement::device() const {
@@ -158,6 +171,7 @@ Device MatrixElement::device() const {
 }
 MatrixElement MatrixElement::clone(const Context& ctx) const { return copy_to(ctx, device()); }
 MatrixElement MatrixElement::copy_to(const Context& ctx, Device to) const {
+  expect_values(*this);
   const auto dense = [&]<class V>(const Matrix<V>& m) {
     Matrix<V> out;
     out.n_rows = m.n_rows;

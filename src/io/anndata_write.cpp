@@ -128,6 +128,7 @@ class Writer {
     array(g, name, values.data(), dims, "bool");
   }
   void matrix(GroupWriter& g, const std::string& name, const MatrixElement& m);
+  void streamed(GroupWriter& g, const std::string& name, const MatrixStream& m);
   template <class V>
   void sparse(GroupWriter& g, const std::string& name, const Csr<V>& m, bool by_column, const std::string& stored);
   void categorical(GroupWriter& g, const std::string& name, const Categorical& c);
@@ -214,7 +215,38 @@ void Writer::sparse(GroupWriter& t, const std::string& name, const Csr<V>& m, bo
   numbers(g, "indptr", x->indptr.data(), {x->indptr.size()}, "int32", true);
 }
 
+/// Offsets are narrowed while they are written: scipy's own choice is 32 bits as long as they do.
+FillRows narrowed(const FillRows& wide) {
+  return [wide](std::int64_t first, std::int64_t n, std::byte* out) {
+    std::vector<std::int64_t> buffer(static_cast<std::size_t>(n));
+    wide(first, n, reinterpret_cast<std::byte*>(buffer.data()));
+    for (std::size_t i = 0; i < buffer.size(); ++i) {
+      const auto v = static_cast<std::int32_t>(buffer[i]);
+      std::memcpy(out + i * sizeof v, &v, sizeof v);
+    }
+  };
+}
+
+void Writer::streamed(GroupWriter& t, const std::string& name, const MatrixStream& m) {
+  if (m.layout == StoredLayout::dense) {
+    t.numbers(name, m.dtype, {m.n_rows, m.n_cols}, false, m.values, encoding("array", "0.2.0"));
+    return;
+  }
+  const bool by_column = m.layout == StoredLayout::csc;
+  Attributes attributes = encoding(by_column ? "csc_matrix" : "csr_matrix", "0.1.0");
+  attributes.emplace_back("shape", std::vector<std::int64_t>{m.n_rows, m.n_cols});
+  const auto g = t.group(name, attributes);
+  g->numbers("data", m.dtype, {m.nnz}, true, m.values, {});
+  g->numbers("indices", "int32", {m.nnz}, true, m.indices, {});
+  const std::int64_t offsets = (by_column ? m.n_cols : m.n_rows) + 1;
+  if (m.nnz <= INT32_MAX)
+    g->numbers("indptr", "int32", {offsets}, true, narrowed(m.indptr), {});
+  else
+    g->numbers("indptr", "int64", {offsets}, true, m.indptr, {});
+}
+
 void Writer::matrix(GroupWriter& t, const std::string& name, const MatrixElement& m) {
+  if (m.stream != nullptr) return streamed(t, name, *m.stream);
   std::visit(
       [&]<class M>(const M& x) {
         if constexpr (std::is_same_v<M, Csr<float>> || std::is_same_v<M, Csr<double>>)

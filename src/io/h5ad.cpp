@@ -1,17 +1,11 @@
 #include "scwarp/io/h5ad.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 
 #include "core/check.hpp"
 #include "io/anndata_codec.hpp"
+#include "io/hdf5_output.hpp"
 #include "io/hdf5_store.hpp"
 
 namespace scw::io {
@@ -19,26 +13,6 @@ namespace {
 
 constexpr const char* kRead = "read_h5ad";
 constexpr const char* kWrite = "write_h5ad";
-
-/// A file that is removed unless it was moved to its place.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::filesystem::path& target) {
-    static std::atomic<int> counter{0};
-    path_ = target.parent_path() /
-            fmt::format(".{}.{}-{}.tmp", target.filename().string(), static_cast<long>(::getpid()), counter++);
-  }
-  ~TemporaryFile() {
-    if (!path_.empty()) ::unlink(path_.c_str());
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-  void moved() { path_.clear(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 std::int64_t widest_frame(const AnnData& a) {
   std::int64_t n = std::max(a.obs.n_cols(), a.var.n_cols());
@@ -55,12 +29,20 @@ std::int64_t widest_frame(const AnnData& a) {
   return n;
 }
 
-void sync(const std::filesystem::path& path, int flags) {
-  const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
-  const bool ok = fd >= 0 && ::fsync(fd) == 0;
-  const int reason = errno;
-  if (fd >= 0) ::close(fd);
-  SCW_EXPECT_AS(IoError, ok, kWrite, "cannot flush '{}' to disk ({})", path.string(), std::strerror(reason));
+h5::WriteOptions write_options(const WriteH5adOptions& o) {
+  constexpr std::int64_t kSmallest = 4 << 10, kLargest = 1 << 30;
+  const bool zstd = o.compression == Compression::zstd;
+  const int most = zstd ? 19 : 12;
+  SCW_EXPECT(o.compression_level >= -1 && o.compression_level <= most, kWrite,
+             "compression_level must be 0 to {} for {}, or -1 (got {})", most, zstd ? "zstd" : "gzip",
+             o.compression_level);
+  SCW_EXPECT(o.chunk_bytes >= kSmallest && o.chunk_bytes <= kLargest, kWrite, "chunk_bytes must be {} to {} (got {})",
+             kSmallest, kLargest, o.chunk_bytes);
+  h5::WriteOptions out;
+  out.compression = o.compression_level == 0 ? Compression::none : o.compression;
+  out.level = o.compression_level > 0 ? o.compression_level : zstd ? 3 : 1;
+  out.chunk_bytes = o.chunk_bytes;
+  return out;
 }
 
 }  // namespace
@@ -80,50 +62,16 @@ MatrixElement read_h5ad_matrix(const Context& ctx, const std::string& path, cons
 }
 
 void write_h5ad(const Context& ctx, const AnnData& data, const std::string& path, const WriteH5adOptions& options) {
-  SCW_EXPECT(options.compression_level >= 0 && options.compression_level <= 9, kWrite,
-             "compression_level must be 0 to 9 (got {})", options.compression_level);
+  const h5::WriteOptions how = write_options(options);
   data.validate();
-  // A link stays a link: what it points to is replaced.
-  std::error_code none;
-  std::filesystem::path target = path;
-  if (std::filesystem::is_symlink(target, none)) target = std::filesystem::canonical(target, none);
-  if (target.empty()) target = path;
-  struct stat old {};
-  const bool exists = ::stat(target.c_str(), &old) == 0;
-  SCW_EXPECT_AS(IoError, !exists || S_ISREG(old.st_mode), kWrite, "'{}' exists and is not a regular file", path);
-  const auto folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
-  SCW_EXPECT_AS(IoError, std::filesystem::is_directory(folder, none), kWrite, "'{}' is not a folder", folder.string());
-
+  // The oldest format that can hold the file, for the oldest readers: it keeps attributes below 64 KiB, and the list
+  // of columns is one.
+  constexpr std::int64_t kMaxOldColumns = 3900;
   const h5::Session session;
-  TemporaryFile temporary(target);
-  {
-    const h5::Id access(H5Pcreate(H5P_FILE_ACCESS));
-    H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
-    H5Pset_file_locking(access.get(), false, true);
-    // The oldest format that can hold the file, for the oldest readers: it keeps attributes below 64 KiB, and the list
-    // of columns is one.
-    constexpr std::int64_t kMaxOldColumns = 3900;
-    H5Pset_libver_bounds(access.get(), widest_frame(data) > kMaxOldColumns ? H5F_LIBVER_V18 : H5F_LIBVER_EARLIEST,
-                         H5F_LIBVER_LATEST);
-    const hid_t file = H5Fcreate(temporary.path().c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access.get());
-    SCW_EXPECT_AS(IoError, file >= 0, kWrite, "cannot create a file in '{}' ({})", folder.string(), h5::last_error());
-    try {
-      h5::WriteOptions how;
-      how.level = options.compression_level;
-      HdfWriter out(ctx, kWrite, path, file, how);
-      write_anndata(out, data);
-    } catch (...) {
-      H5Fclose(file);
-      throw;
-    }
-    SCW_EXPECT_AS(IoError, H5Fclose(file) >= 0, kWrite, "'{}' cannot be completed ({})", path, h5::last_error());
-  }
-  if (exists) ::chmod(temporary.path().c_str(), old.st_mode & 07777);
-  sync(temporary.path(), O_RDONLY);
-  SCW_EXPECT_AS(IoError, ::rename(temporary.path().c_str(), target.c_str()) == 0, kWrite, "cannot replace '{}' ({})",
-                path, std::strerror(errno));
-  temporary.moved();
-  sync(folder, O_RDONLY | O_DIRECTORY);
+  h5::OutputFile file(kWrite, path, widest_frame(data) > kMaxOldColumns);
+  HdfWriter out(ctx, kWrite, path, file.id(), how);
+  write_anndata(out, data);
+  file.commit();
 }
 
 }  // namespace scw::io

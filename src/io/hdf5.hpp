@@ -25,6 +25,7 @@
 #include "io/store.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/views.hpp"
+#include "scwarp/io/h5ad.hpp"
 
 namespace scw::io {
 
@@ -227,7 +228,9 @@ std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, c
 // ------------------------------------------------------------------------------------------------------------ writing
 
 struct WriteOptions {
-  int level = 1;  ///< of deflate; 0: not compressed
+  Compression compression = Compression::gzip;
+  int level = 1;
+  std::int64_t chunk_bytes = 512 << 10;
 };
 
 /// Throws IoError with HDF5's reason.

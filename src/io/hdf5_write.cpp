@@ -1,20 +1,23 @@
-#include <libdeflate.h>
-
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "core/parallel.hpp"
+#include "io/chunk_packer.hpp"
 #include "io/hdf5.hpp"
+#include "io/hdf5_output.hpp"
 
 namespace scw::io::h5 {
 
 void check(bool ok, const char* op, const std::string& file, const std::string& object) {
-  if (!ok) detail::fail<IoError>(op, "'{}': object '{}' cannot be written ({})", file, object, last_error());
+  const auto refusal = OutputFile::refusal();
+  if (ok && refusal.empty()) return;
+  detail::fail<IoError>(op, "'{}': object '{}' cannot be written ({})", file, object,
+                        refusal.empty() ? last_error() : refusal);
 }
 
 namespace {
 constexpr const char* kWrite = "write_h5ad";
-constexpr std::int64_t kChunkBytes = 1 << 19;
 
 void expect(const Target& t, bool ok, std::string_view name) {
   check(ok, kWrite, *t.file, t.path + "/" + std::string(name));
@@ -117,39 +120,37 @@ void copy_attributes(const Target& t, hid_t from, hid_t object) {
 
 namespace {
 
-class Packer {
- public:
-  Packer() = default;
-  Packer(const Packer&) = delete;
-  Packer& operator=(const Packer&) = delete;
-  ~Packer() {
-    if (deflate_ != nullptr) libdeflate_free_compressor(deflate_);
-  }
-  std::vector<std::byte> plain, shuffled;
+constexpr H5Z_filter_t kZstd = 32015;  // as registered with the HDF Group
 
-  /// plain -> out
-  void pack(int level, std::size_t element, std::vector<std::byte>& out) {
-    if (deflate_ == nullptr) deflate_ = libdeflate_alloc_compressor(level);
-    SCW_ASSERT(deflate_ != nullptr);
-    const std::byte* from = plain.data();
-    if (element > 1) {
-      shuffled.resize(plain.size());
-      const std::size_t n = plain.size() / element;
-      for (std::size_t b = 0; b < element; ++b) {
-        std::byte* to = shuffled.data() + b * n;
-        const std::byte* p = plain.data() + b;
-        for (std::size_t i = 0; i < n; ++i) to[i] = p[i * element];
-      }
-      from = shuffled.data();
-    }
-    out.resize(libdeflate_zlib_compress_bound(deflate_, plain.size()));
-    const auto n = libdeflate_zlib_compress(deflate_, from, plain.size(), out.data(), out.size());
-    SCW_ASSERT(n > 0);
-    out.resize(n);
+void compress(const Id& plist, const WriteOptions& options) {
+  const auto level = static_cast<unsigned>(options.level);
+  if (options.compression == Compression::gzip)
+    H5Pset_deflate(plist.get(), std::min(level, 9U));
+  else
+    // Optional, for the library alone: it need not have the filter to store chunks that we have packed.
+    H5Pset_filter(plist.get(), kZstd, H5Z_FLAG_OPTIONAL, 1, &level);
+}
+
+/// Tells how much of a large dataset is written, a few times a second.
+class Meter {
+ public:
+  Meter(const Target& t, const std::string& name, std::int64_t bytes) : ctx_(*t.ctx), bytes_(bytes) {
+    constexpr std::int64_t kLarge = 64 << 20;
+    if (ctx_.progress != nullptr && bytes >= kLarge) step_ = "write " + t.path + "/" + name;
+  }
+  void done(std::int64_t bytes) {
+    const auto now = Clock::now();
+    if (step_.empty() || (bytes < bytes_ && now - last_ < std::chrono::milliseconds(200))) return;
+    last_ = now;
+    ctx_.report(step_, bytes, bytes_);
   }
 
  private:
-  libdeflate_compressor* deflate_ = nullptr;
+  using Clock = std::chrono::steady_clock;
+  const Context& ctx_;
+  std::int64_t bytes_;
+  std::string step_;
+  Clock::time_point last_ = Clock::now();
 };
 
 }  // namespace
@@ -162,12 +163,13 @@ Id write_dataset(const Target& t, const std::string& name, hid_t type, const std
   for (std::size_t k = 1; k < dims.size(); ++k) cols = checked_mul(cols, dims[k]);
   const std::int64_t row_bytes = checked_mul(cols, static_cast<std::int64_t>(element));
   const std::int64_t bytes = checked_mul(rows, row_bytes);
-  const bool packed = t.options.level > 0 && bytes >= 1024 && !dims.empty() && row_bytes < INT64_C(1) << 31;
+  const bool packed =
+      t.options.compression != Compression::none && bytes >= 1024 && !dims.empty() && row_bytes < INT64_C(1) << 31;
   const bool chunked = packed || (growable && rows > 0);
   const Id plist(H5Pcreate(H5P_DATASET_CREATE));
   H5Pset_obj_track_times(plist.get(), false);  // the same content gives the same bytes
   std::vector<hsize_t> extent(dims.begin(), dims.end()), largest(extent), shape(extent);
-  std::int64_t step = std::max<std::int64_t>(1, kChunkBytes / std::max<std::int64_t>(1, row_bytes));
+  std::int64_t step = std::max<std::int64_t>(1, t.options.chunk_bytes / std::max<std::int64_t>(1, row_bytes));
   step = std::min(step, std::max<std::int64_t>(1, rows));
   if (chunked) {
     shape[0] = static_cast<hsize_t>(step);
@@ -175,7 +177,7 @@ Id write_dataset(const Target& t, const std::string& name, hid_t type, const std
     if (growable) largest[0] = H5S_UNLIMITED;
     if (packed) {
       if (element > 1) H5Pset_shuffle(plist.get());
-      H5Pset_deflate(plist.get(), static_cast<unsigned>(std::min(t.options.level, 9)));
+      compress(plist, t.options);
       H5Pset_fill_time(plist.get(), H5D_FILL_TIME_NEVER);
     }
   }
@@ -185,6 +187,7 @@ Id write_dataset(const Target& t, const std::string& name, hid_t type, const std
   Id d(H5Dcreate2(t.id, name.c_str(), type, space.get(), how.get(), plist.get(), H5P_DEFAULT));
   expect(t, static_cast<bool>(d), name);
   if (bytes == 0) return d;
+  Meter meter(t, name, bytes);
   if (!packed) {
     // One block of memory at a time.
     std::vector<std::byte> buffer(static_cast<std::size_t>(step * row_bytes));
@@ -202,13 +205,14 @@ Id write_dataset(const Target& t, const std::string& name, hid_t type, const std
       const hsize_t count = static_cast<hsize_t>(n * cols);
       const Id memory(H5Screate_simple(1, &count, nullptr));
       expect(t, H5Dwrite(d.get(), type, memory.get(), file.get(), H5P_DEFAULT, buffer.data()) >= 0, name);
+      meter.done((first + n) * row_bytes);
     }
     return d;
   }
   // Batches of a fixed number of chunks are packed in parallel, then stored in order.
   constexpr std::int64_t kBatch = 32;
   const std::int64_t chunks = (rows + step - 1) / step;
-  std::vector<std::vector<std::byte>> out(static_cast<std::size_t>(std::min(kBatch, chunks)));
+  std::vector<PackedChunk> out(static_cast<std::size_t>(std::min(kBatch, chunks)));
   std::vector<Packer> packers(static_cast<std::size_t>(std::max(1, t.ctx->n_threads)));
   std::vector<hsize_t> offset(dims.size(), 0);
   for (std::int64_t begin = 0; begin < chunks; begin += kBatch) {
@@ -216,16 +220,18 @@ Id write_dataset(const Target& t, const std::string& name, hid_t type, const std
     parallel_chunks(*t.ctx, n, 1, [&](std::int64_t c, std::int64_t, std::int64_t, int worker) {
       Packer& p = packers[static_cast<std::size_t>(worker)];
       const std::int64_t first = (begin + c) * step, count = std::min(step, rows - first);
-      p.plain.resize(static_cast<std::size_t>(step * row_bytes));
-      fill(first, count, p.plain.data());
-      std::fill(p.plain.begin() + count * row_bytes, p.plain.end(), std::byte{0});
-      p.pack(t.options.level, element, out[static_cast<std::size_t>(c)]);
+      const auto size = static_cast<std::size_t>(step * row_bytes), used = static_cast<std::size_t>(count * row_bytes);
+      std::byte* plain = p.plain(size);
+      fill(first, count, plain);
+      std::memset(plain + used, 0, size - used);
+      p.pack(t.options, element, out[static_cast<std::size_t>(c)]);
     });
     for (std::int64_t c = 0; c < n; ++c) {
       const auto& chunk = out[static_cast<std::size_t>(c)];
       offset[0] = static_cast<hsize_t>((begin + c) * step);
-      expect(t, H5Dwrite_chunk(d.get(), H5P_DEFAULT, 0, offset.data(), chunk.size(), chunk.data()) >= 0, name);
+      expect(t, H5Dwrite_chunk(d.get(), H5P_DEFAULT, 0, offset.data(), chunk.size, chunk.bytes.get()) >= 0, name);
     }
+    meter.done(std::min(rows, (begin + n) * step) * row_bytes);
   }
   return d;
 }
@@ -237,10 +243,11 @@ Id write_strings(const Target& t, const std::string& name, const std::vector<std
   H5Pset_obj_track_times(plist.get(), false);
   std::vector<hsize_t> extent(dims.begin(), dims.end());
   constexpr std::size_t kRefsPerChunk = 1 << 14;
-  if (t.options.level > 0 && dims.size() == 1 && values.size() > kRefsPerChunk) {
+  if (t.options.compression != Compression::none && dims.size() == 1 && values.size() > kRefsPerChunk) {
     const hsize_t shape = kRefsPerChunk;
     H5Pset_chunk(plist.get(), 1, &shape);
-    H5Pset_deflate(plist.get(), static_cast<unsigned>(std::min(t.options.level, 9)));
+    // By the library itself, which has no zstd.
+    H5Pset_deflate(plist.get(), static_cast<unsigned>(std::min(t.options.level, 6)));
   }
   const Id space(dims.empty() ? H5Screate(H5S_SCALAR)
                               : H5Screate_simple(static_cast<int>(dims.size()), extent.data(), nullptr));

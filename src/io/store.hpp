@@ -174,7 +174,7 @@ inline Attributes encoding(std::string type, std::string version) {
 }
 
 /// Fills rows [first, first + n) of an array, row-major. Called from several threads at once.
-using FillRows = std::function<void(std::int64_t first, std::int64_t n, std::byte* out)>;
+using FillRows = FillRange;
 
 /// A group that is being written. Bytes do not depend on the number of threads.
 class SCW_API GroupWriter {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "scwarp/anndata.hpp"
@@ -41,14 +42,25 @@ SCW_API AnnData read_h5ad(const Context& ctx, Span<const std::byte> image, const
 SCW_API MatrixElement read_h5ad_matrix(const Context& ctx, const std::string& path, const std::string& element = "X",
                                        const ReadH5adOptions& options = {});
 
+enum class Compression : std::uint8_t { none, gzip, zstd };
+
 struct WriteH5adOptions {
-  /// Level of gzip, 1 to 9; 0: no compression. Numbers are shuffled bytewise first.
-  int compression_level = 1;
+  /// gzip is read by everything; zstd (HDF5 filter 32015) packs and unpacks several times faster and needs the Python
+  /// package hdf5plugin, or another provider of that filter, in other programs. Numbers are shuffled bytewise first.
+  Compression compression = Compression::gzip;
+  /// gzip 1 to 12, zstd 1 to 19; -1: 1 for gzip, 3 for zstd. 0 is no compression.
+  int compression_level = -1;
+  /// Size of a chunk before compression, 4 KiB to 1 GiB. The default holds 131 072 values of a sparse matrix, some 50
+  /// to 100 cells: reading a block of rows unpacks little else, and the list of chunks stays short. A dense matrix is
+  /// chunked by whole rows, at least one.
+  std::int64_t chunk_bytes = 512 << 10;
 };
 
-/// Writes a file that anndata 0.8 and later read. It is written beside `path` under a temporary name, flushed to disk
-/// and renamed: whenever the program stops, `path` is the old file or the whole new one. Elements that came from a file
-/// and were not changed are copied from it verbatim; `path` may be that file. Throws IoError, ShapeMismatch.
+/// Writes a file that anndata 0.8 and later read. It is put in its place when it is complete and on disk: whenever the
+/// program stops, `path` is the old file or the whole new one, and where the file system has files without names
+/// (O_TMPFILE) nothing else is left either. Elements that came from a file and were not changed are copied from it
+/// verbatim; `path` may be that file. Matrices may be streams (MatrixElement::stream). Memory: 32 chunks. Throws
+/// IoError that names file and reason, ShapeMismatch.
 SCW_API void write_h5ad(const Context& ctx, const AnnData& data, const std::string& path,
                         const WriteH5adOptions& options = {});
 

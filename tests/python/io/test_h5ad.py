@@ -576,6 +576,52 @@ def test_write_h5ad(tmp_path: Path, level: int) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5ad", "b.h5ad"]
 
 
+@pytest.mark.parametrize("compression", ["gzip", "zstd", None])
+def test_write_same_bytes(tmp_path: Path, compression: Any) -> None:
+    """On every run and for any number of threads; chunks and filters as asked for."""
+    r = np.random.default_rng(0)
+    a = ad.AnnData(sp.random(3000, 300, 0.2, "csr", np.float32, random_state=r))
+    a.layers["dense"] = np.asfortranarray(r.integers(0, 9, (3000, 300)))
+    a.obsm["half"] = r.normal(size=(3000, 40)).astype(np.float16)[::-1, ::2]
+    before = scw.settings.n_threads
+    try:
+        for n_threads in (1, 2, 2, 3):
+            scw.settings.n_threads = n_threads
+            scw.write_h5ad(a, tmp_path / f"{n_threads}.h5ad", compression=compression, chunk_bytes=1 << 16)
+    finally:
+        scw.settings.n_threads = before
+    one = (tmp_path / "1.h5ad").read_bytes()
+    assert one == (tmp_path / "2.h5ad").read_bytes() == (tmp_path / "3.h5ad").read_bytes()
+    with h5py.File(tmp_path / "1.h5ad") as f:
+        d = f["X/data"]
+        if compression is not None:
+            assert d.chunks == (1 << 14,) and d.shuffle and f["layers/dense"].chunks == (27, 300)
+        if compression == "zstd":
+            assert "32015" in d._filters
+            numcodecs = pytest.importorskip("numcodecs")
+            _, raw = d.id.read_direct_chunk((0,))
+            bytes_ = np.frombuffer(numcodecs.Zstd().decode(raw), np.uint8).reshape(4, -1).T
+            np.testing.assert_array_equal(np.ascontiguousarray(bytes_).view(np.float32).ravel(), a.X.data[: 1 << 14])
+            return
+    b = ad.read_h5ad(tmp_path / "1.h5ad")
+    check_same_adata(a, b)
+
+
+@pytest.mark.parametrize("options", [{"compression": "lzf"}, {"compression_level": 13}, {"chunk_bytes": 10}])
+def test_write_options_are_checked(tmp_path: Path, options: Any) -> None:
+    with pytest.raises(ValueError, match=r"write_h5ad: .*(compression|chunk_bytes)"):
+        scw.write_h5ad(ad.AnnData(counts()), tmp_path / "a.h5ad", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_write_refuses_broken_indices(tmp_path: Path) -> None:
+    x = sp.csr_matrix(counts())
+    x.indices[3] = M
+    with pytest.raises(scw.DataError, match=r"'X'.*out of range"):
+        scw.write_h5ad(ad.AnnData(x), tmp_path / "a.h5ad")
+    assert not list(tmp_path.iterdir())
+
+
 def test_write_view_and_missing_folder(tmp_path: Path) -> None:
     view = everything()[3:9, ::2]
     scw.write_h5ad(view, tmp_path / "v.h5ad")

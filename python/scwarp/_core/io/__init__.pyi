@@ -5,12 +5,16 @@ import scwarp._core as _core
 
 def read_h5ad_matrix(ctx: _core.Context, path: str, element: str = "X", check_counts: bool = False) -> Any: ...
 def copy_h5ad(
+    ctx: _core.Context, source: str, target: str, compression_level: int = -1, check_counts: bool = False
+) -> None: ...
+def write_h5ad(
     ctx: _core.Context,
-    source: str,
+    image: bytes,
     target: str,
-    compression_level: int = 1,
-    check_counts: bool = False,
-    matrices: Sequence[tuple[str, object]] = [],
+    matrices: Sequence[tuple[str, tuple]],
+    compression: str = "gzip",
+    compression_level: int = -1,
+    chunk_bytes: int = 524288,
 ) -> None: ...
 def read_10x_h5(ctx: _core.Context, path: str, genome: str, gex_only: bool) -> tuple[Any, ...]: ...
 def read_10x_mtx(
