@@ -1,6 +1,5 @@
 #include "scwarp/io/h5ad.hpp"
 
-
 #include <algorithm>
 
 #include "core/check.hpp"
