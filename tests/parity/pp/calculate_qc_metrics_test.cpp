@@ -138,6 +138,14 @@ TEST(QcParity, DeepCounts) {
   check(cuda, x, 1, {20, 50, 100, 200, 255, 256, 257, 300, 500, 900});
 }
 
+/// Enough for every kernel, little enough for the sanitizers.
+TEST(QcParity, Small) {
+  SCW_CUDA_CONTEXT(cuda);
+  for (const Values kind : {Values::counts, Values::wide, Values::not_finite})
+    check(cuda, sample<float>(45, 70, kind, 13), 2, {5, 60});
+  check(cuda, sample<double>(45, 70, Values::large_counts, 13), 1, {5, 60});
+}
+
 TEST(QcParity, FewRowsAndGenes) {
   SCW_CUDA_CONTEXT(cuda);
   for (const std::int64_t rows : {0, 1, 2, 6}) {  // row 5 is empty

@@ -125,6 +125,18 @@ TEST(GeneMomentsParity, ManyRowsFlushSeveralTimes) {
   }
 }
 
+/// Enough for every kernel, little enough for the sanitizers.
+TEST(GeneMomentsParity, Small) {
+  SCW_CUDA_CONTEXT(cuda);
+  std::vector<std::int32_t> codes;
+  for (std::int32_t i = 0; i < 60; ++i) codes.push_back(i % 4 - 1);
+  for (const Values kind : {Values::counts, Values::wide, Values::not_finite}) {
+    check(cuda, sample<float>(60, 50, kind, 13), {.expm1 = kind == Values::wide}, {}, 33);
+    check(cuda, sample<float>(60, 50, kind, 13), {.n_groups = 3, .with_total = true}, codes);
+  }
+  check(cuda, sample<double>(60, 50, Values::large_counts, 13), {}, {});
+}
+
 TEST(GeneMomentsParity, FewRows) {
   SCW_CUDA_CONTEXT(cuda);
   for (const std::int64_t rows : {0, 1, 2, 6}) {  // row 5 is empty

@@ -92,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(LogisticRegression, LogisticRegressionOnCuda,
                                            Case{"twenty_classes", 1500, 130, 20},
                                            Case{"chunks_of_classes", 1500, 90, 41},
                                            Case{"ranges_of_genes", 400, 3500, 40, 0.05},
-                                           Case{"tiles_of_cells", 230000, 6, 18, 0.5, 3}, Case{"few", 7, 5, 2, 0.9}),
+                                           Case{"tiles_of_cells", 230000, 6, 18, 0.5, 3}, Case{"small", 7, 5, 2, 0.9}),
                          [](const auto& param) { return std::string(param.param.name); });
 
 /// In double the two backends take the same way.

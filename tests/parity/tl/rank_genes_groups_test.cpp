@@ -161,7 +161,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{.name = "long_genes", .rows = 90000, .cols = 5, .groups = 40, .density = 0.9},
                       Case{.name = "long_runs", .rows = 90000, .cols = 5, .groups = 3, .density = 0.9, .whole = true},
                       Case{.name = "small_blocks", .rows = 500, .cols = 300, .groups = 4, .limit = 1 << 20},
-                      Case{.name = "few_cells", .rows = 9, .cols = 11, .groups = 3}),
+                      Case{.name = "small_cells", .rows = 9, .cols = 11, .groups = 3}),
     [](const auto& param) { return std::string(param.param.name); });
 
 TEST(RankGenesGroups, CudaFindsTheRangeOfTheValues) {

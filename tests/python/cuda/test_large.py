@@ -1,9 +1,16 @@
-"""More than 2**31 entries: offsets are 64-bit all the way. Needs 60 GB of free device memory."""
+"""More than 2**31 and 2**32 entries: offsets are 64-bit all the way. Needs 100 GB of free device memory.
+
+The large matrix is a small block of rows, repeated, and one more row with a single entry, so that it has 2**31 + 1 (or
+2**32 + 1) non-zeros; what an operation must give for it follows from the block, computed on the CPU.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 import scwarp as scw
 from scwarp import _core
@@ -12,73 +19,352 @@ from scwarp._context import make_context
 cp = pytest.importorskip("cupy", reason="CuPy is not installed")
 if scw._core.unavailable_reason("cuda"):
     pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
-if cp.cuda.runtime.memGetInfo()[0] < 60e9:
-    pytest.skip("needs 60 GB of free device memory", allow_module_level=True)
+if cp.cuda.runtime.memGetInfo()[1] < 130e9:
+    pytest.skip("needs a device with 130 GB of memory", allow_module_level=True)
 
-N, PER_ROW, M = 1_100_000, 2000, 4000
-COLUMNS = np.arange(PER_ROW, dtype=np.int32) * 2
-VALUES = (np.arange(PER_ROW) % 7 + 1).astype(np.float32)
+R, PER_ROW, M = 1024, 2048, 3000  # the block: 2**21 entries
+LAST = 1234  # the column of the one entry, 1, of the last row
+K31, K32 = 2**10, 2**11
+
+_FILL = cp.RawKernel(
+    r"""extern "C" __global__ void fill(unsigned* x, const unsigned* pattern, long long n, long long period) {
+  for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x)
+    x[i] = pattern[i % period];
+}""",
+    "fill",
+)
+_DIFFER = cp.RawKernel(
+    r"""extern "C" __global__ void differ(const float* x, const float* pattern, long long n, long long period,
+                                      float tolerance, unsigned long long* found) {
+  unsigned long long mine = 0;
+  for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x)
+    mine += !(fabsf(x[i] - pattern[i % period]) <= tolerance);
+  if (mine) atomicAdd(found, mine);
+}""",
+    "differ",
+)
 
 
-@pytest.fixture(scope="module")
-def packed():
-    """Every row has the same 2000 entries: 2.2e9 of them."""
-    indptr = cp.arange(N + 1, dtype=cp.int64) * PER_ROW
-    yield indptr, cp.tile(cp.asarray(COLUMNS), N), cp.tile(cp.asarray(VALUES), N), M
+def repeated(pattern: np.ndarray, times: int, extra: int = 0) -> Any:
+    """The pattern (4-byte numbers) `times` over, and `extra` more zeros, on the device."""
+    p = cp.asarray(np.ascontiguousarray(pattern)).ravel()
+    out = cp.zeros(p.size * times + extra, pattern.dtype)
+    _FILL((2048,), (512,), (out, p, np.int64(p.size * times), np.int64(p.size)))
+    return out
+
+
+def assert_repeats(x: Any, pattern: np.ndarray, times: int, tolerance: float = 0.0) -> None:
+    """x is a float32 array whose first `times` parts are all the pattern."""
+    assert x.dtype == np.float32
+    p = cp.asarray(np.ascontiguousarray(pattern, dtype=np.float32)).ravel()
+    assert p.size * times <= x.size
+    found = cp.zeros(1, np.uint64)
+    _DIFFER((2048,), (512,), (x, p, np.int64(p.size * times), np.int64(p.size), np.float32(tolerance), found))
+    assert int(found[0]) == 0, f"{int(found[0])} of {p.size * times} values differ"
+
+
+def free_now() -> None:
+    scw.memory.free()
     cp.get_default_memory_pool().free_all_blocks()
 
 
-@pytest.fixture
-def ctx():
+def cpu() -> Any:
+    return make_context(np.zeros(1), op="test", device="cpu")
+
+
+def gpu() -> Any:
     return make_context(cp.zeros(1), op="test")
 
 
-def test_subset(ctx, packed):
-    genes = np.zeros(M, np.uint8)
-    genes[: M - 8] = 1
-    cells = np.ones(N, np.uint8)
-    cells[::1000] = 0
-    indptr, indices, data = _core.pp.subset(ctx, packed, cells, genes)
-    rows, width = int(cells.sum()), PER_ROW - 4
-    assert int(indptr[-1]) == rows * width > 2**31
-    assert bool((indices.reshape(rows, width) == cp.asarray(COLUMNS[:width])).all())
-    assert bool((data.reshape(rows, width) == cp.asarray(VALUES[:width])).all())
+class Block:
+    """R cells of three kinds, counts of 1 to 9."""
+
+    def __init__(self) -> None:
+        r = np.random.default_rng(7)
+        kind = np.arange(R) % 7 % 3
+        weights = 1 + np.stack([np.arange(M) % 5 == g for g in range(3)]) * np.array([[3.0], [2.0], [1.0]])
+        keys = r.random((R, M)) ** (1 / weights[kind])
+        self.kind = kind.astype(np.int32)
+        self.indices = np.sort(np.argsort(-keys, axis=1)[:, :PER_ROW], axis=1).astype(np.int32).ravel()
+        self.indptr = np.arange(R + 1, dtype=np.int64) * PER_ROW
+        boost = (self.indices % 5 == np.repeat(kind, PER_ROW)) * np.repeat(4 - kind, PER_ROW)
+        self.data = (1 + r.integers(0, 5, R * PER_ROW) + boost).astype(np.float32)
+        self.packed = (self.indptr, self.indices, self.data, M)
+
+    def dense(self, width: int = M) -> np.ndarray:
+        x = np.zeros((R, M), np.float32)
+        x[np.repeat(np.arange(R), PER_ROW), self.indices] = self.data
+        return np.ascontiguousarray(x[:, :width])
 
 
-def test_group_sums_and_scores(ctx, packed):
-    codes = (np.arange(N) % 3).astype(np.int32)
-    r = _core.get.aggregate(ctx, packed, codes, 3, ["sum", "count_nonzero", "var"], 1)
-    sizes = np.bincount(codes)
-    want = np.zeros((3, M))
-    want[:, COLUMNS] = sizes[:, None] * VALUES
-    np.testing.assert_array_equal(r["sum"], want)
-    np.testing.assert_array_equal(r["count_nonzero"], (want > 0) * sizes[:, None])
-    np.testing.assert_array_equal(r["var"], 0)
-    score = _core.tl.score_genes(ctx, packed, [0, 2, M - 2], [4])
-    assert score.shape == (N,)
-    np.testing.assert_array_equal(score, score[0])
-    a, b, c, d = (float(VALUES[k]) for k in (0, 1, -1, 2))
-    assert score[0] == (a + b + c) / 3 - d
+BLOCK = Block()
 
 
-def test_scale_in_place(ctx, packed):
-    indptr, indices, data, m = packed
-    data = data.copy()
-    data[-1] += 1  # one gene that varies, in the last row
-    _, std = _core.pp.scale(ctx, (indptr, indices, data, m), False, None, None)
-    std = std.get()
-    assert std[COLUMNS[-1]] == pytest.approx(1 / np.sqrt(N), rel=1e-6)
-    assert bool((data.reshape(N, PER_ROW)[:, :-1] == cp.asarray(VALUES[:-1])).all())
-    assert float(data[-1]) == pytest.approx((VALUES[-1] + 1) * np.sqrt(N), rel=1e-6)
-    assert float(data[PER_ROW - 1]) == pytest.approx(VALUES[-1] * np.sqrt(N), rel=1e-6)
+class Large:
+    """The block k times and the last row, sparse or dense."""
+
+    def __init__(self, k: int, width: int = 0) -> None:
+        self.k, self.n = k, R * k + 1
+        self.m = width or M
+        self.is_dense = width > 0
+        if self.is_dense:
+            self.block: Any = BLOCK.dense(width)
+            self.x = repeated(self.block, k, width).reshape(self.n, width)
+            self.x[-1, LAST] = 1
+            assert self.x.size > 2**31
+        else:
+            self.block = BLOCK.packed
+            self.indptr = cp.arange(self.n + 1, dtype=cp.int64) * PER_ROW
+            self.indptr[-1] = self.indptr[-2] + 1
+            self.indices = repeated(BLOCK.indices, k, 1)
+            self.indices[-1] = LAST
+            self.data = repeated(BLOCK.data, k, 1)
+            self.data[-1] = 1
+            assert int(self.indptr[-1]) == self.data.size == R * PER_ROW * k + 1
+
+    def arg(self, copy: bool = False) -> Any:
+        if self.is_dense:
+            return self.x.copy() if copy else self.x
+        return self.indptr, self.indices, self.data.copy() if copy else self.data, self.m
+
+    def block_copy(self) -> Any:
+        return self.block.copy() if self.is_dense else (BLOCK.indptr, BLOCK.indices, BLOCK.data.copy(), M)
+
+    def values(self, arg: Any) -> Any:
+        return arg.ravel() if self.is_dense else arg[2]
+
+    def codes(self) -> np.ndarray:
+        """The kinds; the last row belongs to none."""
+        return np.append(np.tile(BLOCK.kind, self.k), np.int32(-1))
+
+    def per_cell(self, block: np.ndarray) -> np.ndarray:
+        return np.tile(block, self.k)
 
 
-def test_dense_results(ctx, packed):
-    """4.4e9 elements in float32."""
-    keys = np.column_stack([np.arange(N) % 11, np.arange(N) % 13]).astype(np.float64)
-    dense, used = _core.pp.regress_out_to_dense(ctx, packed, keys)
-    assert used == 2 and dense.size > 2**32
-    assert float(abs(dense).max()) < 1e-5  # genes are constant
-    del dense
-    dense, _, _ = _core.pp.scale_to_dense(ctx, packed, False, None, None)
-    assert bool((dense[:, 1::2] == 0).all()) and bool((dense[-1, ::2] == cp.asarray(VALUES)).all())
+@pytest.fixture(scope="module", params=["2**31+1", "2**32+1", "dense"])
+def large(request: pytest.FixtureRequest) -> Any:
+    made = Large(K31, 2200) if request.param == "dense" else Large(K31 if request.param == "2**31+1" else K32)
+    yield made
+    made.__dict__.clear()
+    free_now()
+
+
+@pytest.fixture(autouse=True)
+def free() -> Any:
+    yield
+    free_now()
+
+
+def host(x: Any) -> np.ndarray:
+    return x.get() if hasattr(x, "get") else np.asarray(x)
+
+
+def at_last(m: int, value: float = 1) -> np.ndarray:
+    out = np.zeros(m)
+    out[LAST] = value
+    return out
+
+
+def test_qc_and_counts(large):
+    family = (np.arange(large.m) % 5 == 1).astype(np.uint8)
+    want = _core.pp.calculate_qc_metrics(cpu(), large.block, [family], [50])
+    got = _core.pp.calculate_qc_metrics(gpu(), large.arg(), [cp.asarray(family)], [50])
+    for w, g in [(want[0], got[0]), (want[1], got[1]), (want[2][0], got[2][0]), (want[3][0], got[3][0])]:
+        np.testing.assert_array_equal(host(g)[:-1], large.per_cell(w))
+    assert host(got[1])[-1] == host(got[0])[-1] == 1
+    np.testing.assert_array_equal(host(got[4]), want[4] * large.k + at_last(large.m))
+    np.testing.assert_array_equal(host(got[5]), want[5] * large.k + at_last(large.m))
+    for w, g in zip(_core.pp.cell_counts(cpu(), large.block), _core.pp.cell_counts(gpu(), large.arg()), strict=True):
+        np.testing.assert_array_equal(host(g)[:-1], large.per_cell(w))
+    for w, g in zip(_core.pp.gene_counts(cpu(), large.block), _core.pp.gene_counts(gpu(), large.arg()), strict=True):
+        np.testing.assert_array_equal(host(g), w * large.k + at_last(large.m))
+
+
+def test_rows_in_place(large):
+    """normalize_total, log1p and sqrt, one after the other."""
+    want, got = large.block_copy(), large.arg(copy=True)
+    for step in (
+        lambda ctx, x: _core.pp.normalize_total(ctx, x, 1e4, False, 0.05),
+        lambda ctx, x: _core.pp.log1p(ctx, x, None),
+        lambda ctx, x: _core.pp.sqrt(ctx, x),
+    ):
+        step(cpu(), want)
+        step(gpu(), got)
+        assert_repeats(large.values(got), large.values(want), large.k)
+    end = large.m - LAST if large.is_dense else 1
+    assert float(large.values(got)[-end]) == pytest.approx(np.sqrt(np.log1p(1e4)), rel=1e-6)
+
+
+def test_moments(large):
+    got = _core.pp.gene_moments(gpu(), large.arg())
+    x = BLOCK.dense(large.m).astype(np.int64)
+    sums, squares = x.sum(0) * large.k + at_last(large.m), (x * x).sum(0) * large.k + at_last(large.m)
+    mean = sums / large.n
+    np.testing.assert_array_equal(host(got[0]).ravel(), mean)
+    np.testing.assert_allclose(
+        host(got[1]).ravel(), (squares - sums * mean) / (large.n - 1), rtol=1e-9
+    )  # the formula here cancels
+
+
+@pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3"])
+def test_highly_variable_genes(large, flavor):
+    def run(ctx: Any, x: Any) -> Any:
+        return _core.pp.highly_variable_genes(
+            ctx, x, flavor, 300, 0.0125, 3, 0.5, np.inf, 20, 0.3, None, None, 0, False, None, 100.0, None
+        )
+
+    want, got = run(cpu(), large.block), run(gpu(), large.arg())
+    np.testing.assert_allclose(got["means"], want["means"], rtol=1e-5)
+    assert (host(got["highly_variable"]) & want["highly_variable"]).sum() >= 295  # one more cell; ddof 1
+    key = "variances_norm" if flavor == "seurat_v3" else "dispersions"
+    # In float64 the spread of n copies divides by n R - 1 instead of R - 1.
+    np.testing.assert_allclose(got[key], want[key], rtol=3e-3)
+
+
+def test_scale(large):
+    want, got = large.block_copy(), large.arg(copy=True)
+    _core.pp.scale(cpu(), want, large.is_dense, 10.0, None)
+    _core.pp.scale(gpu(), got, large.is_dense, 10.0, None)
+    tolerance = 1e-3 * float(np.abs(large.values(want)).max())  # ddof 1
+    assert_repeats(large.values(got), large.values(want), large.k, tolerance)
+    assert float(abs(large.values(got)[:PER_ROW]).max()) > 0.5
+
+
+def test_subset(large):
+    cells = np.ones(R, np.uint8)
+    cells[::100] = 0
+    genes = (np.arange(large.m) % 300 != 7).astype(np.uint8)
+    keep = np.append(np.tile(cells, large.k), np.uint8(1))
+    want = _core.pp.subset(cpu(), large.block, cells, genes)
+    got = _core.pp.subset(gpu(), large.arg(), keep, genes)
+    if large.is_dense:
+        assert got.shape == (int(keep.sum()), int(genes.sum()))
+        return assert_repeats(got.ravel(), want, large.k)
+    indptr, indices, data = got
+    assert int(indptr[-1]) == data.size == want[2].size * large.k + 1 > 2**31 * 0.98
+    ends = host(indptr)
+    np.testing.assert_array_equal(np.diff(ends)[:-1], large.per_cell(np.diff(want[0])))
+    assert_repeats(data, want[2], large.k)
+    assert_repeats(indices.view(np.float32), want[1].view(np.float32), large.k)  # small integers: denormals compare
+
+
+def test_csr_defects(large):
+    if large.is_dense:
+        pytest.skip("sparse only")
+    assert _core.pp.csr_defects(gpu(), large.indptr, large.indices, large.m) == 0
+    at = R * PER_ROW * large.k - 1  # the last entry of the last full row
+    before = large.indices[at].copy()
+    for value, defect in ((large.m, 2), (0, 1)):
+        large.indices[at] = value
+        assert _core.pp.csr_defects(gpu(), large.indptr, large.indices, large.m) == defect
+    large.indices[at] = before
+
+
+def test_scores_and_groups(large):
+    genes, control = list(range(0, large.m, 3)), list(range(1, large.m, 4))
+    want = _core.tl.score_genes(cpu(), large.block, genes, control)
+    got = host(_core.tl.score_genes(gpu(), large.arg(), genes, control))
+    np.testing.assert_array_equal(got[:-1], large.per_cell(want))
+    functions = ["sum", "sq_sum", "count_nonzero", "mean"]
+    want = _core.get.aggregate(cpu(), large.block, BLOCK.kind, 3, functions, 1)
+    got = _core.get.aggregate(gpu(), large.arg(), large.codes(), 3, functions, 1)
+    for f in functions:
+        np.testing.assert_array_equal(got[f], want[f] * (1 if f == "mean" else large.k))
+
+
+def rank(ctx: Any, x: Any, codes: np.ndarray, method: str) -> Any:
+    """Groups 1 and 2 against group 0: the last row takes no part."""
+    return _core.tl.rank_genes_groups(
+        ctx, x, codes, 3, method=method, reference=0, corr_method="bonferroni", rankby_abs=False, pts=False,
+        mean_in_log_space=True, log_base=None, tie_correct=False, use_continuity=False, return_u_values=False,
+        n_bins=100, bin_range=None,
+    )  # fmt: skip
+
+
+def test_t_test(large):
+    got = rank(gpu(), large.arg(), large.codes(), "t-test")["scores"]
+    x = BLOCK.dense(large.m).astype(np.float64)
+    b = x[BLOCK.kind == 0]
+    for row, g in enumerate((1, 2)):
+        a = x[g == BLOCK.kind]
+        spread = sum(v.var(0) * len(v) * large.k / (len(v) * large.k - 1) / (len(v) * large.k) for v in (a, b))
+        np.testing.assert_allclose(got[row], (a.mean(0) - b.mean(0)) / np.sqrt(spread), rtol=1e-9)
+
+
+def test_wilcoxon(large):
+    got = rank(gpu(), large.arg(), large.codes(), "wilcoxon")["scores"]
+    x, k = BLOCK.dense(large.m), large.k
+    for row, g in enumerate((1, 2)):
+        both = (g == BLOCK.kind) | (BLOCK.kind == 0)
+        ranks = rankdata(x[both], axis=0)[g == BLOCK.kind[both]]
+        n, size = int(both.sum()), len(ranks)
+        # A value of rank r among n has the ranks k (r - 1/2) + 1/2 among k copies.
+        total = k * (k * (ranks - 0.5) + 0.5).sum(0)
+        spread = np.sqrt(float(k * size) * (k * (n - size)) * (k * n + 1) / 12)
+        np.testing.assert_allclose(got[row], (total - k * size * (k * n + 1) / 2) / spread, rtol=1e-9, atol=1e-9)
+
+
+def test_logistic_regression(large):
+    """k copies at strength c / k have the optimum of one copy at c."""
+    c = 1e-5
+    coefficients, intercepts, *_ = _core.tl.logistic_regression(
+        gpu(), large.arg(), large.codes(), 3, c / large.k, 1e-4, 60, True
+    )
+    want, want_intercepts, *_ = _core.tl.logistic_regression(cpu(), large.block, BLOCK.kind, 3, c, 1e-4, 60, True)
+    assert float(abs(want).max()) > 1e-4
+    np.testing.assert_allclose(host(coefficients), want, atol=0.02 * float(abs(want).max()))
+    np.testing.assert_allclose(intercepts, want_intercepts, atol=0.02)
+
+
+def test_pca(large):
+    def run(ctx: Any, x: Any) -> Any:
+        return _core.pp.pca(ctx, x, False, 2, True, None, False, None, False, False)
+
+    want, got = run(cpu(), large.block), run(gpu(), large.arg())
+    ratio = large.k * (R - 1) / (large.n - 1)
+    np.testing.assert_allclose(got["variance"], want["variance"] * ratio, rtol=1e-4)
+    spread = float(np.sqrt(want["variance"][0]))
+    scores = host(got["scores"])[:-1].reshape(large.k, R, 2)
+    assert float(abs(scores - want["scores"]).max()) < 2e-3 * spread
+    assert float(abs(want["scores"]).max()) > spread
+
+
+def test_dense_results(large):
+    """Sparse rows into dense results of 3.1e9 and 6.3e9 elements."""
+    if large.is_dense:
+        pytest.skip("sparse only")
+    want, _, _ = _core.pp.scale_to_dense(cpu(), large.block, True, 10.0, None)
+    got, _, _ = _core.pp.scale_to_dense(gpu(), large.arg(), True, 10.0, None)
+    assert got.shape == (large.n, M) and got.size > 2**31
+    assert_repeats(got.ravel(), want, large.k, 0.01)
+    del got
+    free_now()
+    if large.k == K32:
+        return  # the rest at 3.1e9
+    out, want_out = [], []
+    for ctx, x, results, k in ((cpu(), large.block, want_out, 1), (gpu(), large.arg(), out, large.k)):
+        keys = np.column_stack([np.arange(R) % 11, np.arange(R) % 13]).astype(np.float64)
+        keys = np.concatenate([np.tile(keys, (k, 1)), keys.mean(0, keepdims=True)]) if k > 1 else keys
+        dense, used = _core.pp.regress_out_to_dense(ctx, x, keys)
+        assert used == 2
+        results.append(dense)
+    assert_repeats(out[0].ravel(), want_out[0], large.k, 0.02)
+    np.testing.assert_allclose(float(abs(out[0][0]).max()), float(abs(want_out[0][0]).max()), rtol=1e-3)
+    again = _core.pp.regress_out(gpu(), out[0], keys)  # dense, in place: nothing is left to remove
+    assert again == 2
+    assert_repeats(out[0].ravel(), want_out[0], large.k, 0.02)
+    out.clear()
+    free_now()
+    codes = np.append(np.tile(BLOCK.kind, large.k), np.int32(0))
+    want_groups = _core.pp.regress_out_categories_to_dense(cpu(), large.block, BLOCK.kind, 3)
+    got = _core.pp.regress_out_categories_to_dense(gpu(), large.arg(), cp.asarray(codes), 3)
+    assert_repeats(got.ravel(), want_groups, large.k, 0.02)
+    del got
+    free_now()
+    want_residuals = residuals(cpu(), large.block)
+    got = residuals(gpu(), large.arg())
+    assert_repeats(got.ravel(), want_residuals, large.k, 0.02)
+
+
+def residuals(ctx: Any, x: Any) -> Any:
+    return _core.pp.normalize_pearson_residuals(ctx, x, 100.0, 5.0)[0]
