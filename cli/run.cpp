@@ -60,6 +60,7 @@ int print_plan(const Context& ctx, const Arguments& a, Console& console) {
   }
   console.line(fmt::format("{}: {} cells x {} genes, {} values, {}", name, format_count(shape.n_obs),
                            format_count(shape.n_vars), format_count(shape.nnz), format_bytes(shape.matrix_bytes())));
+  shape.device = ctx.device.type;
   const bool on_cpu = ctx.device == Device{};
   if (!on_cpu) console.line(fmt::format("Memory of {}, where every step after reading works", to_string(ctx.device)));
   console.line("");

@@ -106,19 +106,55 @@ def free(device: str = "cuda:0") -> None:
     _core.memory.release(device)
 
 
-def estimate(adata: Any, *, n_threads: int | None = None) -> dict[str, int]:
-    """Peak host memory in bytes of each step of the main job (as ``scwarp run``) on this AnnData, matrix included.
+def estimate(
+    adata: Any,
+    op: str | None = None,
+    *,
+    device: str | None = None,
+    layer: str | None = None,
+    n_threads: int | None = None,
+    **sizes: Any,
+) -> dict[str, int]:
+    """Peak memory in bytes, before anything runs; needs no device.
 
-    What ``scwarp run --plan`` prints. Upper estimates, for default options and the CPU.
+    Parameters
+    ----------
+    op
+        ``None``: every step of the main job (as ``scwarp run --plan`` prints), matrix included, as ``{step: bytes}``.
+        A name such as ``"pp.pca"``: ``{"peak": ..., "kept": ...}`` of that operation beyond the matrix and other
+        arguments; ``kept`` is its result, 0 where that is on the host while the operation works on a device.
+    device
+        ``"cpu"`` or ``"cuda"``; default ``settings.device`` (``"auto"``: the CPU unless there is a device).
+    layer
+        Of which matrix; default ``X``.
+    sizes
+        What the figure depends on besides the shape, e.g. ``n_comps`` (``pp.pca``), ``n_neighbors``
+        (``pp.neighbors``, whose matrix is the representation), ``n_groups`` and ``method``
+        (``tl.rank_genes_groups``), ``n_batches`` and ``flavor`` (``pp.highly_variable_genes``), ``kept_rows``,
+        ``kept_cols`` and ``kept_values`` (``pp.subset``), ``n_keys`` (``pp.regress_out``).
+
+    Notes
+    -----
+    Never below what the operation takes, and at most 10 % (and 2 MiB) above, except where the size depends on more than
+    the shape: ``tl.leiden`` takes it that no edge disappears inside the communities of the first level. Without a
+    ``limit``; with one, operations on a device that can work in smaller pieces do.
     """
+    from ._context import choose_device
     from ._matrix import is_sparse
 
-    x = adata.X
+    x = adata.X if layer is None else adata.layers[layer]
     sparse = is_sparse(x)
     n, m = x.shape
     nnz = int(x.nnz) if sparse else n * m
-    steps = _core.memory.plan(n, m, nnz, max(4, x.dtype.itemsize), sparse, n_threads or settings.n_threads)
-    return {name: peak for name, _, peak in steps}
+    where = device or choose_device("pp.log1p")
+    size = max(4, x.dtype.itemsize) if x.dtype.kind == "f" else 4
+    threads = n_threads or settings.n_threads or _core.available_threads()
+    if op is not None:
+        peak, kept = _core.memory.estimate(op, where, threads, n, m, nnz, size, sparse, sizes)
+        return {"peak": peak, "kept": kept}
+    if sizes:
+        raise TypeError(f"memory.estimate: {next(iter(sizes))!r} is for one operation: give op")
+    return {name: peak for name, _, peak in _core.memory.plan(n, m, nnz, size, sparse, threads, where)}
 
 
 def share_with_cupy(on: bool = True, *, device: str = "cuda:0") -> None:

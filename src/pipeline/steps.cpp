@@ -10,6 +10,7 @@
 #include "core/transfer.hpp"
 #include "math/elementary.hpp"
 #include "pipeline/format.hpp"
+#include "scwarp/estimate.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
 #include "scwarp/pp/calculate_qc_metrics.hpp"
 #include "scwarp/pp/highly_variable_genes.hpp"
@@ -126,15 +127,28 @@ ReportHistogram histogram(const std::string& name, const std::vector<double>& va
   return h;
 }
 
+/// For the estimates of the operations: X as it is, or its first n_cols columns made dense.
+estimate::Shape shape_for(const Shape& s, int n_threads) {
+  return {s.device, n_threads, s.n_obs, s.n_vars, s.nnz, s.value_bytes, s.sparse};
+}
+estimate::Shape dense_shape(const Shape& s, int n_threads, std::int64_t n_cols, int value_bytes) {
+  return {s.device, n_threads, s.n_obs, n_cols, checked_mul(s.n_obs, n_cols), value_bytes, false};
+}
+bool on_host(const Shape& s) { return s.device == DeviceType::cpu; }
+
 class QcStep final : public Step {
  public:
   QcStep(const RunOptions& o, ReportData* report) : o_(o), report_(report) {}
   std::string name() const override { return "QC"; }
   std::vector<std::string> operations() const override { return {"pp.calculate_qc_metrics"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
-    return kept_bytes(s) + 16 * s.n_vars * n_threads;
+    const auto tops = static_cast<int>(o_.percent_top.size());
+    const std::int64_t largest = tops > 0 ? *std::max_element(o_.percent_top.begin(), o_.percent_top.end()) : 0;
+    return kept_bytes(s) + estimate::calculate_qc_metrics(shape_for(s, n_threads), 1, tops, largest).peak;
   }
-  std::int64_t kept_bytes(const Shape& s) const override { return 8 * 12 * (s.n_obs + s.n_vars); }
+  std::int64_t kept_bytes(const Shape& s) const override {  // columns of obs and var are on the host
+    return on_host(s) ? 8 * 12 * (s.n_obs + s.n_vars) : 0;
+  }
 
   std::string run(const Context& ctx, AnnData& data) override {
     const MatrixElement& x = require_X(data, "QC");
@@ -240,8 +254,11 @@ class FilterCellsStep final : public Step {
   explicit FilterCellsStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "filter cells"; }
   std::vector<std::string> operations() const override { return {"pp.filter_cells", "pp.subset"}; }
-  std::int64_t peak_bytes(const Shape& s, int) const override { return s.matrix_bytes() + 24 * s.n_obs; }
-  std::int64_t kept_bytes(const Shape& s) const override { return 16 * s.n_obs; }
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    const auto e = shape_for(s, n_threads);
+    return kept_bytes(s) + estimate::cell_counts(e).peak + estimate::subset(e, s.n_obs, s.n_vars, s.nnz).peak;
+  }
+  std::int64_t kept_bytes(const Shape& s) const override { return on_host(s) ? 16 * s.n_obs : 0; }
 
   std::string run(const Context& ctx, AnnData& data) override {
     const MatrixElement& x = require_X(data, "filter cells");
@@ -289,9 +306,10 @@ class FilterGenesStep final : public Step {
   std::string name() const override { return "filter genes"; }
   std::vector<std::string> operations() const override { return {"pp.filter_genes", "pp.subset"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
-    return s.matrix_bytes() + 8 * s.n_obs + (24 + 12 * n_threads) * s.n_vars;
+    const auto e = shape_for(s, n_threads);
+    return kept_bytes(s) + std::max(estimate::gene_counts(e).peak, estimate::subset(e, s.n_obs, s.n_vars, s.nnz).peak);
   }
-  std::int64_t kept_bytes(const Shape& s) const override { return 8 * s.n_vars; }
+  std::int64_t kept_bytes(const Shape& s) const override { return on_host(s) ? 8 * s.n_vars : 0; }
 
   std::string run(const Context& ctx, AnnData& data) override {
     const auto n_positive = to_vector(ctx, pp::gene_counts(ctx, require_X(data, "filter genes").view()).n_positive);
@@ -316,7 +334,9 @@ class NormalizeStep final : public Step {
   explicit NormalizeStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "normalise"; }
   std::vector<std::string> operations() const override { return {"pp.normalize_total"}; }
-  std::int64_t peak_bytes(const Shape& s, int) const override { return kept_bytes(s) + 16 * s.n_obs; }
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    return kept_bytes(s) + estimate::normalize_total(shape_for(s, n_threads), o_.target_sum.has_value()).peak;
+  }
   std::int64_t kept_bytes(const Shape& s) const override { return o_.keep_counts ? s.matrix_bytes() : 0; }
 
   std::string run(const Context& ctx, AnnData& data) override {
@@ -355,9 +375,12 @@ class VariableGenesStep final : public Step {
   std::string name() const override { return "variable genes"; }
   std::vector<std::string> operations() const override { return {"pp.highly_variable_genes", "pp.gene_moments"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
-    return (200 + 64 * n_threads) * s.n_vars + 4 * s.n_obs;
+    // In as many batches as are usual, if any: their number is not known before the data are read.
+    const std::int64_t batches = o_.batch_key ? 16 : 0;
+    return (batches > 0 ? 4 * s.n_obs : 0) +
+           estimate::highly_variable_genes(shape_for(s, n_threads), on_counts(o_.flavor), batches).peak;
   }
-  std::int64_t kept_bytes(const Shape& s) const override { return 32 * s.n_vars; }
+  std::int64_t kept_bytes(const Shape& s) const override { return on_host(s) ? 32 * s.n_vars : 0; }
 
   std::string run(const Context& ctx, AnnData& data) override {
     constexpr const char* op = "variable genes";
@@ -436,8 +459,13 @@ class SelectGenesStep final : public Step {
   explicit SelectGenesStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "select genes"; }
   std::vector<std::string> operations() const override { return {"pp.subset"}; }
-  std::int64_t peak_bytes(const Shape& s, int) const override { return 2 * s.matrix_bytes(); }
-  std::int64_t kept_bytes(const Shape& s) const override { return s.matrix_bytes() / 2; }
+  // The variable genes are taken to hold at most half of the entries.
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    return s.matrix_bytes() + estimate::subset(shape_for(s, n_threads), s.n_obs, variable_genes(o_, s), s.nnz / 2).peak;
+  }
+  std::int64_t kept_bytes(const Shape& s) const override {
+    return estimate::subset(shape_for(s, 1), s.n_obs, variable_genes(o_, s), s.nnz / 2).kept;
+  }
   std::string run(const Context& ctx, AnnData& data) override {
     data.set_raw_from_X(ctx);
     const auto keep = std::get<Bools>(data.var.at("highly_variable").data).values;
@@ -471,9 +499,9 @@ class RegressOutStep final : public Step {
   explicit RegressOutStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "regress out"; }
   std::vector<std::string> operations() const override { return {"pp.regress_out"}; }
-  std::int64_t peak_bytes(const Shape& s, int) const override {
-    const auto k = static_cast<std::int64_t>(o_.regress_out.size()) + 1;
-    return kept_bytes(s) + 8 * (s.n_obs + 64 * variable_genes(o_, s)) * k;
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    const auto dense = dense_shape(s, n_threads, variable_genes(o_, s), s.value_bytes);
+    return kept_bytes(s) + estimate::regress_out(dense, static_cast<std::int64_t>(o_.regress_out.size())).peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override { return s.n_obs * variable_genes(o_, s) * s.value_bytes; }
 
@@ -534,7 +562,7 @@ class ScaleStep final : public Step {
   std::string name() const override { return "scale"; }
   std::vector<std::string> operations() const override { return {"pp.scale"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
-    return kept_bytes(s) + 64 * n_threads * variable_genes(o_, s);
+    return kept_bytes(s) + estimate::scale(dense_shape(s, n_threads, variable_genes(o_, s), s.value_bytes), false).peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override {
     return o_.regress_out.empty() ? s.n_obs * variable_genes(o_, s) * s.value_bytes : 0;
@@ -565,12 +593,16 @@ class PcaStep final : public Step {
   explicit PcaStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "PCA"; }
   std::vector<std::string> operations() const override { return {"pp.pca"}; }
-  std::int64_t peak_bytes(const Shape& s, int) const override {
-    const std::int64_t m = variable_genes(o_, s), k = components(s);
-    return 8 * m * m + 4096 * m * s.value_bytes + 16 * m * (300 + 4 * k) + kept_bytes(s);
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    estimate::Shape e = shape_for(s, n_threads);
+    e.n_cols = variable_genes(o_, s);
+    if (makes_dense(o_)) e.sparse = false;
+    e.nnz = e.sparse ? s.nnz / 2 : checked_mul(s.n_obs, e.n_cols);
+    const std::int64_t loadings = on_host(s) ? 8 * s.n_vars * components(s) : 0;
+    return 4 * s.n_vars + loadings + estimate::pca(e, components(s), o_.scaling == "implicit").peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override {
-    return s.n_obs * components(s) * 4 + s.n_vars * components(s) * 8;
+    return s.n_obs * components(s) * 4 + (on_host(s) ? s.n_vars * components(s) * 8 : 0);
   }
 
   std::string run(const Context& ctx, AnnData& data) override {
@@ -650,11 +682,18 @@ class NeighborsStep final : public Step {
     return {o_.knn_algorithm == "nn_descent" ? "pp.neighbors: nn_descent" : "pp.neighbors: brute",
             "pp.neighbors: connectivities", "pp.neighbors: distance graph"};
   }
-  std::int64_t peak_bytes(const Shape& s, int) const override {
-    const std::int64_t k = o_.n_neighbors;
-    return kept_bytes(s) + s.n_obs * (4 * o_.n_comps + 8 * (3 * k + 48) + 24 * k);
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    const std::int64_t k = std::min<std::int64_t>(o_.n_neighbors, s.n_obs);
+    const std::int64_t width = o_.n_pcs.value_or(o_.n_comps);
+    const estimate::Need lists = estimate::knn(dense_shape(s, n_threads, width, 4), k);
+    const std::int64_t copied = o_.n_pcs ? 4 * s.n_obs * width : 0;  // the first columns of the scores
+    return copied + std::max(lists.peak,
+                             lists.kept + std::max(estimate::connectivities(s.device, s.n_obs, k).peak, kept_bytes(s)));
   }
-  std::int64_t kept_bytes(const Shape& s) const override { return s.n_obs * (o_.n_neighbors * 8 * 3 + 16); }
+  std::int64_t kept_bytes(const Shape& s) const override {
+    const std::int64_t k = std::min<std::int64_t>(o_.n_neighbors, s.n_obs);
+    return 8 * (s.n_obs + 1) + 8 * s.n_obs * (k - 1) + estimate::connectivities(s.device, s.n_obs, k).kept;
+  }
 
   std::string run(const Context& ctx, AnnData& data) override {
     const std::int64_t width = data.obsm_matrix("X_pca").n_cols();
@@ -697,13 +736,20 @@ const CsrView<const float> connectivities(const AnnData& data) {
   return std::get<CsrView<const float>>(data.obsp_matrix("connectivities").view());
 }
 
+/// The graph of the neighbours, with one and a half times the edges of the lists: cells that are near each other mostly
+/// are so both ways.
+estimate::Shape graph_shape(const RunOptions& o, const Shape& s, int n_threads) {
+  const std::int64_t k = std::min<std::int64_t>(o.n_neighbors, s.n_obs);
+  return {s.device, n_threads, s.n_obs, s.n_obs, s.n_obs * (k - 1) * 3 / 2, 4, true};
+}
+
 class UmapStep final : public Step {
  public:
   explicit UmapStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "UMAP"; }
   std::vector<std::string> operations() const override { return {"tl.umap"}; }
-  std::int64_t peak_bytes(const Shape& s, int) const override {
-    return s.n_obs * (o_.n_neighbors * 16 * 2 + 160 + 12 * o_.umap_components) + kept_bytes(s);
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    return estimate::umap(graph_shape(o_, s, n_threads), o_.umap_components).peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override { return s.n_obs * 4 * o_.umap_components; }
 
@@ -741,8 +787,7 @@ class LeidenStep final : public Step {
   std::string name() const override { return "Leiden"; }
   std::vector<std::string> operations() const override { return {"tl.leiden"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
-    const auto at_once = std::min<std::int64_t>(n_threads, static_cast<std::int64_t>(o_.resolution.size()));
-    return at_once * s.n_obs * (o_.n_neighbors * 2 * 24 + 76) + kept_bytes(s);
+    return estimate::leiden(graph_shape(o_, s, n_threads), static_cast<std::int64_t>(o_.resolution.size())).peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override {
     return 4 * s.n_obs * static_cast<std::int64_t>(o_.resolution.size());
@@ -796,10 +841,13 @@ class MarkersStep final : public Step {
     return {"prim.group_moments"};
   }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
-    return 80 * kGroupsGuess * s.n_vars + (512 + 4) * s.n_obs + 8 * s.nnz / 128 * n_threads + kept_bytes(s);
+    const auto test = o_.markers == "wilcoxon" ? estimate::Test::wilcoxon
+                      : o_.markers == "logreg" ? estimate::Test::logreg
+                                               : estimate::Test::t_test;
+    return kept_bytes(s) + estimate::rank_genes_groups(shape_for(s, n_threads), test, kGroupsGuess).peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override {
-    return kGroupsGuess * (o_.n_marker_genes ? *o_.n_marker_genes : s.n_vars) * (24 + 32);
+    return on_host(s) ? kGroupsGuess * (o_.n_marker_genes ? *o_.n_marker_genes : s.n_vars) * (24 + 32) : 0;
   }
 
   std::string run(const Context& ctx, AnnData& data) override {

@@ -22,6 +22,7 @@ struct SCW_API Shape {
   std::int64_t nnz = 0;  ///< stored values of X; n_obs * n_vars if it is dense
   int value_bytes = 4;
   bool sparse = true;
+  DeviceType device = DeviceType::cpu;  ///< where the steps after reading work
   std::int64_t matrix_bytes() const;
 };
 SCW_API Shape shape_of(const AnnData& data);
@@ -69,7 +70,8 @@ struct PlannedStep {
   std::int64_t held_bytes = 0;  ///< before the step
   std::int64_t peak_bytes = 0;  ///< held_bytes included
 };
-/// Estimates for an input of this shape, which is taken to lose nothing to the filters. Reading is the first entry.
+/// Estimates for an input of this shape, which is taken to lose nothing to the filters. Reading is the first entry; with
+/// a device, the others are of its memory.
 SCW_API std::vector<PlannedStep> plan(const RunOptions& options, const Shape& shape, int n_threads);
 
 /// The obs column that markers are computed for.

@@ -1,6 +1,7 @@
 // scwarp._core.memory: the numbers and switches behind scwarp.memory.
 #include "bind.hpp"
 #include "core/backend.hpp"
+#include "scwarp/estimate.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
 
 namespace scw::python {
@@ -76,7 +77,76 @@ nb::dict info(const std::string& name) {
 
 }  // namespace
 
+/// Peak and kept bytes of an operation by its Python name, with the options that its size depends on.
+std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const std::string& device, int n_threads,
+                                                  std::int64_t n_rows, std::int64_t n_cols, std::int64_t nnz,
+                                                  int value_bytes, bool sparse, const nb::dict& options) {
+  namespace est = scw::estimate;
+  const est::Shape s{parse_device(device).type, n_threads, n_rows, n_cols, nnz, value_bytes, sparse};
+  nb::list unknown(options);
+  const auto get = [&](const char* name, auto fallback) {
+    if (!options.contains(name)) return fallback;
+    for (std::size_t i = 0; i < nb::len(unknown); ++i)
+      if (nb::cast<std::string>(unknown[i]) == name) {
+        unknown.attr("pop")(i);
+        break;
+      }
+    const nb::object value = options[name];
+    return value.is_none() ? fallback : nb::cast<decltype(fallback)>(value);
+  };
+  using std::int64_t;
+  const auto need = [&]() -> est::Need {
+    if (op == "pp.calculate_qc_metrics")
+      return est::calculate_qc_metrics(s, get("n_families", 0), get("n_tops", 4), get("largest_top", int64_t{500}));
+    if (op == "pp.filter_cells") return est::cell_counts(s);
+    if (op == "pp.filter_genes") return est::gene_counts(s);
+    if (op == "pp.subset") {
+      const auto rows = get("kept_rows", n_rows), cols = get("kept_cols", n_cols);
+      return est::subset(s, rows, cols, get("kept_values", nnz));
+    }
+    if (op == "pp.normalize_total")
+      return est::normalize_total(s, get("target_sum", 0.0) > 0, get("exclude_highly_expressed", false));
+    if (op == "pp.log1p") return est::log1p(s);
+    if (op == "pp.sqrt") return est::sqrt(s);
+    if (op == "pp.gene_moments") return est::gene_moments(s, get("n_groups", int64_t{1}));
+    if (op == "pp.highly_variable_genes")
+      return est::highly_variable_genes(s, get("flavor", std::string("seurat")).starts_with("seurat_v3"),
+                                        get("n_batches", int64_t{0}));
+    if (op == "pp.scale") return est::scale(s, sparse && get("zero_center", true), get("masked", false));
+    if (op == "pp.regress_out") return est::regress_out(s, get("n_keys", int64_t{1}));
+    if (op == "pp.normalize_pearson_residuals") return est::normalize_pearson_residuals(s);
+    if (op == "pp.pca")
+      return est::pca(s, std::min(get("n_comps", int64_t{50}), std::min(n_rows, n_cols)), get("scale", false));
+    if (op == "pp.neighbors") {  // the search, then the graph beside its lists
+      const auto k = std::min(get("n_neighbors", int64_t{15}), n_rows);
+      const est::Need lists = est::knn(s, k), graph = est::connectivities(s.device, n_rows, k);
+      if (get("lists_only", false)) return lists;
+      return {std::max(lists.peak, lists.kept + graph.peak + 8 * (n_rows + 1) + 8 * n_rows * (k - 1)), graph.kept};
+    }
+    if (op == "tl.leiden") return est::leiden(s, get("n_resolutions", int64_t{1}));
+    if (op == "tl.umap") return est::umap(s, get("n_components", int64_t{2}));
+    if (op == "get.aggregate")
+      return est::aggregate(s, get("n_groups", int64_t{10}), get("n_functions", 1), get("count_nonzero", false));
+    if (op == "tl.score_genes") return est::score_genes(s);
+    if (op == "tl.rank_genes_groups") {
+      const auto method = get("method", std::string("t-test"));
+      const auto test = method == "logreg"               ? est::Test::logreg
+                        : method.starts_with("wilcoxon") ? est::Test::wilcoxon
+                                                         : est::Test::t_test;
+      return est::rank_genes_groups(s, test, get("n_groups", int64_t{10}), get("with_reference", false));
+    }
+    throw InvalidArgument("memory.estimate: no estimate for '" + op + "'");
+  }();
+  if (nb::len(unknown) > 0)
+    throw InvalidArgument("memory.estimate: '" + op + "' has no size option '" + nb::cast<std::string>(unknown[0]) +
+                          "'");
+  return {need.peak, need.kept};
+}
+
 SCW_PYTHON(memory, memory) {
+  m.def("estimate", &estimate_of, nb::arg("op"), nb::arg("device"), nb::arg("n_threads"), nb::arg("n_rows"),
+        nb::arg("n_cols"), nb::arg("nnz"), nb::arg("value_bytes"), nb::arg("sparse"), nb::arg("options"),
+        "(peak, kept) bytes of an operation beyond its arguments.");
   m.def("info", &info, nb::arg("device"));
   m.def(
       "set_limit",
@@ -130,15 +200,17 @@ SCW_PYTHON(memory, memory) {
       nb::arg("device"), "Empties the cache and gives unused memory back to the driver.");
   m.def(
       "plan",
-      [](std::int64_t n_obs, std::int64_t n_vars, std::int64_t nnz, int value_bytes, bool sparse, int n_threads) {
-        const pipeline::Shape shape{n_obs, n_vars, nnz, value_bytes, sparse};
+      [](std::int64_t n_obs, std::int64_t n_vars, std::int64_t nnz, int value_bytes, bool sparse, int n_threads,
+         const std::string& device) {
+        const pipeline::Shape shape{n_obs, n_vars, nnz, value_bytes, sparse, parse_device(device).type};
         nb::list out;
         for (const auto& s : pipeline::plan({}, shape, n_threads == 0 ? available_threads() : n_threads))
           out.append(nb::make_tuple(s.name, s.held_bytes, s.peak_bytes));
         return out;
       },
       nb::arg("n_obs"), nb::arg("n_vars"), nb::arg("nnz"), nb::arg("value_bytes"), nb::arg("sparse"),
-      nb::arg("n_threads"), "[(step, bytes held before, bytes at the peak)] of the main job with default options.");
+      nb::arg("n_threads"), nb::arg("device"),
+      "[(step, bytes held before, bytes at the peak)] of the main job with default options.");
 }
 
 }  // namespace scw::python

@@ -313,6 +313,7 @@ struct Pass {
     limited.n_threads = static_cast<int>(std::clamp<std::int64_t>(
         kAccumulatorBytes / bytes, 1,
         std::max<std::int64_t>(1, std::min<std::int64_t>(ctx.n_threads, chunk_count(x.n_rows(), kRowGrain)))));
+    sums = {};  // of an attempt before: not two of them at once
     sums = Array<prim::FixedMoments>(ctx.workspace, checked_mul(limited.n_threads, size), "gene sums");
     parallel_for(limited, sums.size(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
       std::fill(sums.begin() + begin, sums.begin() + end, prim::FixedMoments{});

@@ -71,6 +71,7 @@ class Lanczos {
     if (on_device_) {
       const std::int32_t none = 0;
       copy_bytes(ctx_, trouble_.data(), ctx_.device, &none, Device{}, sizeof none);
+      to(device_t_.data(), t_.data(), limit_ * limit_);  // fetch() reads whole rows
     }
     Array<double> start(host_memory(), block_ * m_, "eigh start");
     for (std::int64_t i = 0; i < block_; ++i) draw(start.data() + i * m_);

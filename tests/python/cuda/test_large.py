@@ -293,7 +293,7 @@ def test_t_test(large):
 
 def test_wilcoxon(large):
     got = rank(gpu(), large.arg(), large.codes(), "wilcoxon")["scores"]
-    x, k = BLOCK.dense(large.m), large.k
+    x, k = BLOCK.dense(large.m).astype(np.float64), large.k
     for row, g in enumerate((1, 2)):
         both = (g == BLOCK.kind) | (BLOCK.kind == 0)
         ranks = rankdata(x[both], axis=0)[g == BLOCK.kind[both]]

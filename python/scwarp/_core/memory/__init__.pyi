@@ -1,5 +1,18 @@
 from typing import Any
 
+def estimate(
+    op: str,
+    device: str,
+    n_threads: int,
+    n_rows: int,
+    n_cols: int,
+    nnz: int,
+    value_bytes: int,
+    sparse: bool,
+    options: dict,
+) -> tuple[int, int]:
+    """(peak, kept) bytes of an operation beyond its arguments."""
+
 def info(device: str) -> dict: ...
 def set_limit(device: str, limit_bytes: int) -> None: ...
 def use_driver(device: str, pool_bytes: int, managed: bool) -> None: ...
@@ -14,7 +27,7 @@ def clear_cache() -> None: ...
 def release(device: str) -> None:
     """Empties the cache and gives unused memory back to the driver."""
 
-def plan(n_obs: int, n_vars: int, nnz: int, value_bytes: int, sparse: bool, n_threads: int) -> list[Any]:
+def plan(n_obs: int, n_vars: int, nnz: int, value_bytes: int, sparse: bool, n_threads: int, device: str) -> list[Any]:
     """
     [(step, bytes held before, bytes at the peak)] of the main job with default options.
     """

@@ -1,0 +1,29 @@
+#include "core/estimate.hpp"
+
+namespace scw::estimate {
+namespace {
+
+/// Sums, flags and the scan of the genes; sums of values that are not whole need tiles sooner.
+std::int64_t gene_totals(const Shape& s) { return 20 * s.n_cols + 16 + gene_splits(s, 16); }
+
+}  // namespace
+
+Need calculate_qc_metrics(const Shape& s, int n_families, int n_tops, std::int64_t largest_top) {
+  const std::int64_t kept = s.n_rows * (12 + 8 * std::int64_t{n_families} + 8 * std::int64_t{n_tops}) + 12 * s.n_cols;
+  if (!on_cuda(s)) return {kept, kept};
+  std::int64_t top = 0;
+  if (n_tops > 0) {
+    std::int64_t capacity = 1;
+    while (capacity < largest_top) capacity *= 2;
+    top = 16 * std::int64_t{n_tops} + 4 * s.n_rows + 4;
+    if (capacity * s.value_bytes > 32 << 10)  // sorted outside of shared memory
+      top += std::min(s.n_rows, 2 * kMultiprocessors) * capacity * s.value_bytes;
+  }
+  return {kept + (n_families > 0 ? s.n_cols : 0) + std::max(gene_totals(s), top), kept};
+}
+
+Need cell_counts(const Shape& s) { return {12 * s.n_rows, 12 * s.n_rows}; }
+
+Need gene_counts(const Shape& s) { return {12 * s.n_cols + (on_cuda(s) ? gene_totals(s) : 0), 12 * s.n_cols}; }
+
+}  // namespace scw::estimate

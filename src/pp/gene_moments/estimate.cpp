@@ -1,0 +1,19 @@
+#include "core/estimate.hpp"
+
+namespace scw::estimate {
+
+Need gene_moments(const Shape& s, std::int64_t n_groups, bool with_total) {
+  const std::int64_t groups = std::max<std::int64_t>(1, n_groups), rows = groups + (with_total ? 1 : 0);
+  const std::int64_t sums = checked_mul(32 * groups, s.n_cols), kept = 16 * rows * s.n_cols;
+  if (on_cuda(s)) {
+    const std::int64_t order = groups > 1 ? grouped_rows(s.n_rows, groups) : 0;
+    return {std::max(sums + 32 + order + 10 * s.n_cols + gene_splits(s, 34), kept), kept};  // 10: scales of the genes
+  }
+  // Sums of each thread, as long as they stay below 512 MiB.
+  const std::int64_t copies =
+      std::clamp<std::int64_t>((std::int64_t{512} << 20) / std::max<std::int64_t>(1, sums), 1,
+                               std::max<std::int64_t>(1, std::min(threads(s), ceil_div(s.n_rows, 256))));
+  return {copies * sums + kept + 8 * rows, kept + 8 * rows};
+}
+
+}  // namespace scw::estimate
