@@ -47,7 +47,8 @@ def test_by_name():
     assert scw.memory.estimate(a, "pp.log1p") == {"peak": 0, "kept": 0}
     small = scw.memory.estimate(a, "pp.pca", n_comps=5)
     large = scw.memory.estimate(a, "pp.pca", n_comps=30)
-    assert large["peak"] > small["peak"] > small["kept"] >= 500 * 5 * 4
+    assert large["peak"] >= small["peak"] > small["kept"] >= 500 * 5 * 4
+    assert large["kept"] > small["kept"]
     assert scw.memory.estimate(a, "pp.pca", n_comps=5, device="cuda")["peak"] > small["peak"]  # no device is needed
     with pytest.raises(ValueError, match=r"no estimate for 'pp.other'"):
         scw.memory.estimate(a, "pp.other")

@@ -112,7 +112,10 @@ std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const s
     if (op == "pp.highly_variable_genes")
       return est::highly_variable_genes(s, get("flavor", std::string("seurat")).starts_with("seurat_v3"),
                                         get("n_batches", int64_t{0}));
-    if (op == "pp.scale") return est::scale(s, sparse && get("zero_center", true), get("masked", false));
+    if (op == "pp.scale") {
+      const bool centred = get("zero_center", true);
+      return est::scale(s, sparse && centred, get("masked", false));
+    }
     if (op == "pp.regress_out") return est::regress_out(s, get("n_keys", int64_t{1}));
     if (op == "pp.normalize_pearson_residuals") return est::normalize_pearson_residuals(s);
     if (op == "pp.pca")

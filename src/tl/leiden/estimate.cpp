@@ -10,7 +10,7 @@ Need leiden(const Shape& g, std::int64_t n_resolutions) {
     return {kept + graph + (143 + 8 + 28) * n + (std::int64_t{32} << 20) + 52 * edges, kept};
   }
   const std::int64_t level = 40 * n + 16 * edges;
-  return {kept + graph + 4 * n + (24 + 8 + 24 + 80 + 28) * n + 16 * n * threads(g) + level, kept};
+  return {kept + graph + 4 * n + 228 * n + 16 * n * threads(g) + level, kept};
 }
 
 }  // namespace scw::estimate

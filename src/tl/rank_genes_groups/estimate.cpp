@@ -18,7 +18,7 @@ std::int64_t wilcoxon_cuda(const Shape& s, std::int64_t groups, bool with_refere
 
 std::int64_t wilcoxon_cpu(const Shape& s, std::int64_t groups, bool with_reference) {
   const std::int64_t m = s.n_cols, entry = s.value_bytes == 4 ? 8 : 16;
-  const std::int64_t held = 36 * (groups + 1) * m + 16 * m + 8 * groups * m + 8 * (with_reference ? groups : 1) * m;
+  const std::int64_t held = 36 * (groups + 1) * m + 17 * m + 8 * groups * m + 8 * (with_reference ? groups : 1) * m;
   if (!s.sparse) return held + threads(s) * entry * 17 * s.n_rows;
   // Blocks of genes; the last gene of a block may be as long as there are cells.
   const std::int64_t block = std::max<std::int64_t>(1 << 16, ceil_div(s.nnz, 128));

@@ -368,3 +368,33 @@ def test_dense_results(large):
 
 def residuals(ctx: Any, x: Any) -> Any:
     return _core.pp.normalize_pearson_residuals(ctx, x, 100.0, 5.0)[0]
+
+
+def test_connectivities_of_more_than_2_to_the_31_edges():
+    """Cells on a ring, each with the 14 cells after it: every row of the graph is like any other.
+
+    Leiden and UMAP hold more than 60 bytes an edge: a graph of 2**31 edges is beyond the memory of one device.
+    """
+    k = 15
+    n = 2**31 // k + 1
+    assert n * k > 2**31
+
+    def lists(n: int, xp: Any) -> Any:
+        distances = np.arange(k, dtype=np.float32) / 4 + (np.arange(k) > 0)
+        cells = xp.arange(n, dtype=xp.int32)
+        indices = xp.empty((n, k), xp.int32)
+        for j in range(k):  # a column at a time: no temporary matrix
+            indices[:, j] = (cells + j) % n
+        return indices.ravel(), xp.tile(xp.asarray(distances), n) if xp is np else repeated(distances, n)
+
+    want = _core.pp.connectivities(cpu(), *lists(200, np), 200, k, "umap", "euclidean")
+    indptr, indices, data = _core.pp.connectivities(gpu(), *lists(n, cp), n, k, "umap", "euclidean")
+    width = 2 * (k - 1)
+    assert int(indptr[-1]) == data.size == n * width > 2**31
+    middle = [0, 100, n // 2, 2**31 // width, n - 100]
+    weights = np.sort(want[2][100 * width : 101 * width])
+    for cell in middle:
+        row = slice(cell * width, (cell + 1) * width)
+        near = np.sort((np.arange(cell - k + 1, cell + k) % n)[np.arange(2 * k - 1) != k - 1])
+        np.testing.assert_array_equal(indices[row].get(), near)
+        np.testing.assert_array_equal(np.sort(data[row].get()), weights)
