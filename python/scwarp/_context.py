@@ -118,6 +118,20 @@ def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int
     return _core.Context(where, settings.n_threads, seed, stream, _log, progress, not is_cupy(x), block_bytes)
 
 
+def device_context(op: str, device: str) -> _core.Context:
+    """The context of an operation whose results are CuPy arrays on ``device``, made in CuPy's current stream."""
+    reason = _core.unavailable_reason(device)
+    if reason:
+        raise _core.BackendUnavailable(f"{op}: device={device!r} cannot be used: {reason}")
+    import cupy
+
+    where = "cuda:0" if device == "cuda" else device
+    with cupy.cuda.Device(int(where.partition(":")[2])):
+        stream = cupy.cuda.get_current_stream().ptr
+    progress = _Bar() if settings.progress else None
+    return _core.Context(where, settings.n_threads, 0, stream, _log, progress)
+
+
 def to_host(x: Any) -> Any:
     """A CuPy array as a NumPy array: fast, and known as the host side of ``x`` to operations that follow."""
     if not is_cupy(x):

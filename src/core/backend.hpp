@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "core/fill_device.hpp"
 #include "scwarp/core/context.hpp"
 
 namespace scw::detail {
@@ -51,6 +52,8 @@ struct BackendHooks {
   StreamHandle (*stream)(int id, OwnStream which);
   /// What is queued on `then` from now on waits for what has been queued on `first`.
   void (*order)(const Context&, StreamHandle first, StreamHandle then);
+  /// See fill_device; pieces are at most kPieceBytes.
+  void (*fill)(const Context&, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& fill);
 };
 
 /// Called by the plug-in while it is being opened.
@@ -59,6 +62,6 @@ SCW_API void set_backend_hooks(DeviceType type, const BackendHooks* hooks);
 SCW_API const BackendHooks& backend_hooks(DeviceType type);
 /// The name of the plug-in's exported ABI check: returns kPluginAbi.
 inline constexpr const char* kPluginAbiSymbol = "scwarp_plugin_abi";
-inline constexpr int kPluginAbi = 2;
+inline constexpr int kPluginAbi = 3;
 
 }  // namespace scw::detail

@@ -7,6 +7,8 @@
 
 #include "core/backend.hpp"
 #include "core/check.hpp"
+#include "core/parallel.hpp"
+#include "core/fill_device.hpp"
 
 namespace scw {
 
@@ -68,6 +70,16 @@ void copy_bytes(const Context& ctx, void* dst, Device dst_device, const void* sr
   SCW_EXPECT_AS(DeviceMismatch, ctx.device == d, "copy", "the context is on {}, the data on {}", to_string(ctx.device),
                 to_string(d));
   detail::backend_hooks(d.type).copy(ctx, dst, to_device, src, from_device, bytes);
+}
+
+void fill_device(const Context& ctx, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& fill) {
+  SCW_ASSERT(piece_bytes > 0 && (piece_bytes <= kPieceBytes || ctx.device.type == DeviceType::cpu));
+  if (bytes == 0) return;
+  if (ctx.device.type != DeviceType::cpu)
+    return detail::backend_hooks(ctx.device.type).fill(ctx, dst, bytes, piece_bytes, fill);
+  parallel_for(ctx, bytes, piece_bytes, [&](std::int64_t begin, std::int64_t end) {
+    fill(begin, end - begin, static_cast<std::byte*>(dst) + begin);
+  });
 }
 
 std::int64_t available_bytes(const Context& ctx) {

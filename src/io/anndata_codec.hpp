@@ -12,8 +12,9 @@
 
 namespace scw::io {
 
+/// To the host.
 AnnData read_anndata(const Context& ctx, std::shared_ptr<const Store> source, const ReadH5adOptions& options);
-/// One matrix. InvalidArgument if it is not there.
+/// One matrix, to ctx.device. InvalidArgument if it is not there.
 MatrixElement read_anndata_matrix(const Context& ctx, std::shared_ptr<const Store> source, const std::string& element,
                                   const ReadH5adOptions& options);
 

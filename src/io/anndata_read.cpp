@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -6,7 +7,9 @@
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
+#include "core/fill_device.hpp"
 #include "io/anndata_codec.hpp"
+#include "io/index_check.hpp"
 #include "io/transpose.hpp"
 
 namespace scw::io {
@@ -18,13 +21,16 @@ constexpr int kMaxDepth = 64;
 
 class Reader {
  public:
+  /// Matrices go where `ctx` is, everything else to the host.
   Reader(const Context& ctx, std::shared_ptr<const Store> source, const ReadH5adOptions& options)
-      : ctx_(ctx), source_(std::move(source)), options_(options) {}
+      : to_(ctx), ctx_(ctx.host()), source_(std::move(source)), options_(options) {}
 
   AnnData read();
   MatrixElement matrix(const Node& node);
   /// The values of X, if options ask for it.
   void check_matrix(const Node& node, const MatrixElement& m);
+  /// Where `ctx` is.
+  MatrixElement on_target(MatrixElement m) const;
 
  private:
   static std::string encoding(const Node& node) { return node.text_attribute("encoding-type").value_or(""); }
@@ -45,10 +51,16 @@ class Reader {
   }
   static std::unique_ptr<StoredArray> vector_of(const Node& group, const char* name, std::int64_t expected);
 
+  template <class T>
+  bool read_pieces(const Context& to, const StoredArray& d, T* out, std::int64_t rows,
+                   const std::function<void(std::int64_t, const T*, std::int64_t)>& look = {}) const;
   MatrixElement sparse(const Node& node, bool keep_order = false);
   template <class V>
-  Csr<V> finish_sparse(const Node& node, bool by_column, bool keep_order, std::int64_t n_rows, std::int64_t n_cols,
-                       Array<std::int64_t> indptr, Array<std::int32_t> indices, Array<V> values);
+  Csr<V> finish_sparse(const Node& node, bool by_column, bool keep_order, bool checked, std::int64_t n_rows,
+                       std::int64_t n_cols, Array<std::int64_t> indptr, Array<std::int32_t> indices, Array<V> values);
+  template <class V>
+  void repair(const Node& node, bool by_column, bool keep_order, std::int64_t n_major, std::int64_t n_minor,
+              const Array<std::int64_t>& indptr, Array<std::int32_t>& indices, Array<V>& values);
   MatrixElement dense(const StoredArray& d);
   template <class V>
   void check_counts(const Node& node, const V* values, std::int64_t n,
@@ -67,7 +79,7 @@ class Reader {
   Value array_value(const StoredArray& d);
   void adopt_legacy_categories(AnnData& a);
 
-  const Context& ctx_;
+  const Context to_, ctx_;
   std::shared_ptr<const Store> source_;
   ReadH5adOptions options_;
   std::set<std::uint64_t> groups_seen_;
@@ -112,6 +124,55 @@ std::pair<std::int64_t, std::int64_t> first_bad(const Context& ctx, std::int64_t
   return {-1, -1};
 }
 
+/// Rows of `cols` elements that are read at once: whole chunks that a cache holds.
+template <class T>
+std::int64_t piece_rows(const StoredArray& d, std::int64_t cols) {
+  constexpr std::int64_t kCacheBytes = 1 << 20;
+  const std::int64_t chunk = d.chunk_rows(), row_bytes = std::max<std::int64_t>(1, cols) * std::int64_t{sizeof(T)};
+  return std::max<std::int64_t>(1, kCacheBytes / row_bytes / chunk) * chunk;
+}
+/// Whether such a piece can go through the ring between host and device.
+template <class T>
+bool fits_ring(const StoredArray& d, std::int64_t cols) {
+  std::int64_t bytes = 0;
+  return d.is_concurrent() &&
+         !__builtin_mul_overflow(piece_rows<T>(d, cols), std::max<std::int64_t>(1, cols) * std::int64_t{sizeof(T)},
+                                 &bytes) &&
+         bytes <= kPieceBytes;
+}
+
+/// A whole array -> `out` where `to` is, `rows` rows at a time, each of which `look` sees (if there is one) as soon as
+/// it is there: on the host, in the cache. False as for StoredArray::read.
+template <class T>
+bool Reader::read_pieces(const Context& to, const StoredArray& d, T* out, std::int64_t rows,
+                         const std::function<void(std::int64_t, const T*, std::int64_t)>& look) const {
+  const std::int64_t n = d.rows();
+  if (d.count == 0) return true;
+  const std::int64_t cols = d.count / n;
+  if (!d.is_concurrent()) {
+    const bool fits = d.read(ctx_, 0, n, out);
+    if (look)
+      parallel_for(ctx_, n, rows,
+                   [&](std::int64_t begin, std::int64_t end) { look(begin, out + begin * cols, end - begin); });
+    return fits;
+  }
+  Context one = ctx_;
+  one.n_threads = 1;
+  std::atomic<bool> fits{true};
+  const std::int64_t row_bytes = cols * std::int64_t{sizeof(T)};
+  fill_device(to, out, n * row_bytes, std::min(rows, n) * row_bytes,
+              [&](std::int64_t first, std::int64_t bytes, std::byte* piece) {
+                auto* const x = reinterpret_cast<T*>(piece);
+                if (!d.read(one, first / row_bytes, bytes / row_bytes, x)) fits = false;
+                if (look) look(first / row_bytes, x, bytes / row_bytes);
+              });
+  return fits;
+}
+
+MatrixElement Reader::on_target(MatrixElement m) const {
+  return m.device() == to_.device ? std::move(m) : m.copy_to(to_, to_.device);
+}
+
 template <class V>
 void Reader::check_counts(const Node& node, const V* values, std::int64_t n,
                           const std::function<std::string(std::int64_t)>& where) {
@@ -131,10 +192,26 @@ void Reader::check_counts(const Node& node, const V* values, std::int64_t n,
 }
 
 template <class V>
-Csr<V> Reader::finish_sparse(const Node& node, bool by_column, bool keep_order, std::int64_t n_rows,
+Csr<V> Reader::finish_sparse(const Node& node, bool by_column, bool keep_order, bool checked, std::int64_t n_rows,
                              std::int64_t n_cols, Array<std::int64_t> indptr, Array<std::int32_t> indices,
                              Array<V> values) {
   const std::int64_t n_major = by_column ? n_cols : n_rows, n_minor = by_column ? n_rows : n_cols;
+  if (!checked) repair(node, by_column, keep_order, n_major, n_minor, indptr, indices, values);
+  if (by_column) return transpose(ctx_, n_major, n_minor, indptr, indices, values);
+  Csr<V> out;
+  out.n_rows = n_rows;
+  out.n_cols = static_cast<std::int32_t>(n_cols);
+  out.indptr = std::move(indptr);
+  out.indices = std::move(indices);
+  out.values = std::move(values);
+  return out;
+}
+
+/// Throws for the first index that is out of range or twice in a row; sorts the rows of matrices whose order means
+/// nothing.
+template <class V>
+void Reader::repair(const Node& node, bool by_column, bool keep_order, std::int64_t n_major, std::int64_t n_minor,
+                    const Array<std::int64_t>& indptr, Array<std::int32_t>& indices, Array<V>& values) {
   const char* major = by_column ? "column" : "row";
   const auto out_of_range = first_bad(ctx_, n_major, [&](std::int64_t i) -> std::int64_t {
     bool ok = true;
@@ -185,14 +262,6 @@ Csr<V> Reader::finish_sparse(const Node& node, bool by_column, bool keep_order, 
     ctx_.info(fmt::format("{}: '{}', object '{}': indices were not sorted in every {}; sorted", source_->op(),
                           source_->name(), node.path, major));
   }
-  if (by_column) return transpose(ctx_, n_major, n_minor, indptr, indices, values);
-  Csr<V> out;
-  out.n_rows = n_rows;
-  out.n_cols = static_cast<std::int32_t>(n_cols);
-  out.indptr = std::move(indptr);
-  out.indices = std::move(indices);
-  out.values = std::move(values);
-  return out;
 }
 
 MatrixElement Reader::sparse(const Node& node, bool keep_order) {
@@ -221,22 +290,54 @@ MatrixElement Reader::sparse(const Node& node, bool keep_order) {
   if (value_set.type.kind != Kind::integer && value_set.type.kind != Kind::floating &&
       value_set.type.kind != Kind::boolean)
     value_set.fail("is of type {} (expected numbers)", value_set.type.name);
-  auto indices = numbers<std::int32_t>(*index_set, "indices");
+  const std::int64_t piece = piece_rows<std::int32_t>(*index_set, 1);
+  // Straight to the device, unless there is something to do on the host: transpose, sort, look for counts that are
+  // none.
+  bool direct = to_.device.type != DeviceType::cpu && !by_column && !options_.check_counts &&
+                fits_ring<std::int32_t>(*index_set, 1) && fits_ring<double>(value_set, 1);
+  IndexCheck check(indptr.view(), by_column ? n_rows : n_cols, piece);
+  const auto look = [&](std::int64_t first, const std::int32_t* x, std::int64_t n) { check.look(first, x, n); };
+  const auto read_indices = [&](const Context& to) {
+    Array<std::int32_t> out(to.memory, nnz, "indices", to.stream);
+    if (!read_pieces<std::int32_t>(to, *index_set, out.data(), piece, look))
+      index_set->fail("holds values out of range for 32 bits");
+    return out;
+  };
+  auto indices = read_indices(direct ? to_ : ctx_);
+  if (direct && !check.is_clean()) {
+    direct = false;
+    indices = read_indices(ctx_);
+  }
+  const Context& to = direct ? to_ : ctx_;
   const auto finish = [&]<class V>(Array<V> values) {
-    MatrixElement m(finish_sparse(node, by_column, keep_order && !by_column, n_rows, n_cols, std::move(indptr),
-                                  std::move(indices), std::move(values)));
+    MatrixElement m;
+    if (direct) {
+      Csr<V> x;
+      x.n_rows = n_rows;
+      x.n_cols = static_cast<std::int32_t>(n_cols);
+      x.indptr = Array<std::int64_t>(to.memory, indptr.size(), "indptr", to.stream);
+      copy_bytes(to, x.indptr.data(), to.device, indptr.data(), Device{},
+                 static_cast<std::size_t>(indptr.size()) * sizeof(std::int64_t));
+      x.indices = std::move(indices);
+      x.values = std::move(values);
+      m = MatrixElement(std::move(x));
+    } else {
+      m = MatrixElement(finish_sparse(node, by_column, keep_order && !by_column, check.is_clean(), n_rows, n_cols,
+                                      std::move(indptr), std::move(indices), std::move(values)));
+    }
     m.stored_layout = by_column ? StoredLayout::csc : StoredLayout::csr;
     m.stored_dtype = value_set.type.name;
     return m;
   };
   if (value_set.type.kind != Kind::floating || value_set.type.size <= 4) {
-    Array<float> values(ctx_.memory, nnz, "values");
-    if (value_set.read_numbers(ctx_, values.data())) return finish(std::move(values));
+    Array<float> values(to.memory, nnz, "values", to.stream);
+    if (read_pieces<float>(to, value_set, values.data(), piece_rows<float>(value_set, 1)))
+      return finish(std::move(values));
     ctx_.info(fmt::format("{}: '{}', object '{}': values above 2^24 are read as double", source_->op(), source_->name(),
                           node.path));
   }
-  Array<double> values(ctx_.memory, nnz, "values");
-  if (!value_set.read_numbers(ctx_, values.data()))
+  Array<double> values(to.memory, nnz, "values", to.stream);
+  if (!read_pieces<double>(to, value_set, values.data(), piece_rows<double>(value_set, 1)))
     ctx_.warn(
         fmt::format("{}: '{}', object '{}': values above 2^53 are rounded", source_->op(), source_->name(), node.path));
   return finish(std::move(values));
@@ -251,14 +352,22 @@ MatrixElement Reader::dense(const StoredArray& d) {
     m.stored_dtype = d.type.name;
     return std::move(m);
   };
+  const std::int64_t cols = d.dims[1];
+  const bool direct =
+      to_.device.type != DeviceType::cpu && !options_.check_counts && d.count > 0 && fits_ring<double>(d, cols);
+  const Context& to = direct ? to_ : ctx_;
+  const auto read = [&]<class V>(Matrix<V>& x) {
+    if (d.count == 0) return true;
+    return read_pieces<V>(to, d, x.data.data(), piece_rows<V>(d, cols));
+  };
   if (d.type.kind != Kind::floating || d.type.size <= 4) {
-    Matrix<float> x(ctx_.memory, d.dims[0], d.dims[1], "dense");
-    if (d.read_numbers(ctx_, x.data.data())) return finish(std::move(x));
+    Matrix<float> x(to.memory, d.dims[0], cols, "dense", to.stream);
+    if (read(x)) return finish(std::move(x));
     ctx_.info(fmt::format("{}: '{}', object '{}': values above 2^24 are read as double", source_->op(), source_->name(),
                           d.path));
   }
-  Matrix<double> x(ctx_.memory, d.dims[0], d.dims[1], "dense");
-  if (!d.read_numbers(ctx_, x.data.data()))
+  Matrix<double> x(to.memory, d.dims[0], cols, "dense", to.stream);
+  if (!read(x))
     ctx_.warn(
         fmt::format("{}: '{}', object '{}': values above 2^53 are rounded", source_->op(), source_->name(), d.path));
   return finish(std::move(x));
@@ -662,7 +771,7 @@ AnnData Reader::read() {
 
 AnnData read_anndata(const Context& ctx, std::shared_ptr<const Store> source, const ReadH5adOptions& options) {
   const auto session = source->session();
-  return Reader(ctx, std::move(source), options).read();
+  return Reader(ctx.host(), std::move(source), options).read();
 }
 
 MatrixElement read_anndata_matrix(const Context& ctx, std::shared_ptr<const Store> source, const std::string& element,
@@ -673,7 +782,7 @@ MatrixElement read_anndata_matrix(const Context& ctx, std::shared_ptr<const Stor
   Reader reader(ctx, source, options);
   MatrixElement m = reader.matrix(*node);
   reader.check_matrix(*node, m);
-  return m;
+  return reader.on_target(std::move(m));
 }
 
 }  // namespace scw::io

@@ -1,6 +1,7 @@
 // HDF5 as a Store: nodes, attributes and arrays, and the layouts that only HDF5 files have (arrays of records with
 // texts of variable length, types that scwarp cannot compute on, the tables of anndata 0.6).
 #include <cstring>
+#include <mutex>
 
 #include "core/parallel.hpp"
 #include "io/hdf5.hpp"
@@ -39,6 +40,8 @@ class HdfArray final : public StoredArray {
   bool read(const Context& ctx, std::int64_t first, std::int64_t n, double* out) const override {
     return numbers(ctx, first, n, out);
   }
+  bool is_concurrent() const override { return !reader().needs_library(); }
+  std::int64_t chunk_rows() const override { return reader().chunk_rows(); }
   bool has_readable_texts() const override { return h5::has_readable_texts(d_); }
   std::vector<std::string> texts(const Context& ctx) const override { return h5::read_strings(ctx, d_); }
   std::optional<StructArray> records(const Context& ctx) const override;
@@ -47,12 +50,19 @@ class HdfArray final : public StoredArray {
 
  private:
   template <class T>
-  bool numbers(const Context& ctx, std::int64_t first, std::int64_t n, T* out) const;
+  bool numbers(const Context& ctx, std::int64_t first, std::int64_t n, T* out) const {
+    return reader().read(ctx, first, n, out);
+  }
+  const h5::RangeReader& reader() const {
+    std::call_once(listed_, [this] { reader_ = std::make_unique<h5::RangeReader>(d_, type.size); });
+    return *reader_;
+  }
   bool can_be_opaque() const;
   std::string numpy_name() const;
   void add_field(const Context& ctx, StructArray& s, const std::string& name, hid_t type) const;
 
   h5::Dataset d_;
+  mutable std::once_flag listed_;
   mutable std::unique_ptr<h5::RangeReader> reader_;  // where its chunks are; made when numbers are first asked for
 };
 
@@ -101,12 +111,6 @@ class HdfNode final : public Node {
 
   h5::Node node_;
 };
-
-template <class T>
-bool HdfArray::numbers(const Context& ctx, std::int64_t first, std::int64_t n, T* out) const {
-  if (!reader_) reader_ = std::make_unique<h5::RangeReader>(d_, type.size);
-  return reader_->read(ctx, first, n, out);
-}
 
 bool HdfArray::can_be_opaque() const {
   const hid_t t = d_.type.id.get();

@@ -96,6 +96,11 @@ class SCW_API StoredArray {
     return read(ctx, 0, count == 0 ? 0 : rows(), out);
   }
 
+  /// Whether read() may be called by several threads at once, and without a session.
+  virtual bool is_concurrent() const { return false; }
+  /// Rows that are stored together: ranges that begin and end at multiples of this unpack nothing twice.
+  virtual std::int64_t chunk_rows() const { return 1; }
+
   /// Whether texts() can.
   virtual bool has_readable_texts() const { return true; }
   virtual std::vector<std::string> texts(const Context& ctx) const = 0;

@@ -37,8 +37,10 @@ SCW_API AnnData read_h5ad(const Context& ctx, const std::string& path, const Rea
 SCW_API AnnData read_h5ad(const Context& ctx, Span<const std::byte> image, const std::string& name,
                           const ReadH5adOptions& options = {});
 
-/// One matrix of the file, "X", "layers/counts", "raw/X" or "obsp/distances", and nothing else. InvalidArgument if it
-/// is not there.
+/// One matrix of the file, "X", "layers/counts", "raw/X" or "obsp/distances", and nothing else, to ctx.device.
+/// InvalidArgument if it is not there. On CUDA chunks are unpacked into page-locked memory and copied from there while
+/// others are unpacked, so that the matrix never lies on the host, unless it is CSC or not sorted. Floor: the values
+/// unpacked on ctx.n_threads threads, or bytes / 55 GB/s.
 SCW_API MatrixElement read_h5ad_matrix(const Context& ctx, const std::string& path, const std::string& element = "X",
                                        const ReadH5adOptions& options = {});
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .. import _core
-from .._context import is_cupy, make_context
+from .._context import device_context, is_cupy, make_context
 from .._settings import logger
 
 if TYPE_CHECKING:
@@ -17,7 +18,13 @@ _MATRICES = ("csr_matrix", "array")
 _CHUNK_BYTES = 512 << 10
 
 
-def read_h5ad(filename: str | os.PathLike[str], *, check_counts: bool = False) -> AnnData:
+def read_h5ad(
+    filename: str | os.PathLike[str],
+    *,
+    check_counts: bool = False,
+    device: str | None = None,
+    layers_on_device: bool = False,
+) -> AnnData:
     """Read an h5ad file into an AnnData in memory.
 
     ``X`` and ``layers`` are read by scwarp, whose threads unpack gzip, zstd, blosc, lz4 and lzf; the rest by anndata.
@@ -29,57 +36,108 @@ def read_h5ad(filename: str | os.PathLike[str], *, check_counts: bool = False) -
         The file.
     check_counts
         Refuse NaN, infinite and negative values in ``X``: :class:`scwarp.DataError` names the first cell and gene.
+    device
+        ``"cuda"`` (``"cuda:1"``): ``X`` becomes a CuPy matrix, CSR if it is sparse; it is unpacked on its way to the
+        device and never lies on the host as a whole. ``None`` and ``"cpu"``: the host.
+    layers_on_device
+        The same for ``layers``; else they stay on the host.
     """
-    import anndata
     import h5py
 
     path = os.fspath(filename)
-    ctx = make_context(op="read_h5ad")
-    ours: dict[str, Any] = {}
+    ctx = make_context(op="read_h5ad", device="cpu")
+    on_device = None if device in (None, "cpu") else device_context("read_h5ad", str(device))
     with h5py.File(path, "r") as f:
         known = f.attrs.get("encoding-type") == "anndata" and isinstance(f.get("obs"), h5py.Group)
-        names = [
-            name
-            for name in ("X", *(f"layers/{k}" for k in f.get("layers", ())))
-            if known and name in f and f[name].attrs.get("encoding-type") in _MATRICES
-        ]
-        if not known or not names:
-            # Old layouts and CSC, rows of which anndata wants as they are
-            adata = anndata.read_h5ad(path)
-            if check_counts and adata.X is not None:
-                _core.io.read_h5ad_matrix(ctx, path, "X", True)
-            return adata
-        for name in names:
-            ours[name] = _matrix(_core.io.read_h5ad_matrix(ctx, path, name, check_counts and name == "X"))
-        if check_counts and "X" in f and "X" not in ours:
+        elements = ["X", *(f"layers/{k}" for k in f.get("layers", ()))] if known else []
+        encodings = {k: f[k].attrs.get("encoding-type") for k in elements if k in f}
+
+    def target(name: str) -> Any:
+        return on_device if name == "X" or layers_on_device else None
+
+    # CSC stays CSC on the host, which anndata reads.
+    ours = [k for k, e in encodings.items() if e in _MATRICES or (e == "csc_matrix" and target(k) is not None)]
+    if not ours:
+        adata = _read_by_anndata(path)
+        if check_counts and adata.X is not None:
             _core.io.read_h5ad_matrix(ctx, path, "X", True)
-        parts: dict[str, Any] = {}
-        read = anndata.io.read_elem if hasattr(anndata, "io") else anndata.experimental.read_elem
+        if on_device is not None and adata.X is not None:
+            adata.X = _to_device(adata.X)
+        return adata
+    # anndata works in a thread of its own, so that Ctrl-C stops ours.
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(_read_rest, path, set(ours))
+        read = {}
+        for name in ours:
+            where = ctx if target(name) is None else target(name)
+            read[name] = _matrix(_core.io.read_h5ad_matrix(where, path, name, check_counts and name == "X"))
+        if check_counts and "X" in encodings and "X" not in read:
+            _core.io.read_h5ad_matrix(ctx, path, "X", True)
+        parts = rest.result()
+    parts["X"] = read.get("X", parts["X"])
+    parts["layers"] = {k: read.get(f"layers/{k}", v) for k, v in parts["layers"].items()}
+    import anndata
+
+    return anndata.AnnData(**parts)
+
+
+def _read_by_anndata(path: str) -> AnnData:
+    """Old layouts."""
+    import anndata
+
+    return anndata.read_h5ad(path)
+
+
+def _read_rest(path: str, without: set[str]) -> dict[str, Any]:
+    """What AnnData() takes, by anndata; None for the elements of ``without``."""
+    import anndata
+    import h5py
+
+    read = anndata.io.read_elem if hasattr(anndata, "io") else anndata.experimental.read_elem
+    parts: dict[str, Any] = {"X": None, "layers": {}}
+    with h5py.File(path, "r") as f:
         for slot in ("obs", "var", "obsm", "varm", "obsp", "varp", "uns"):
             if slot in f:
                 parts[slot] = read(f[slot])
-        layers = {k: ours.get(f"layers/{k}") for k in f.get("layers", ())}
-        parts["layers"] = {k: read(f[f"layers/{k}"]) if v is None else v for k, v in layers.items()}
-        parts["X"] = ours["X"] if "X" in ours else read(f["X"]) if "X" in f else None
+        for key in f.get("layers", ()):
+            parts["layers"][key] = None if f"layers/{key}" in without else read(f[f"layers/{key}"])
+        if "X" in f and "X" not in without:
+            parts["X"] = read(f["X"])
         if isinstance(f.get("raw"), h5py.Group):
             parts["raw"] = {k: read(f[f"raw/{k}"]) for k in ("X", "var", "varm") if k in f["raw"]}
-    return anndata.AnnData(**parts)
+    return parts
+
+
+def _to_device(x: Any) -> Any:
+    import cupy
+    import scipy.sparse as sp
+
+    if sp.issparse(x):
+        from cupyx.scipy.sparse import csr_matrix
+
+        return csr_matrix(x.tocsr())
+    return cupy.asarray(x)
 
 
 def _matrix(read: tuple[Any, tuple[int, int], str, str]) -> Any:
     data, shape, _, stored_dtype = read
+    values = data[2] if isinstance(data, tuple) else data
+    dtype = stored_dtype or values.dtype
+    if is_cupy(values):
+        if not str(dtype).startswith("float") or str(dtype) == "float16":
+            dtype = values.dtype  # CuPy's sparse matrices hold floats
+        from cupyx.scipy.sparse import csr_matrix
+    else:
+        from scipy.sparse import csr_matrix
+    values = values.astype(dtype, copy=False)
     if not isinstance(data, tuple):
-        return data.astype(stored_dtype or data.dtype, copy=False)
-    import scipy.sparse as sp
-
-    indptr, indices, values = data
+        return values
+    indptr, indices, _ = data
     if len(values) < 2**31:
         indptr = indptr.astype(np.int32)
     else:
         indices = indices.astype(np.int64)
-    x = sp.csr_matrix(
-        (values.astype(stored_dtype or values.dtype, copy=False), indices, indptr), shape=shape, copy=False
-    )
+    x = csr_matrix((values, indices, indptr), shape=shape, copy=False)
     x.has_sorted_indices = True
     x.has_canonical_format = True
     return x

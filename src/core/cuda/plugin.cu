@@ -230,7 +230,7 @@ void order(const Context& ctx, StreamHandle first, StreamHandle then) {
 
 constexpr detail::BackendHooks kHooks{&unavailable_reason, &device_count, &describe,    &memory, &make_resource,
                                       &memory_info,        &release,      &synchronize, &copy,   &is_resident,
-                                      &own_stream,         &order};
+                                      &own_stream,         &order,        &fill};
 [[maybe_unused]] const bool g_registered = (detail::set_backend_hooks(DeviceType::cuda, &kHooks), true);
 
 }  // namespace

@@ -19,7 +19,7 @@
 namespace scw::cuda {
 namespace {
 
-constexpr std::int64_t kSlotBytes = std::int64_t{4} << 20;  // 80 us on the bus: launch costs vanish, caches still help
+constexpr std::int64_t kSlotBytes = kPieceBytes;            // 80 us on the bus: launch costs vanish, caches still help
 constexpr int kSlotsPerWorker = 2;                          // one is filled while the other is read
 constexpr int kMaxWorkers = 16;                             // 128 MiB of page-locked memory at most
 constexpr std::size_t kDirectBytes = std::size_t{1} << 20;  // below this the driver's own path is as fast
@@ -33,29 +33,25 @@ class PinnedRing {
  public:
   /// False, and nothing copied, if the system gives no page-locked memory.
   bool copy(const Context& ctx, std::byte* device, std::byte* host, std::int64_t bytes, bool to_device) {
-    const std::lock_guard lock(mutex_);
-    const std::int64_t chunks = chunk_count(bytes, kSlotBytes);
-    const int wanted = static_cast<int>(std::min<std::int64_t>(std::clamp(ctx.n_threads, 1, kMaxWorkers), chunks));
-    const int workers = reserve(wanted * kSlotsPerWorker) / kSlotsPerWorker;
-    if (workers == 0) return false;
-    Context on_host = ctx.host();
-    on_host.n_threads = std::min(wanted, workers);
-    const cudaStream_t stream = stream_of(ctx);
-    int turn[kMaxWorkers] = {};
-    parallel_chunks(on_host, bytes, kSlotBytes, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
-      const DeviceScope scope(ctx);
-      Slot& slot = slots_[static_cast<std::size_t>(worker * kSlotsPerWorker + turn[worker]++ % kSlotsPerWorker)];
-      const auto n = static_cast<std::size_t>(end - begin);
-      SCW_CUDA(cudaEventSynchronize(slot.done));
-      if (to_device) std::memcpy(slot.data, host + begin, n);
-      SCW_CUDA(to_device ? cudaMemcpyAsync(device + begin, slot.data, n, cudaMemcpyHostToDevice, stream)
-                         : cudaMemcpyAsync(slot.data, device + begin, n, cudaMemcpyDeviceToHost, stream));
+    return each_piece(
+        ctx, bytes, kSlotBytes, [&](Slot& slot, std::int64_t begin, std::int64_t size, cudaStream_t stream) {
+          const auto n = static_cast<std::size_t>(size);
+          if (to_device) std::memcpy(slot.data, host + begin, n);
+          SCW_CUDA(to_device ? cudaMemcpyAsync(device + begin, slot.data, n, cudaMemcpyHostToDevice, stream)
+                             : cudaMemcpyAsync(slot.data, device + begin, n, cudaMemcpyDeviceToHost, stream));
+          SCW_CUDA(cudaEventRecord(slot.done, stream));
+          if (to_device) return;
+          SCW_CUDA(cudaEventSynchronize(slot.done));
+          std::memcpy(host + begin, slot.data, n);
+        });
+  }
+
+  bool fill(const Context& ctx, std::byte* device, std::int64_t bytes, std::int64_t piece, const FillPiece& make) {
+    return each_piece(ctx, bytes, piece, [&](Slot& slot, std::int64_t begin, std::int64_t n, cudaStream_t stream) {
+      make(begin, n, slot.data);
+      SCW_CUDA(cudaMemcpyAsync(device + begin, slot.data, static_cast<std::size_t>(n), cudaMemcpyHostToDevice, stream));
       SCW_CUDA(cudaEventRecord(slot.done, stream));
-      if (to_device) return;
-      SCW_CUDA(cudaEventSynchronize(slot.done));
-      std::memcpy(host + begin, slot.data, n);
     });
-    return true;
   }
 
   std::size_t bytes() {
@@ -74,6 +70,27 @@ class PinnedRing {
   }
 
  private:
+  /// body(slot, begin, bytes, stream) for every piece, each with a slot that no copy uses any more.
+  template <class Body>
+  bool each_piece(const Context& ctx, std::int64_t bytes, std::int64_t piece, const Body& body) {
+    const std::lock_guard lock(mutex_);
+    const std::int64_t chunks = chunk_count(bytes, piece);
+    const int wanted = static_cast<int>(std::min<std::int64_t>(std::clamp(ctx.n_threads, 1, kMaxWorkers), chunks));
+    const int workers = reserve(wanted * kSlotsPerWorker) / kSlotsPerWorker;
+    if (workers == 0) return false;
+    Context on_host = ctx.host();
+    on_host.n_threads = std::min(wanted, workers);
+    const cudaStream_t stream = stream_of(ctx);
+    int turn[kMaxWorkers] = {};
+    parallel_chunks(on_host, bytes, piece, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
+      const DeviceScope scope(ctx);
+      Slot& slot = slots_[static_cast<std::size_t>(worker * kSlotsPerWorker + turn[worker]++ % kSlotsPerWorker)];
+      SCW_CUDA(cudaEventSynchronize(slot.done));
+      body(slot, begin, end - begin, stream);
+    });
+    return true;
+  }
+
   /// Slots there are after an attempt to have n.
   int reserve(int n) {
     while (static_cast<int>(slots_.size()) < n) {
@@ -130,6 +147,20 @@ void copy(const Context& ctx, void* dst, bool dst_on_device, const void* src, bo
       dst_on_device ? (src_on_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice) : cudaMemcpyDeviceToHost;
   SCW_CUDA(cudaMemcpyAsync(dst, src, bytes, kind, stream_of(ctx)));
   if (!between) SCW_CUDA(cudaStreamSynchronize(stream_of(ctx)));
+}
+
+void fill(const Context& ctx, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& make) {
+  const DeviceScope scope(ctx);
+  auto* const device = static_cast<std::byte*>(dst);
+  if (ring(ctx.device.id).fill(ctx, device, bytes, piece_bytes, make)) return;
+  std::vector<std::byte> piece(static_cast<std::size_t>(std::min(bytes, piece_bytes)));
+  for (std::int64_t begin = 0; begin < bytes; begin += piece_bytes) {
+    const std::int64_t n = std::min(piece_bytes, bytes - begin);
+    make(begin, n, piece.data());
+    SCW_CUDA(cudaMemcpyAsync(device + begin, piece.data(), static_cast<std::size_t>(n), cudaMemcpyHostToDevice,
+                             stream_of(ctx)));
+    SCW_CUDA(cudaStreamSynchronize(stream_of(ctx)));
+  }
 }
 
 std::size_t pinned_bytes(int id) { return ring(id).bytes(); }

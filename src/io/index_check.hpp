@@ -1,0 +1,31 @@
+// Are the indices of a sparse matrix in range and rising in every row? Found out while they are being read, piece by
+// piece in the cache of the thread that unpacked it, instead of by further passes over memory.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "scwarp/core/views.hpp"
+
+namespace scw::io {
+
+class IndexCheck {
+ public:
+  /// Row offsets (from 0, not falling), columns, and the size of the pieces to come. `indptr` must outlive this.
+  IndexCheck(Span<const std::int64_t> indptr, std::int64_t n_cols, std::int64_t piece);
+  /// Indices [first, first + n), a whole piece. Different pieces may be looked at by several threads at once.
+  void look(std::int64_t first, const std::int32_t* x, std::int64_t n);
+  /// Whether all pieces are in range and all rows rise strictly. After all pieces.
+  bool is_clean() const;
+
+ private:
+  struct Piece {
+    std::int32_t front = 0, back = 0;
+    bool clean = false;
+  };
+  Span<const std::int64_t> indptr_;
+  std::int64_t n_cols_, piece_;
+  std::vector<Piece> pieces_;
+};
+
+}  // namespace scw::io
