@@ -25,6 +25,7 @@ constexpr const char* kGeneExpression = "Gene Expression";
 struct Features {
   std::vector<std::string> names;
   std::vector<std::pair<std::string, std::vector<std::string>>> columns;
+  std::vector<std::pair<std::string, Bools>> flags;
 
   const std::vector<std::string>* find(std::string_view name) const {
     for (const auto& [key, values] : columns)
@@ -43,6 +44,7 @@ AnnData assemble(AnyMatrix x, std::vector<std::string> barcodes, Features featur
     const bool repeats = distinct.size() < values.size() / 2;
     a.var.set(name, repeats ? Column(Categorical::from_labels(values)) : Column(std::move(values)));
   }
+  for (auto& [name, values] : features.flags) a.var.set(name, Column(std::move(values)));
   a.set_X(std::visit([](auto& m) { return MatrixElement(std::move(m)); }, x));
   return a;
 }
@@ -74,6 +76,14 @@ h5::Dataset vector_of(const h5::Node& group, const char* name, std::int64_t expe
   if (d.dims.size() != 1) d.fail("has {} dimensions (expected 1)", d.dims.size());
   if (d.count != expected) d.fail("has {} entries (expected {})", d.count, expected);
   return d;
+}
+
+Bools bools(const Context& ctx, const h5::Dataset& d) {
+  Bools out;
+  out.values.resize(static_cast<std::size_t>(d.count));
+  h5::read_numbers(ctx, d, out.values.data());
+  for (auto& v : out.values) v = v != 0 ? 1 : 0;
+  return out;
 }
 
 std::vector<std::string> texts(const Context& ctx, const h5::Node& group, const char* name, std::int64_t expected) {
@@ -146,16 +156,22 @@ AnnData read_v3(const Context& ctx, const h5::Node& matrix, const Read10xH5Optio
   const auto group = h5::child(matrix, "features");
   Features features;
   features.names = texts(ctx, group, "name", shape[0]);
-  features.columns.emplace_back("gene_ids", texts(ctx, group, "id", shape[0]));
+  // In a matrix of probes the ids are those of the probes.
+  const bool probes = h5::find(group, "gene_id").has_value();
+  features.columns.emplace_back("gene_ids", texts(ctx, group, probes ? "gene_id" : "id", shape[0]));
+  if (probes) features.columns.emplace_back("probe_ids", texts(ctx, group, "id", shape[0]));
   features.columns.emplace_back("feature_types", texts(ctx, group, "feature_type", shape[0]));
   for (const auto& link : h5::links(group)) {
-    static const std::set<std::string> taken{"name", "id", "feature_type", "_all_tag_keys"};
+    static const std::set<std::string> taken{"name", "id", "gene_id", "feature_type", "_all_tag_keys"};
     if (!link.hard || taken.contains(link.name)) continue;
     auto node = h5::child(group, link.name);
     if (node.is_group) continue;
     const auto d = h5::dataset(std::move(node));
-    if (d.dims.size() == 1 && d.count == shape[0] && d.type.kind == h5::Kind::string)
+    if (d.dims.size() != 1 || d.count != shape[0]) continue;
+    if (d.type.kind == h5::Kind::string)
       features.columns.emplace_back(link.name, h5::read_strings(ctx, d));
+    else if (d.type.kind == h5::Kind::boolean)
+      features.flags.emplace_back(link.name, bools(ctx, d));
   }
   if (!options.genome.empty()) {
     const auto* genomes = features.find("genome");
@@ -166,6 +182,10 @@ AnnData read_v3(const Context& ctx, const h5::Node& matrix, const Read10xH5Optio
   }
   auto barcodes = texts(ctx, matrix, "barcodes", shape[1]);
   AnnData a = assemble(read_matrix(ctx, matrix, shape), std::move(barcodes), std::move(features));
+  if (auto node = h5::find(matrix, "filtered_barcodes"); node && !node->is_group) {
+    const auto d = vector_of(matrix, "filtered_barcodes", shape[1]);
+    if (d.type.kind == h5::Kind::boolean) a.obs.set("filtered_barcodes", Column(bools(ctx, d)));
+  }
   if (!options.genome.empty()) keep_features(ctx, a, "genome", options.genome);
   if (options.gex_only) keep_features(ctx, a, "feature_types", kGeneExpression);
   return a;

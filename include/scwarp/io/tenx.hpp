@@ -20,7 +20,8 @@ struct Read10xH5Options {
 };
 
 /// Cells x features, float (double if a count is over 2^24). obs: barcodes. var: named by symbol, not made unique;
-/// columns gene_ids, and in version 3 feature_types, genome and the other text columns of the file.
+/// columns gene_ids, and in version 3 feature_types, genome and the other columns of text or booleans of the file; in
+/// a matrix of probes probe_ids as well, and obs has filtered_barcodes.
 /// Errors name file, object and position: IoError, FormatError, DataError (indices), InvalidArgument (genome).
 SCW_API AnnData read_10x_h5(const Context& ctx, const std::string& path, const Read10xH5Options& options = {});
 

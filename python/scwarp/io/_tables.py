@@ -15,9 +15,12 @@ def _anndata(parts: Any) -> AnnData:
     import pandas as pd
     from anndata import AnnData
 
-    matrix, obs_names, var_names, columns = parts
-    var = pd.DataFrame(dict(columns), index=pd.Index(var_names, dtype=object))
-    return AnnData(_matrix(matrix), obs=pd.DataFrame(index=pd.Index(obs_names, dtype=object)), var=var)
+    matrix, obs_names, var_names, *columns = parts
+    obs, var = (
+        pd.DataFrame(dict(c), index=pd.Index(names, dtype=object))
+        for c, names in zip(columns, (obs_names, var_names), strict=True)
+    )
+    return AnnData(_matrix(matrix), obs=obs, var=var)
 
 
 def read_10x_h5(filename: str | os.PathLike[str], *, genome: str | None = None, gex_only: bool = True) -> AnnData:

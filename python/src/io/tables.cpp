@@ -7,11 +7,21 @@
 namespace scw::python {
 namespace {
 
-/// (matrix, obs names, var names, [(var column, texts)])
+/// [(column, texts or booleans)]
+nb::list columns(const DataFrame& frame) {
+  nb::list out;
+  for (const auto& [name, column] : frame.columns()) {
+    if (const auto* flags = std::get_if<Bools>(&column.data))
+      out.append(nb::make_tuple(name, std::vector<bool>(flags->values.begin(), flags->values.end())));
+    else
+      out.append(nb::make_tuple(name, column.to_strings()));
+  }
+  return out;
+}
+
+/// (matrix, obs names, var names, columns of obs, columns of var)
 nb::tuple parts(AnnData&& a) {
-  nb::list columns;
-  for (const auto& [name, column] : a.var.columns()) columns.append(nb::make_tuple(name, column.to_strings()));
-  return nb::make_tuple(to_python(std::move(*a.X)), a.obs.index(), a.var.index(), columns);
+  return nb::make_tuple(to_python(std::move(*a.X)), a.obs.index(), a.var.index(), columns(a.obs), columns(a.var));
 }
 
 }  // namespace
