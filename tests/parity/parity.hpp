@@ -6,7 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "core/transfer.hpp"
@@ -128,6 +131,34 @@ struct DeviceMatrix {
   }
   std::vector<V> result(bool sparse) const { return sparse ? values.host() : dense.host(); }
 };
+
+/// What a matrix of sample() holds.
+enum class Values { counts, large_counts, negative, fractions, wide, not_finite };
+
+template <class V>
+HostCsr<V> sample(std::int64_t rows, std::int32_t cols, Values kind, std::uint64_t seed) {
+  auto x = HostCsr<V>::random(rows, cols, cols > 10000 ? 0.03 : 0.35, seed, kind < Values::fractions);
+  for (std::size_t k = 0; k < x.values.size(); ++k) {
+    const double u = math::random_uniform({seed, 7}, k);
+    V& v = x.values[k];
+    if (kind == Values::large_counts && u < 0.05) v = static_cast<V>(std::floor(u * 4e7));
+    if (kind == Values::negative && u < 0.6) v = u < 0.5 ? -v : V{0};
+    if (kind == Values::wide) v = static_cast<V>((u - 0.4) * std::pow(10.0, x.indices[k] % 13 - 6));
+    if (kind == Values::not_finite && k % 97 == 3)
+      v = k % 2 == 0 ? std::numeric_limits<V>::quiet_NaN() : (k % 3 == 0 ? -1 : 1) * std::numeric_limits<V>::infinity();
+  }
+  return x;
+}
+
+/// Equal bits, except that NaN equals NaN.
+inline void expect_equal(const std::vector<double>& want, const std::vector<double>& got) {
+  ASSERT_EQ(want.size(), got.size());
+  for (std::size_t k = 0; k < want.size(); ++k) {
+    if (std::isnan(want[k]) && std::isnan(got[k])) continue;
+    ASSERT_EQ(std::bit_cast<std::uint64_t>(want[k]), std::bit_cast<std::uint64_t>(got[k]))
+        << k << ": " << want[k] << " and " << got[k];
+  }
+}
 
 /// Bit equality of two vectors, NaN included.
 template <class T>

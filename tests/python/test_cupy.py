@@ -7,34 +7,18 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from conftest import simulated_counts
+from gpu import TO_GPU_OR_FORTRAN, cp, csp, host
 
 import scwarp as scw
 
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
-import cupyx.scipy.sparse as csp  # noqa: E402
 
-TO_GPU = {
-    "csr": lambda x: csp.csr_matrix(sp.csr_matrix(x)),
-    "csc": lambda x: csp.csc_matrix(sp.csc_matrix(x)),
-    "dense": lambda x: cp.asarray(x.toarray()),
-    "fortran": lambda x: cp.asfortranarray(cp.asarray(x.toarray())),
-}
-
-
-def host(x) -> np.ndarray:
-    x = x.get() if hasattr(x, "get") else x
-    return x.toarray() if sp.issparse(x) else np.asarray(x)
-
-
-@pytest.mark.parametrize("layout", list(TO_GPU))
+@pytest.mark.parametrize("layout", list(TO_GPU_OR_FORTRAN))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_normalize_total_and_log1p_have_the_bits_of_the_cpu(layout, dtype):
     x = simulated_counts(500, 300, seed=2).astype(dtype)
     x.data /= 3
     cpu_x = x if layout in ("csr", "csc") else x.toarray()
-    on_cpu, on_gpu = ad.AnnData(cpu_x.copy()), ad.AnnData(TO_GPU[layout](x))
+    on_cpu, on_gpu = ad.AnnData(cpu_x.copy()), ad.AnnData(TO_GPU_OR_FORTRAN[layout](x))
     kind = type(on_gpu.X)
     for a in (on_cpu, on_gpu):
         scw.pp.normalize_total(a, target_sum=1e3, key_added="factor")
@@ -62,7 +46,7 @@ def test_pca_agrees_with_the_cpu_and_repeats(layout):
     x = simulated_counts(600, 200, seed=5)
     x.data = np.log1p(x.data)
     want, _, _, want_variance = scw.pp.pca(x if layout == "csr" else x.toarray(), n_comps=8, return_info=True)
-    results = [scw.pp.pca(TO_GPU[layout](x), n_comps=8, return_info=True) for _ in range(3)]
+    results = [scw.pp.pca(TO_GPU_OR_FORTRAN[layout](x), n_comps=8, return_info=True) for _ in range(3)]
     for scores, _, _, variance in results:
         np.testing.assert_allclose(host(variance), want_variance, rtol=1e-5)
         np.testing.assert_allclose(host(scores), want, atol=1e-4 * np.abs(want).max())

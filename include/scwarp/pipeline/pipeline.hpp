@@ -70,8 +70,8 @@ struct PlannedStep {
   std::int64_t held_bytes = 0;  ///< before the step
   std::int64_t peak_bytes = 0;  ///< held_bytes included
 };
-/// Estimates for an input of this shape, which is taken to lose nothing to the filters. Reading is the first entry; with
-/// a device, the others are of its memory.
+/// Estimates for an input of this shape, which is taken to lose nothing to the filters. Reading is the first entry;
+/// with a device, the others are of its memory.
 SCW_API std::vector<PlannedStep> plan(const RunOptions& options, const Shape& shape, int n_threads);
 
 /// The obs column that markers are computed for.

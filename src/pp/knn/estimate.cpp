@@ -19,7 +19,7 @@ std::int64_t cuda_search(const Shape& s, std::int64_t k) {
   const bool cells = n >= 2048;
   const std::int64_t n_cells = cells ? std::clamp<std::int64_t>(n / 1024, 8, 1024) : 0;
   const std::int64_t positions = padded(n + n_cells * 63, 256), aligned = padded(n, 256);
-  const std::int64_t terms = 16 * n + 8 * d + 12, pivots = padded(n_cells, 64) * (2 * depth + 5);
+  const std::int64_t terms = 16 * n + 8 * d + 8 * n_cells + 256, pivots = padded(n_cells, 64) * (2 * depth + 5);
   const std::int64_t ordering =
       rows_bytes(aligned) + 4 * positions + pivots + (cells ? 16 * n + 12 * n_cells + sort_scratch(n, 8, false) : 0);
   const std::int64_t capacity = (2 * (k - 1) + 55) / 4 * 4;

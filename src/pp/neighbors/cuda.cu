@@ -64,6 +64,7 @@ __global__ void widths_kernel(KnnView knn, const float* distances, double* space
 
 __global__ void gauss_weights_kernel(KnnView knn, const float* distances, const double* widths, float* weights) {
   SCW_FOR_ROWS(i, knn.n) {
+    weights[i * knn.k] = 0;  // the cell itself
     for (int j = 1; j < knn.k; ++j) {
       const std::int32_t id = knn.indices.data[i * knn.k + j];
       const double d = static_cast<double>(distances[i * knn.k + j]);
@@ -89,6 +90,7 @@ __global__ void sorted_ids_kernel(KnnView knn, std::int32_t* sorted) {
 __global__ void overlaps_kernel(KnnView knn, const std::int32_t* sorted, float* weights) {
   const int m = knn.k - 1;
   SCW_FOR_ROWS(i, knn.n) {
+    weights[i * knn.k] = 0;  // the cell itself
     for (int j = 1; j < knn.k; ++j) {
       const std::int32_t id = knn.indices.data[i * knn.k + j];
       weights[i * knn.k + j] = id < 0 || id >= knn.n ? 0.0f : overlap(sorted + i * m, sorted + std::int64_t{id} * m, m);

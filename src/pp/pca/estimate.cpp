@@ -32,7 +32,7 @@ Need cuda(const Shape& s, std::int64_t k, bool scaled, bool covariance, std::int
   const std::int64_t sums = std::min<std::int64_t>(256, ceil_div(n, s.sparse ? 256 : 512)) * m * 8 * (s.sparse ? 4 : 3);
   std::int64_t products = 0;
   if (!covariance) {
-    products = eigenvectors(s, m, k) + double_tile + 8 * 4096 * 8 + 8 * m + 4096;
+    products = eigenvectors(s, m, k) + double_tile + 8 * 4096 * 8 + 8 * m + (1 << 16);
   } else {
     const std::int64_t padded = pp::pca_padded(m), matrix = 8 * m * m;
     const std::int64_t rows = ceil_div(std::min<std::int64_t>(16384, n), 128) * 128;

@@ -38,9 +38,10 @@ std::int64_t logreg_cuda(const Shape& s, std::int64_t groups) {
   std::int64_t bytes = 4 * s.n_rows + v * s.n_rows * columns + v * parameters + (1 << 19);
   if (s.sparse) {
     const std::int64_t fit = std::min<std::int64_t>((kSharedBytes - 1024) / (v * (width + 1)), 1 << 16);
-    const std::int64_t tiles =
-        std::max(ceil_div(ceil_div(s.n_rows, fit), kMultiprocessors) * kMultiprocessors, ceil_div(s.n_rows, fit));
-    bytes += 4 * std::min(tiles, ceil_div(s.n_rows, 32)) * (s.n_cols + 1) + (2 + v) * s.nnz;
+    // Tiles of at least 32 rows, as many as there are multiprocessors or a multiple.
+    const std::int64_t wanted = ceil_div(ceil_div(s.n_rows, fit), kMultiprocessors) * kMultiprocessors;
+    const std::int64_t tiles = std::max<std::int64_t>(1, std::min(wanted, ceil_div(s.n_rows, 32)));
+    bytes += 4 * tiles * (s.n_cols + 1) + (2 + v) * s.nnz;
     bytes += 8 * std::min(tiles, kMultiprocessors) * s.n_cols * width;
     bytes += 4 * s.n_rows * std::max<std::int64_t>(0, ceil_div(s.n_cols, fit) - 1);
   } else {

@@ -9,25 +9,11 @@ namespace scw::pp {
 namespace {
 
 using parity::DeviceMatrix;
+using parity::expect_equal;
 using parity::Guarded;
 using parity::HostCsr;
-
-enum class Values { counts, large_counts, negative, fractions, wide, not_finite };
-
-template <class V>
-HostCsr<V> sample(std::int64_t rows, std::int32_t cols, Values kind, std::uint64_t seed) {
-  auto x = HostCsr<V>::random(rows, cols, cols > 10000 ? 0.03 : 0.25, seed, kind < Values::fractions);
-  for (std::size_t k = 0; k < x.values.size(); ++k) {
-    const double u = math::random_uniform({seed, 7}, k);
-    V& v = x.values[k];
-    if (kind == Values::large_counts && u < 0.02) v = static_cast<V>(std::floor(u * 3e6));
-    if (kind == Values::negative && u < 0.1) v = u < 0.05 ? -v : V{0};
-    if (kind == Values::wide) v = static_cast<V>((u - 0.4) * std::pow(10.0, x.indices[k] % 13 - 6));
-    if (kind == Values::not_finite && k % 97 == 3)
-      v = k % 2 == 0 ? std::numeric_limits<V>::quiet_NaN() : std::numeric_limits<V>::infinity();
-  }
-  return x;
-}
+using parity::sample;
+using parity::Values;
 
 struct Result {
   std::vector<double> mean, variance;
@@ -50,16 +36,6 @@ Result run(const Context& ctx, const HostCsr<V>& host, bool sparse, GeneMomentsO
   r.n_rows.assign(m.n_rows.begin(), m.n_rows.end());
   r.counts = m.counts;
   return r;
-}
-
-/// Equal bits; NaN equals NaN.
-void expect_equal(const std::vector<double>& want, const std::vector<double>& got) {
-  ASSERT_EQ(want.size(), got.size());
-  for (std::size_t k = 0; k < want.size(); ++k) {
-    if (std::isnan(want[k]) && std::isnan(got[k])) continue;
-    ASSERT_EQ(std::bit_cast<std::uint64_t>(want[k]), std::bit_cast<std::uint64_t>(got[k]))
-        << k << ": " << want[k] << " and " << got[k];
-  }
 }
 
 template <class V>

@@ -9,6 +9,7 @@ namespace scw::pp {
 namespace {
 
 using parity::DeviceMatrix;
+using parity::expect_equal;
 using parity::Guarded;
 using parity::HostCsr;
 
@@ -50,15 +51,6 @@ std::vector<double> run(const Context& ctx, const HostCsr<V>& host, bool sparse,
   append(h.n_batches, out);
   append(h.intersection, out);
   return out;
-}
-
-void expect_equal(const std::vector<double>& want, const std::vector<double>& got) {
-  ASSERT_EQ(want.size(), got.size());
-  for (std::size_t k = 0; k < want.size(); ++k) {
-    if (std::isnan(want[k]) && std::isnan(got[k])) continue;
-    ASSERT_EQ(std::bit_cast<std::uint64_t>(want[k]), std::bit_cast<std::uint64_t>(got[k]))
-        << k << ": " << want[k] << " and " << got[k];
-  }
 }
 
 template <class V>

@@ -15,13 +15,9 @@ from estimate_cases import (
     graph_estimate,
     peak_of,
 )
+from gpu import cp
 
-import scwarp as scw
 from scwarp._context import make_context
-
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
 
 _data: dict[tuple, Data] = {}
 
@@ -44,7 +40,7 @@ def test_operations(case):
         figure = estimate(case, d, 1)
         if not peak <= figure <= case.factor * peak + SLACK:
             wrong.append(f"{key}: measured {peak}, estimated {figure}")
-    assert not wrong
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("case", GRAPH_CASES, ids=str)
@@ -56,4 +52,4 @@ def test_graphs(case):
         figure = graph_estimate(case, g, "cuda:0", 1)
         if not peak <= figure <= case.factor * peak + SLACK:
             wrong.append(f"{n} cells, {k} each way: measured {peak}, estimated {figure}")
-    assert not wrong
+    assert not wrong, "\n".join(wrong)

@@ -6,21 +6,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 from conftest import simulated_counts
+from gpu import TO_GPU
 
 import scwarp as scw
-
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
-import cupyx.scipy.sparse as csp  # noqa: E402
-
-TO_GPU = {
-    "csr": lambda x: csp.csr_matrix(sp.csr_matrix(x)),
-    "csc": lambda x: csp.csc_matrix(sp.csc_matrix(x)),
-    "dense": lambda x: cp.asarray(x.toarray()),
-}
 
 
 def pair(layout: str, dtype: str = "float32") -> tuple[ad.AnnData, ad.AnnData]:

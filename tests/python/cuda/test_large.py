@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpu import cp, host
 from scipy.stats import rankdata
 
 import scwarp as scw
 from scwarp import _core
 from scwarp._context import make_context
 
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
 if cp.cuda.runtime.memGetInfo()[1] < 130e9:
     pytest.skip("needs a device with 130 GB of memory", allow_module_level=True)
 
@@ -153,10 +151,6 @@ def large(request: pytest.FixtureRequest) -> Any:
 def free() -> Any:
     yield
     free_now()
-
-
-def host(x: Any) -> np.ndarray:
-    return x.get() if hasattr(x, "get") else np.asarray(x)
 
 
 def at_last(m: int, value: float = 1) -> np.ndarray:

@@ -6,13 +6,9 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from gpu import csp
 
 import scwarp as scw
-
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
-import cupyx.scipy.sparse as csp  # noqa: E402
 
 
 def communities(n: int, groups: int, k: int, seed: int) -> sp.csr_matrix:

@@ -6,12 +6,9 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from gpu import cp
 
 import scwarp as scw
-
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
 
 
 def representation(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -7,20 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from conftest import simulated_counts
+from gpu import TO_GPU_OR_FORTRAN, cp
 
 import scwarp as scw
-
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
-import cupyx.scipy.sparse as csp  # noqa: E402
-
-TO_GPU = {
-    "csr": lambda x: csp.csr_matrix(sp.csr_matrix(x)),
-    "csc": lambda x: csp.csc_matrix(sp.csc_matrix(x)),
-    "dense": lambda x: cp.asarray(x.toarray()),
-    "fortran": lambda x: cp.asfortranarray(cp.asarray(x.toarray())),
-}
 
 
 def expression(n: int, m: int, seed: int) -> sp.csr_matrix:
@@ -49,12 +38,12 @@ def check(scores, components, variance, x, k):
     np.testing.assert_allclose(components[keep], w_components[keep], atol=1e-4)
 
 
-@pytest.mark.parametrize("layout", list(TO_GPU))
+@pytest.mark.parametrize("layout", list(TO_GPU_OR_FORTRAN))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("m", [120, 600])  # whole decomposition on the host, and the iteration on the device
 def test_matrix(layout, dtype, m):
     x = expression(900, m, seed=m)
-    on_gpu = TO_GPU[layout](x.astype(dtype))
+    on_gpu = TO_GPU_OR_FORTRAN[layout](x.astype(dtype))
     scores, components, _, variance = scw.pp.pca(on_gpu, n_comps=20, return_info=True)
     assert isinstance(scores, cp.ndarray) and scores.dtype == np.float32
     check(scores.get(), components, variance, x.toarray(), 20)
@@ -66,7 +55,7 @@ def test_matrix(layout, dtype, m):
 def test_anndata_with_a_mask(layout):
     x = expression(700, 500, seed=3)
     mask = np.arange(500) % 3 != 0
-    a = ad.AnnData(TO_GPU[layout](x))
+    a = ad.AnnData(TO_GPU_OR_FORTRAN[layout](x))
     a.var["highly_variable"] = mask
     scw.pp.pca(a, n_comps=15)
     assert isinstance(a.obsm["X_pca"], np.ndarray) and a.obsm["X_pca"].shape == (700, 15)
@@ -81,6 +70,6 @@ def test_scaled_without_the_scaled_matrix(layout):
     std = z.std(0, ddof=1)
     z = np.clip((z - z.mean(0)) / np.where(std > 0, std, 1), -3, 3)
     scores, components, _, variance = scw.pp.pca(
-        TO_GPU[layout](x), n_comps=10, scale=True, max_value=3, return_info=True
+        TO_GPU_OR_FORTRAN[layout](x), n_comps=10, scale=True, max_value=3, return_info=True
     )
     check(scores.get(), components, variance, z, 10)

@@ -8,19 +8,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from conftest import simulated_counts
+from gpu import TO_GPU, csp
 
 import scwarp as scw
 
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
-import cupyx.scipy.sparse as csp  # noqa: E402
-
-TO_GPU = {
-    "csr": lambda x: csp.csr_matrix(x),
-    "csc": lambda x: csp.csc_matrix(sp.csc_matrix(x)),
-    "dense": lambda x: cp.asarray(x.toarray()),
-}
 METHODS = ["wilcoxon", "wilcoxon_binned"]
 
 

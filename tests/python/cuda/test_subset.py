@@ -5,35 +5,18 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from conftest import simulated_counts
+from gpu import TO_GPU_OR_FORTRAN, cp, csp, host
 
 import scwarp as scw
 
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
-import cupyx.scipy.sparse as csp  # noqa: E402
 
-TO_GPU = {
-    "csr": lambda x: csp.csr_matrix(sp.csr_matrix(x)),
-    "csc": lambda x: csp.csc_matrix(sp.csc_matrix(x)),
-    "dense": lambda x: cp.asarray(x.toarray()),
-    "fortran": lambda x: cp.asfortranarray(cp.asarray(x.toarray())),
-}
-
-
-def host(x) -> np.ndarray:
-    x = x.get() if hasattr(x, "get") else x
-    return x.toarray() if sp.issparse(x) else np.asarray(x)
-
-
-@pytest.mark.parametrize("layout", list(TO_GPU))
+@pytest.mark.parametrize("layout", list(TO_GPU_OR_FORTRAN))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_subset_is_the_hosts(layout, dtype):
     x = simulated_counts(300, 200, seed=1).astype(dtype)
-    a = ad.AnnData(TO_GPU[layout](x))
-    a.layers["l"] = TO_GPU[layout](x)
+    a = ad.AnnData(TO_GPU_OR_FORTRAN[layout](x))
+    a.layers["l"] = TO_GPU_OR_FORTRAN[layout](x)
     a.obsm["o"] = cp.arange(600.0).reshape(300, 2)
     cells, genes = np.arange(300) % 3 != 0, np.arange(200) % 4 == 1
     b = scw.pp.subset(a, cells=cells, genes=genes, copy=True)

@@ -7,13 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from conftest import simulated_counts
+from gpu import cp, csp
 
 import scwarp as scw
-
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
-import cupyx.scipy.sparse as csp  # noqa: E402
 
 
 @pytest.mark.parametrize("n_bytes", [1, 1000, (1 << 20) + 3, (9 << 20) + 1, 300 << 20])

@@ -5,13 +5,9 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 import pytest
+from gpu import csp
 
 import scwarp as scw
-
-cp = pytest.importorskip("cupy", reason="CuPy is not installed")
-if scw._core.unavailable_reason("cuda"):
-    pytest.skip("no CUDA device: " + scw._core.unavailable_reason("cuda"), allow_module_level=True)
-import cupyx.scipy.sparse as csp  # noqa: E402
 
 
 @pytest.fixture(scope="module")
