@@ -161,6 +161,19 @@ void add_run(CLI::App* app, Arguments& a, Choices& choices) {
   b.flag("--write-config", a.write_config, "Print the effective options as TOML and stop")->configurable(false);
 }
 
+void add_writing(Builder& b, Arguments& a) {
+  b.group("How it is written");
+  b.choose("--compression", a.compression, {"gzip", "zstd", "none"}, "zstd: quicker; other programs need hdf5plugin");
+  b.add("--level", a.level, "Of the compression; -1: 1 for gzip, 3 for zstd");
+  b.add("--chunk", a.chunk, "Size of a chunk before compression, 4KiB to 1GiB")->type_name("SIZE");
+  b.flag("-f,--force", a.force, "Overwrite OUT if it is there");
+  b.group("10x files and tables");
+  b.add("--genome", a.concat.read.genome, "Features of this genome only");
+  b.flag("--gex-only,!--all-features", a.concat.read.gex_only, "Features of type \"Gene Expression\" only")
+      ->default_str("true");
+  b.choose("--rows", a.rows, {"auto", "cells", "genes"}, "What the rows of a table are");
+}
+
 }  // namespace
 
 std::string config_text(const CLI::App& app) {
@@ -246,6 +259,32 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   add_simulate_options(s, a.simulate);
   add_common(s, a);
   s.add("--seed", a.simulate_seed, "Of all random numbers");
+
+  auto* convert = app.add_subcommand("convert", "Write a file in another format, or with another compression");
+  convert->fallthrough();
+  Builder v(convert, choices);
+  v.group("Files");
+  v.add("input", a.input, "h5ad, 10x h5, folder with matrix.mtx, CSV or TSV")->required()->type_name("IN");
+  v.add("output", a.output, "File to write; its ending says the format: .h5ad")->required()->type_name("OUT");
+  add_writing(v, a);
+  add_common(v, a);
+
+  auto* concat = app.add_subcommand("concat", "Put the cells of several files into one");
+  concat->fallthrough();
+  Builder n(concat, choices);
+  n.group("Files");
+  n.add("output", a.output, "h5ad to write")->required()->type_name("OUT");
+  n.add("input", a.inputs, "Files of any kind that convert reads")->required()->type_name("IN");
+  n.group("What is put together");
+  n.choose("--join", a.join, {"inner", "outer"}, "Genes, columns and layers of all inputs, or of any");
+  n.add("--batch-key,--label", a.concat.label, "Column of obs that says which input a cell is from");
+  n.add("--keys", a.concat.keys, "Names of the inputs in it, and after --index-unique; default 0,1,...");
+  n.add("--index-unique", a.concat.index_unique, "Text between a cell's name and its input's key; none: names stay");
+  n.choose("--merge", a.merge, {"none", "same", "unique", "first", "only"}, "Which columns of var are kept");
+  n.choose("--uns-merge", a.uns_merge, {"none", "same", "unique", "first", "only"}, "What of uns is kept");
+  n.add("--fill-value", a.concat.fill_value, "For what an input does not have; none: 0 if sparse, else NaN");
+  add_writing(n, a);
+  add_common(n, a);
 
   auto* doctor = app.add_subcommand("doctor", "What is built in, what runs where, and a self-test");
   Builder d(doctor, choices);

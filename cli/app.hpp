@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "scwarp/datasets/simulate.hpp"
+#include "scwarp/io/concat.hpp"
 #include "scwarp/pipeline/options.hpp"
 
 namespace scw::cli {
@@ -38,6 +39,12 @@ struct Arguments {
   datasets::SimulateOptions simulate;
   std::uint64_t simulate_seed = 0;
 
+  std::vector<std::string> inputs;
+  io::ConcatOptions concat;
+  std::string join = "inner", merge = "none", uns_merge = "none", compression = "gzip", chunk = "512KiB", rows = "auto";
+  int level = -1;
+  bool force = false;
+
   std::string shell;
 };
 
@@ -57,6 +64,8 @@ std::uint64_t parse_bytes(const std::string& text);
 int run_command(const Arguments& arguments);
 int info_command(const Arguments& arguments);
 int simulate_command(const Arguments& arguments);
+int convert_command(const Arguments& arguments);
+int concat_command(const Arguments& arguments);
 int doctor_command(const Arguments& arguments);
 /// The script for `shell`: bash, zsh or fish.
 std::string completion_script(const CLI::App& app, const Choices& choices, const std::string& shell);

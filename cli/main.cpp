@@ -67,6 +67,8 @@ int main(int argc, char** argv) {
     }
     if (app.got_subcommand("info")) return info_command(arguments);
     if (app.got_subcommand("simulate")) return simulate_command(arguments);
+    if (app.got_subcommand("convert")) return convert_command(arguments);
+    if (app.got_subcommand("concat")) return concat_command(arguments);
     if (app.got_subcommand("doctor")) return doctor_command(arguments);
     std::fputs(completion_script(app, choices, arguments.shell).c_str(), stdout);
     return kOk;

@@ -10,6 +10,7 @@
 #include "core/fill_device.hpp"
 #include "io/anndata_codec.hpp"
 #include "io/index_check.hpp"
+#include "io/streams.hpp"
 #include "io/transpose.hpp"
 
 namespace scw::io {
@@ -62,6 +63,10 @@ class Reader {
   void repair(const Node& node, bool by_column, bool keep_order, std::int64_t n_major, std::int64_t n_minor,
               const Array<std::int64_t>& indptr, Array<std::int32_t>& indices, Array<V>& values);
   MatrixElement dense(const StoredArray& d);
+  void not_streamed(const std::string& path) const {
+    ctx_.info(fmt::format("{}: '{}', object '{}': cannot be read in pieces; it is held in memory", source_->op(),
+                          source_->name(), path));
+  }
   template <class V>
   void check_counts(const Node& node, const V* values, std::int64_t n,
                     const std::function<std::string(std::int64_t)>& where);
@@ -276,6 +281,13 @@ MatrixElement Reader::sparse(const Node& node, bool keep_order) {
   const bool by_column = type.starts_with("csc");
   if (n_cols > INT32_MAX || n_rows > INT32_MAX)
     node.fail<NotSupported>("is {} x {} (expected less than 2^31 rows and columns)", n_rows, n_cols);
+  if (options_.stream_matrices) {
+    const auto layout = by_column ? StoredLayout::csc : StoredLayout::csr;
+    auto stream = stored_sparse(ctx_, source_, layout, n_rows, n_cols, node.child("indptr")->array(),
+                                node.child("indices")->array(), node.child("data")->array());
+    if (stream) return MatrixElement(std::move(stream));
+    not_streamed(node.path);
+  }
   const std::int64_t n_major = by_column ? n_cols : n_rows;
   const auto offsets = vector_of(node, "indptr", n_major + 1);
   auto indptr = numbers<std::int64_t>(*offsets, "indptr");
@@ -376,6 +388,10 @@ MatrixElement Reader::dense(const StoredArray& d) {
 MatrixElement Reader::matrix(const Node& node) {
   if (is_sparse(node)) return sparse(node);
   if (node.is_group) node.fail("is encoded as '{}' (expected a sparse or dense matrix)", encoding(node));
+  if (options_.stream_matrices) {
+    if (auto stream = stored_dense(ctx_, source_, node.array())) return MatrixElement(std::move(stream));
+    not_streamed(node.path);
+  }
   return dense(*node.array());
 }
 
@@ -563,6 +579,8 @@ std::optional<AxisElement> Reader::axis_element(const Node& node, bool keep_orde
   if (d.is_null) return std::nullopt;
   const bool number = (d.type.kind == Kind::floating && d.type.size <= 8) || d.type.kind == Kind::integer ||
                       d.type.kind == Kind::boolean;
+  if (d.dims.size() == 2 && number && options_.stream_matrices)
+    if (auto stream = stored_dense(ctx_, source_, node.array())) return MatrixElement(std::move(stream));
   if (d.dims.size() == 2 && number && !(d.type.kind == Kind::integer && d.type.size == 8)) return dense(d);
   if (d.dims.size() == 2 && number) {
     Matrix<double> x(ctx_.memory, d.dims[0], d.dims[1], "dense");
@@ -686,7 +704,7 @@ Value Reader::value(const Node& node, int depth) {
 // ------------------------------------------------------------------------------------------------------------- AnnData
 
 void Reader::check_matrix(const Node& node, const MatrixElement& m) {
-  if (!options_.check_counts) return;
+  if (!options_.check_counts || m.stream != nullptr) return;
   const std::int64_t n_cols = m.n_cols();
   std::visit(
       [&]<class M>(const M& v) {

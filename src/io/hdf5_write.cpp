@@ -131,6 +131,18 @@ void compress(const Id& plist, const WriteOptions& options) {
     H5Pset_filter(plist.get(), kZstd, H5Z_FLAG_OPTIONAL, 1, &level);
 }
 
+/// zstd is undone by our own reader alone, which leaves half floats, records and arrays of more dimensions to the
+/// library.
+WriteOptions options_for(const WriteOptions& options, hid_t type, std::size_t rank) {
+  const auto kind = H5Tget_class(type);
+  const bool plain = kind == H5T_INTEGER || kind == H5T_ENUM || (kind == H5T_FLOAT && H5Tget_size(type) >= 4);
+  if (options.compression != Compression::zstd || (plain && rank <= 2)) return options;
+  WriteOptions out = options;
+  out.compression = Compression::gzip;
+  out.level = 1;
+  return out;
+}
+
 /// Tells how much of a large dataset is written, a few times a second.
 class Meter {
  public:
@@ -158,18 +170,19 @@ class Meter {
 Id write_dataset(const Target& t, const std::string& name, hid_t type, const std::vector<std::int64_t>& dims,
                  bool growable, const FillRows& fill) {
   const std::size_t element = H5Tget_size(type);
+  const WriteOptions options = options_for(t.options, type, dims.size());
   const std::int64_t rows = dims.empty() ? 1 : dims[0];
   std::int64_t cols = 1;
   for (std::size_t k = 1; k < dims.size(); ++k) cols = checked_mul(cols, dims[k]);
   const std::int64_t row_bytes = checked_mul(cols, static_cast<std::int64_t>(element));
   const std::int64_t bytes = checked_mul(rows, row_bytes);
   const bool packed =
-      t.options.compression != Compression::none && bytes >= 1024 && !dims.empty() && row_bytes < INT64_C(1) << 31;
+      options.compression != Compression::none && bytes >= 1024 && !dims.empty() && row_bytes < INT64_C(1) << 31;
   const bool chunked = packed || (growable && rows > 0);
   const Id plist(H5Pcreate(H5P_DATASET_CREATE));
   H5Pset_obj_track_times(plist.get(), false);  // the same content gives the same bytes
   std::vector<hsize_t> extent(dims.begin(), dims.end()), largest(extent), shape(extent);
-  std::int64_t step = std::max<std::int64_t>(1, t.options.chunk_bytes / std::max<std::int64_t>(1, row_bytes));
+  std::int64_t step = std::max<std::int64_t>(1, options.chunk_bytes / std::max<std::int64_t>(1, row_bytes));
   step = std::min(step, std::max<std::int64_t>(1, rows));
   if (chunked) {
     shape[0] = static_cast<hsize_t>(step);
@@ -177,7 +190,7 @@ Id write_dataset(const Target& t, const std::string& name, hid_t type, const std
     if (growable) largest[0] = H5S_UNLIMITED;
     if (packed) {
       if (element > 1) H5Pset_shuffle(plist.get());
-      compress(plist, t.options);
+      compress(plist, options);
       H5Pset_fill_time(plist.get(), H5D_FILL_TIME_NEVER);
     }
   }
@@ -224,7 +237,7 @@ Id write_dataset(const Target& t, const std::string& name, hid_t type, const std
       std::byte* plain = p.plain(size);
       fill(first, count, plain);
       std::memset(plain + used, 0, size - used);
-      p.pack(t.options, element, out[static_cast<std::size_t>(c)]);
+      p.pack(options, element, out[static_cast<std::size_t>(c)]);
     });
     for (std::int64_t c = 0; c < n; ++c) {
       const auto& chunk = out[static_cast<std::size_t>(c)];

@@ -47,8 +47,12 @@ AnnData read(const Context& ctx, const std::string& path, const ReadOptions& opt
     return read_10x_mtx(ctx, path, o);
   }
   if (is_hdf5(path)) {
-    if (is_h5ad(path)) return read_h5ad(ctx, path);
-    AnnData a = read_10x_h5(ctx, path, {options.genome, options.gex_only});
+    if (is_h5ad(path)) {
+      ReadH5adOptions o;
+      o.stream_matrices = options.stream_matrices;
+      return read_h5ad(ctx, path, o);
+    }
+    AnnData a = read_10x_h5(ctx, path, {options.genome, options.gex_only, options.stream_matrices});
     auto names = a.var.index();
     make_names_unique(names);
     a.var.set_index(std::move(names));

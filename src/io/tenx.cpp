@@ -12,6 +12,7 @@
 #include "core/parallel.hpp"
 #include "io/hdf5.hpp"
 #include "io/lines.hpp"
+#include "io/streams.hpp"
 
 namespace scw::io {
 namespace {
@@ -34,7 +35,7 @@ struct Features {
   }
 };
 
-AnnData assemble(AnyMatrix x, std::vector<std::string> barcodes, Features features) {
+AnnData assemble(MatrixElement x, std::vector<std::string> barcodes, Features features) {
   AnnData a;
   a.obs = DataFrame(std::move(barcodes));
   a.var = DataFrame(std::move(features.names));
@@ -45,7 +46,7 @@ AnnData assemble(AnyMatrix x, std::vector<std::string> barcodes, Features featur
     a.var.set(name, repeats ? Column(Categorical::from_labels(values)) : Column(std::move(values)));
   }
   for (auto& [name, values] : features.flags) a.var.set(name, Column(std::move(values)));
-  a.set_X(std::visit([](auto& m) { return MatrixElement(std::move(m)); }, x));
+  a.set_X(std::move(x));
   return a;
 }
 
@@ -56,7 +57,13 @@ void keep_features(const Context& ctx, AnnData& a, const char* column, const std
   const auto values = c->to_strings();
   std::vector<std::uint8_t> keep(values.size());
   for (std::size_t j = 0; j < values.size(); ++j) keep[j] = values[j] == wanted ? 1 : 0;
-  if (std::find(keep.begin(), keep.end(), 0) != keep.end()) a.subset_var(ctx, keep);
+  if (std::find(keep.begin(), keep.end(), 0) == keep.end()) return;
+  if (a.X->stream == nullptr) return a.subset_var(ctx, {keep.data(), static_cast<std::int64_t>(keep.size())});
+  StackedPart part{a.X->stream, {}};
+  std::int32_t n = 0;
+  for (const std::uint8_t k : keep) part.columns.push_back(k != 0 ? n++ : -1);
+  a.X = MatrixElement(stack_rows(ctx, kH5, {std::move(part)}, n, 0));
+  a.var = a.var.subset(ctx, {keep.data(), static_cast<std::int64_t>(keep.size())});
 }
 
 // ---------------------------------------------------------------------------------------------------------------- HDF5
@@ -118,7 +125,15 @@ void sort_rows(const Context& ctx, const h5::Dataset& indices, Csr<V>& x) {
 }
 
 /// The file's matrix is features x cells by column, which is cells x features by row.
-AnyMatrix read_matrix(const Context& ctx, const h5::Node& group, const std::vector<std::int64_t>& shape) {
+MatrixElement read_matrix(const Context& ctx, const std::shared_ptr<const Source>& source, const h5::Node& group,
+                          const std::vector<std::int64_t>& shape, bool stream) {
+  if (stream) {
+    const auto top = static_cast<const Store&>(*source).root();
+    const auto array = [&](const char* name) { return top->child(group.path.substr(1) + "/" + name)->array(); };
+    if (auto m = stored_sparse(ctx, source, StoredLayout::csr, shape[1], shape[0], array("indptr"), array("indices"),
+                               array("data")))
+      return MatrixElement(std::move(m));
+  }
   const auto offsets = vector_of(group, "indptr", shape[1] + 1);
   Array<std::int64_t> indptr(ctx.memory, offsets.count, "indptr");
   if (!h5::read_numbers(ctx, offsets, indptr.data())) offsets.fail("holds values out of range");
@@ -133,7 +148,7 @@ AnyMatrix read_matrix(const Context& ctx, const h5::Node& group, const std::vect
     value_set.fail("is of type {} (expected numbers)", value_set.type.name);
   Array<std::int32_t> indices(ctx.memory, nnz, "indices");
   if (!h5::read_numbers(ctx, index_set, indices.data())) index_set.fail("holds values out of range for 32 bits");
-  const auto finish = [&]<class V>(Array<V> values) -> AnyMatrix {
+  const auto finish = [&]<class V>(Array<V> values) -> MatrixElement {
     Csr<V> x;
     x.n_rows = shape[1];
     x.n_cols = static_cast<std::int32_t>(shape[0]);
@@ -151,7 +166,8 @@ AnyMatrix read_matrix(const Context& ctx, const h5::Node& group, const std::vect
   return finish(std::move(wide));
 }
 
-AnnData read_v3(const Context& ctx, const h5::Node& matrix, const Read10xH5Options& options) {
+AnnData read_v3(const Context& ctx, const std::shared_ptr<const Source>& source, const h5::Node& matrix,
+                const Read10xH5Options& options) {
   const auto shape = read_shape(ctx, matrix);
   const auto group = h5::child(matrix, "features");
   Features features;
@@ -181,7 +197,8 @@ AnnData read_v3(const Context& ctx, const h5::Node& matrix, const Read10xH5Optio
                options.genome, fmt::join(known, ", "));
   }
   auto barcodes = texts(ctx, matrix, "barcodes", shape[1]);
-  AnnData a = assemble(read_matrix(ctx, matrix, shape), std::move(barcodes), std::move(features));
+  AnnData a = assemble(read_matrix(ctx, source, matrix, shape, options.stream_matrices), std::move(barcodes),
+                       std::move(features));
   if (auto node = h5::find(matrix, "filtered_barcodes"); node && !node->is_group) {
     const auto d = vector_of(matrix, "filtered_barcodes", shape[1]);
     if (d.type.kind == h5::Kind::boolean) a.obs.set("filtered_barcodes", Column(bools(ctx, d)));
@@ -191,7 +208,8 @@ AnnData read_v3(const Context& ctx, const h5::Node& matrix, const Read10xH5Optio
   return a;
 }
 
-AnnData read_v2(const Context& ctx, const h5::Node& root, const Read10xH5Options& options) {
+AnnData read_v2(const Context& ctx, const std::shared_ptr<const Source>& source, const h5::Node& root,
+                const Read10xH5Options& options) {
   std::vector<std::string> genomes;
   for (const auto& link : h5::links(root))
     if (link.hard && h5::child(root, link.name).is_group) genomes.push_back(link.name);
@@ -210,13 +228,14 @@ AnnData read_v2(const Context& ctx, const h5::Node& root, const Read10xH5Options
   features.names = texts(ctx, group, "gene_names", shape[0]);
   features.columns.emplace_back("gene_ids", texts(ctx, group, "genes", shape[0]));
   auto barcodes = texts(ctx, group, "barcodes", shape[1]);
-  return assemble(read_matrix(ctx, group, shape), std::move(barcodes), std::move(features));
+  return assemble(read_matrix(ctx, source, group, shape, options.stream_matrices), std::move(barcodes),
+                  std::move(features));
 }
 
 AnnData read_10x(const Context& ctx, const std::shared_ptr<const Source>& source, const Read10xH5Options& options) {
   const auto root = h5::root(*source);
-  if (auto matrix = h5::find(root, "matrix"); matrix && matrix->is_group) return read_v3(ctx, *matrix, options);
-  return read_v2(ctx, root, options);
+  if (auto matrix = h5::find(root, "matrix"); matrix && matrix->is_group) return read_v3(ctx, source, *matrix, options);
+  return read_v2(ctx, source, root, options);
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,10 @@ struct ReadH5adOptions {
   /// Sort rows of sparse matrices whose column indices are out of order, with a log line. Off: DataError.
   /// Rows of obsp and varp keep their order: scanpy's distances come nearest first.
   bool sort_indices = true;
+  /// Leave the values of matrices in the file: MatrixElement::stream, for writing and concatenating data that are
+  /// larger than memory. Neither counts nor the order of indices are looked at. Matrices that only one thread at a time
+  /// can read (HDF5's filters that scwarp does not have itself, other byte orders) are read nevertheless.
+  bool stream_matrices = false;
 };
 
 /// Reads X, layers, obs, var, obsm, varm, obsp, varp, raw and uns. Sparse matrices become CSR (CSC is transposed),

@@ -13,6 +13,8 @@ struct ReadOptions {
   std::string genome;                                ///< 10x files: this genome only
   bool gex_only = true;                              ///< 10x files: features of type "Gene Expression" only
   Orientation orientation = Orientation::automatic;  ///< tables
+  /// h5ad, 10x HDF5 and Zarr: leave the values of matrices in the file; see ReadH5adOptions.
+  bool stream_matrices = false;
 };
 
 /// Reads h5ad, 10x HDF5, a 10x folder, or a CSV/TSV table, told apart by content, not by name.

@@ -17,6 +17,8 @@ struct Read10xH5Options {
   std::string genome;
   /// Keep features of type "Gene Expression" only (version 3).
   bool gex_only = true;
+  /// Leave the counts in the file; see ReadH5adOptions.
+  bool stream_matrices = false;
 };
 
 /// Cells x features, float (double if a count is over 2^24). obs: barcodes. var: named by symbol, not made unique;

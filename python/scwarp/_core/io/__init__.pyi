@@ -3,6 +3,33 @@ from typing import Any
 
 import scwarp._core as _core
 
+def convert(
+    ctx: _core.Context,
+    source: str,
+    target: str,
+    genome: str,
+    gex_only: bool,
+    overwrite: bool,
+    compression: str,
+    compression_level: int,
+    chunk_bytes: int,
+) -> None: ...
+def concat(
+    ctx: _core.Context,
+    inputs: Sequence[str],
+    target: str,
+    outer: bool,
+    label: str,
+    keys: Sequence[str],
+    index_unique: str | None,
+    merge: str,
+    uns_merge: str,
+    fill_value: float | None,
+    overwrite: bool,
+    compression: str,
+    compression_level: int,
+    chunk_bytes: int,
+) -> None: ...
 def read_h5ad_matrix(ctx: _core.Context, path: str, element: str = "X", check_counts: bool = False) -> Any: ...
 def copy_h5ad(
     ctx: _core.Context, source: str, target: str, compression_level: int = -1, check_counts: bool = False

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+from .. import _core
+from .._context import make_context
+from ._h5ad import _CHUNK_BYTES
+
+Merge = Literal["same", "unique", "first", "only"] | None
+Compression = Literal["gzip", "zstd"] | None
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    compression: Compression = "gzip",
+    compression_level: int | None = None,
+    chunk_bytes: int | None = None,
+    genome: str | None = None,
+    gex_only: bool = True,
+) -> None:
+    """Write what is in a file as h5ad, from file to file: the matrices are never in memory.
+
+    Everything is carried over; CSR, CSC and dense matrices keep layout and type. Matrix Market folders and tables of
+    text are read whole.
+
+    Parameters
+    ----------
+    source
+        h5ad, 10x HDF5, a folder with ``matrix.mtx``, a table; told by content.
+    target
+        The file to write, ending in ``.h5ad``.
+    overwrite
+        Replace ``target`` if it is there; else that is an error.
+    compression, compression_level, chunk_bytes
+        See :func:`write_h5ad`.
+    genome, gex_only
+        10x files: see :func:`read_10x_h5`.
+    """
+    _core.io.convert(
+        make_context(op="convert"),
+        os.fspath(source),
+        os.fspath(target),
+        genome or "",
+        gex_only,
+        overwrite,
+        *_writing("convert", compression, compression_level, chunk_bytes),
+    )
+
+
+def concat_on_disk(
+    in_files: Collection[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]],
+    out_file: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    join: Literal["inner", "outer"] = "inner",
+    merge: Merge = None,
+    uns_merge: Merge = None,
+    label: str | None = None,
+    keys: Collection[str] | None = None,
+    index_unique: str | None = None,
+    fill_value: float | None = None,
+    compression: Compression = "gzip",
+    compression_level: int | None = None,
+    chunk_bytes: int | None = None,
+) -> None:
+    """Put the cells of several files into one, as :func:`anndata.concat` would, without holding the matrices in memory.
+
+    The parameters are those of :func:`anndata.experimental.concat_on_disk` along ``obs``. obsp, varp and varm are left
+    out.
+
+    Parameters
+    ----------
+    in_files
+        The files, in any format that :func:`convert` reads, or a mapping from keys to files.
+    out_file
+        The h5ad file to write.
+    overwrite
+        Replace ``out_file`` if it is there; else that is an error.
+    join
+        Genes, columns of ``obs``, layers and obsm that all inputs have, or all of any.
+    merge, uns_merge
+        Which columns of ``var``, and what of ``uns``, is kept: what is the same in all inputs, has only one content, is
+        in the first input that has it, or in one input only; ``None``: nothing.
+    label, keys
+        Column of ``obs`` with the key of the input that a cell is from; keys are "0", "1", ... by default.
+    index_unique
+        Text between a cell's name and its input's key; ``None``: names stay.
+    fill_value
+        For what an input does not have: by default 0 in sparse matrices (which take no other) and NaN elsewhere.
+    compression, compression_level, chunk_bytes
+        See :func:`write_h5ad`.
+    """
+    op = "concat_on_disk"
+    if isinstance(in_files, Mapping):
+        if keys is not None:
+            raise TypeError(f"{op}: keys are given twice, by in_files and by keys")
+        keys, in_files = list(in_files), list(in_files.values())
+    if join not in ("inner", "outer"):
+        raise ValueError(f"{op}: join must be 'inner' or 'outer' (got {join!r})")
+    for name, value in (("merge", merge), ("uns_merge", uns_merge)):
+        if value not in ("same", "unique", "first", "only", None):
+            raise ValueError(f"{op}: {name} must be 'same', 'unique', 'first', 'only' or None (got {value!r})")
+    _core.io.concat(
+        make_context(op=op),
+        [os.fspath(f) for f in in_files],
+        os.fspath(out_file),
+        join == "outer",
+        label or "",
+        [str(k) for k in keys] if keys is not None else [],
+        index_unique,
+        merge or "none",
+        uns_merge or "none",
+        fill_value,
+        overwrite,
+        *_writing(op, compression, compression_level, chunk_bytes),
+    )
+
+
+def _writing(op: str, compression: Compression, level: int | None, chunk_bytes: int | None) -> tuple[str, int, int]:
+    if compression not in ("gzip", "zstd", None):
+        raise ValueError(f"{op}: compression must be 'gzip', 'zstd' or None (got {compression!r})")
+    return (
+        compression or "none",
+        -1 if level is None else level,
+        _CHUNK_BYTES if chunk_bytes is None else chunk_bytes,
+    )

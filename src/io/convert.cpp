@@ -1,0 +1,28 @@
+#include "scwarp/io/convert.hpp"
+
+#include <filesystem>
+
+#include "core/check.hpp"
+#include "io/output.hpp"
+
+namespace scw::io {
+namespace {
+constexpr const char* kOp = "convert";
+}
+
+void expect_output(const char* op, const std::string& out, bool overwrite) {
+  std::error_code none;
+  SCW_EXPECT(out.ends_with(".h5ad"), op, "'{}' ends with no known format (expected .h5ad)", out);
+  SCW_EXPECT(overwrite || !std::filesystem::exists(out, none), op, "'{}' is there already (overwrite it with --force)",
+             out);
+}
+
+void convert(const Context& ctx, const std::string& in, const std::string& out, const ConvertOptions& options) {
+  expect_output(kOp, out, options.overwrite);
+  ReadOptions read_options = options.read;
+  read_options.stream_matrices = true;
+  const AnnData data = read(ctx, in, read_options);
+  write_h5ad(ctx, data, out, options.h5ad);
+}
+
+}  // namespace scw::io

@@ -1,0 +1,514 @@
+#include "io/streams.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <list>
+#include <mutex>
+#include <numeric>
+
+#include "core/check.hpp"
+#include "core/parallel.hpp"
+
+namespace scw::io {
+namespace {
+
+std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+/// f(T{}) for a type of numbers by its numpy name; false for others.
+template <class F>
+bool with_type(std::string_view name, F&& f) {
+  const auto yes = [&](auto t) {
+    f(t);
+    return true;
+  };
+  if (name == "float32") return yes(float{});
+  if (name == "float64") return yes(double{});
+  if (name == "bool" || name == "uint8") return yes(std::uint8_t{});
+  if (name == "int8") return yes(std::int8_t{});
+  if (name == "int16") return yes(std::int16_t{});
+  if (name == "uint16") return yes(std::uint16_t{});
+  if (name == "int32") return yes(std::int32_t{});
+  if (name == "uint32") return yes(std::uint32_t{});
+  if (name == "int64") return yes(std::int64_t{});
+  if (name == "uint64") return yes(std::uint64_t{});
+  return false;
+}
+
+std::size_t size_of(const std::string& dtype) {
+  std::size_t size = 0;
+  with_type(dtype, [&]<class T>(T) { size = sizeof(T); });
+  return size;
+}
+
+/// What StoredArray::read gives that holds every T.
+template <class T>
+struct Carrier {
+  using type = std::int32_t;
+};
+template <>
+struct Carrier<float> {
+  using type = float;
+};
+template <>
+struct Carrier<double> {
+  using type = double;
+};
+template <>
+struct Carrier<std::uint8_t> {
+  using type = std::uint8_t;
+};
+template <>
+struct Carrier<std::uint32_t> {
+  using type = std::int64_t;
+};
+template <>
+struct Carrier<std::int64_t> {
+  using type = std::int64_t;
+};
+template <>
+struct Carrier<std::uint64_t> {
+  using type = std::int64_t;
+};
+
+/// Large chunks, unpacked once for several readers of parts of them.
+class Windows {
+ public:
+  Windows(FillRange load, std::int64_t rows, std::int64_t total, std::size_t row_bytes, int n_threads)
+      : load_(std::move(load)), rows_(rows), total_(total), row_bytes_(row_bytes), keep_(at(n_threads) + 2) {}
+
+  void read(std::int64_t first, std::int64_t n, std::byte* out) {
+    while (n > 0) {
+      const auto window = get(first / rows_);
+      const std::int64_t skip = first % rows_, here = std::min(n, window->n - skip);
+      std::memcpy(out, window->bytes.data() + at(skip) * row_bytes_, at(here) * row_bytes_);
+      out += at(here) * row_bytes_;
+      first += here;
+      n -= here;
+    }
+  }
+
+ private:
+  struct Window {
+    std::int64_t number = 0, n = 0;
+    std::once_flag loaded;
+    std::vector<std::byte> bytes;
+  };
+  std::shared_ptr<Window> get(std::int64_t number) {
+    std::shared_ptr<Window> w;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto it = std::find_if(recent_.begin(), recent_.end(), [&](const auto& x) { return x->number == number; });
+      if (it != recent_.end()) {
+        w = *it;
+        recent_.erase(it);
+      } else {
+        w = std::make_shared<Window>();
+        w->number = number;
+        w->n = std::min(rows_, total_ - number * rows_);
+        if (recent_.size() >= keep_) recent_.pop_back();
+      }
+      recent_.push_front(w);
+    }
+    std::call_once(w->loaded, [&] {
+      std::vector<std::byte> bytes(at(w->n) * row_bytes_);
+      load_(number * rows_, w->n, bytes.data());
+      w->bytes = std::move(bytes);
+    });
+    return w;
+  }
+
+  FillRange load_;
+  std::int64_t rows_, total_;
+  std::size_t row_bytes_, keep_;
+  std::mutex mutex_;
+  std::list<std::shared_ptr<Window>> recent_;
+};
+
+}  // namespace
+
+FillRange stored_range(const Context& ctx, std::shared_ptr<const Store> source, std::unique_ptr<StoredArray> array) {
+  if (!array->is_concurrent()) return {};
+  // Closing it may need the store to itself.
+  std::shared_ptr<const StoredArray> stored(array.release(), [source](const StoredArray* a) {
+    const auto session = source->session();
+    delete a;
+  });
+  const Context one = ctx;
+  const std::int64_t total = stored->rows();
+  const std::int64_t width = total == 0 ? 1 : stored->count / total;
+  FillRange out;
+  with_type(stored->type.name, [&]<class T>(T) {
+    using C = typename Carrier<T>::type;
+    out = [one, stored, width](std::int64_t first, std::int64_t n, std::byte* to) {
+      if constexpr (std::is_same_v<C, T>) {
+        stored->read(one, first, n, reinterpret_cast<T*>(to));
+      } else {
+        std::vector<C> values(at(n * width));
+        if (!stored->read(one, first, n, values.data()))
+          stored->fail<DataError>("holds values over 2^63 in rows {} to {}", first, first + n - 1);
+        auto* typed = reinterpret_cast<T*>(to);
+        for (std::size_t i = 0; i < values.size(); ++i) typed[i] = static_cast<T>(values[i]);
+      }
+    };
+    // A chunk that is larger than what is asked for at a time would be unpacked again and again.
+    constexpr std::int64_t kLarge = 1 << 20;
+    const std::int64_t rows = stored->chunk_rows();
+    const std::size_t row_bytes = at(width) * sizeof(T);
+    if (rows > 1 && rows * static_cast<std::int64_t>(row_bytes) >= kLarge) {
+      auto windows = std::make_shared<Windows>(std::move(out), rows, total, row_bytes, ctx.n_threads);
+      out = [windows](std::int64_t first, std::int64_t n, std::byte* to) { windows->read(first, n, to); };
+    }
+  });
+  return out;
+}
+
+Stream stored_sparse(const Context& ctx, const std::shared_ptr<const Store>& source, StoredLayout layout,
+                     std::int64_t n_rows, std::int64_t n_cols, std::unique_ptr<StoredArray> offsets,
+                     std::unique_ptr<StoredArray> indices, std::unique_ptr<StoredArray> values) {
+  auto m = std::make_shared<MatrixStream>();
+  m->layout = layout;
+  m->n_rows = n_rows;
+  m->n_cols = n_cols;
+  m->dtype = values->type.name;
+  const std::int64_t n_major = layout == StoredLayout::csc ? n_cols : n_rows;
+  const std::int64_t n_minor = layout == StoredLayout::csc ? n_rows : n_cols;
+  auto indptr = std::make_shared<std::vector<std::int64_t>>(at(offsets->count));
+  if (offsets->dims.size() != 1 || offsets->count != n_major + 1)
+    offsets->fail("has {} entries (expected {})", offsets->count, n_major + 1);
+  if (!offsets->read_numbers(ctx, indptr->data())) offsets->fail("holds values out of range for 64 bits");
+  if (indptr->front() != 0) offsets->fail("starts at {} (expected 0)", indptr->front());
+  if (const auto fall = std::adjacent_find(indptr->begin(), indptr->end(), std::greater<>()); fall != indptr->end())
+    offsets->fail("falls from {} to {} at position {} (expected rising)", *fall, *(fall + 1),
+                  fall - indptr->begin() + 1);
+  m->nnz = indptr->back();
+  for (const auto* part : {indices.get(), values.get()})
+    if (part->dims.size() != 1 || part->count != m->nnz)
+      part->fail("has {} entries (expected {})", part->count, m->nnz);
+  if (indices->type.kind != Kind::integer) indices->fail("is of type {} (expected integers)", indices->type.name);
+  if (!indices->is_concurrent()) return nullptr;
+  m->values = stored_range(ctx, source, std::move(values));
+  if (!m->values) return nullptr;
+  m->indptr = [indptr](std::int64_t first, std::int64_t n, std::byte* out) {
+    std::memcpy(out, indptr->data() + first, at(n) * sizeof(std::int64_t));
+  };
+  // 64-bit indices are narrowed on the way.
+  const std::string path = indices->path;
+  const bool wide = indices->type.size == 8;
+  FillRange raw = stored_range(ctx, source, std::move(indices));
+  if (!raw) return nullptr;
+  m->indices = [raw, wide, n_minor, path, source](std::int64_t first, std::int64_t n, std::byte* bytes) {
+    auto* out = reinterpret_cast<std::int32_t*>(bytes);
+    bool ok = true;
+    if (wide) {
+      std::vector<std::int64_t> values64(at(n));
+      raw(first, n, reinterpret_cast<std::byte*>(values64.data()));
+      for (std::int64_t i = 0; i < n; ++i) {
+        ok &= values64[at(i)] >= 0 && values64[at(i)] < n_minor;
+        out[i] = static_cast<std::int32_t>(values64[at(i)]);
+      }
+    } else {
+      raw(first, n, bytes);
+      for (std::int64_t i = 0; i < n; ++i) ok &= out[i] >= 0 && out[i] < n_minor;
+    }
+    if (!ok)
+      source->fail<DataError>(path, "an index between positions {} and {} is out of range (expected 0 to {})", first,
+                              first + n - 1, n_minor - 1);
+  };
+  if (m->dtype.empty()) return nullptr;
+  return m;
+}
+
+Stream stored_dense(const Context& ctx, const std::shared_ptr<const Store>& source,
+                    std::unique_ptr<StoredArray> values) {
+  auto m = std::make_shared<MatrixStream>();
+  m->layout = StoredLayout::dense;
+  if (values->dims.size() != 2) values->fail("has {} dimensions (expected 2)", values->dims.size());
+  m->n_rows = values->dims[0];
+  m->n_cols = values->dims[1];
+  m->dtype = values->type.name;
+  m->values = stored_range(ctx, source, std::move(values));
+  return m->values ? m : nullptr;
+}
+
+Stream memory_stream(MatrixElement element) {
+  auto m = std::make_shared<MatrixStream>();
+  m->n_rows = element.n_rows();
+  m->n_cols = element.n_cols();
+  const auto keep = std::make_shared<MatrixElement>(std::move(element));
+  const auto range = [keep]<class T>(const T* data, std::int64_t width) -> FillRange {
+    return [keep, data, width](std::int64_t first, std::int64_t n, std::byte* out) {
+      std::memcpy(out, data + first * width, at(n * width) * sizeof(T));
+    };
+  };
+  std::visit(
+      [&]<class M>(const M& x) {
+        if constexpr (std::is_same_v<M, Csr<float>> || std::is_same_v<M, Csr<double>>) {
+          m->layout = StoredLayout::csr;
+          m->nnz = x.values.size();
+          m->dtype = std::is_same_v<M, Csr<float>> ? "float32" : "float64";
+          m->values = range(x.values.data(), 1);
+          m->indices = range(x.indices.data(), 1);
+          m->indptr = range(x.indptr.data(), 1);
+        } else {
+          m->layout = StoredLayout::dense;
+          m->dtype = std::is_same_v<M, Matrix<float>> ? "float32" : "float64";
+          m->values = range(x.data.data(), x.n_cols);
+        }
+      },
+      keep->data);
+  return m;
+}
+
+namespace {
+
+/// Values of `from` as numbers of `to`.
+void convert(const std::string& from, const std::byte* in, const std::string& to, std::byte* out, std::int64_t n) {
+  with_type(from, [&]<class A>(A) {
+    with_type(to, [&]<class B>(B) {
+      const auto* source = reinterpret_cast<const A*>(in);
+      auto* target = reinterpret_cast<B*>(out);
+      for (std::int64_t i = 0; i < n; ++i) target[i] = static_cast<B>(source[i]);
+    });
+  });
+}
+
+}  // namespace
+
+Stream cast(Stream m, const std::string& dtype) {
+  if (m->dtype == dtype || size_of(dtype) == 0) return m;
+  auto out = std::make_shared<MatrixStream>(*m);
+  out->dtype = dtype;
+  const std::int64_t width = m->layout == StoredLayout::dense ? m->n_cols : 1;
+  out->values = [m, dtype, width](std::int64_t first, std::int64_t n, std::byte* to) {
+    std::vector<std::byte> raw(at(n * width) * size_of(m->dtype));
+    m->values(first, n, raw.data());
+    convert(m->dtype, raw.data(), dtype, to, n * width);
+  };
+  return out;
+}
+
+std::string common_dtype(const std::string& a, const std::string& b) {
+  if (a == b) return a;
+  if (a == "bool") return b;
+  if (b == "bool") return a;
+  const auto is_float = [](const std::string& t) { return t.starts_with("float"); };
+  const auto is_signed = [](const std::string& t) { return t.starts_with("int"); };
+  const std::size_t sa = size_of(a), sb = size_of(b);
+  if (is_float(a) && is_float(b)) return sa > sb ? a : b;
+  if (is_float(a) || is_float(b)) {
+    const std::size_t whole = is_float(a) ? sb : sa, real = is_float(a) ? sa : sb;
+    return whole >= 4 || real == 8 ? "float64" : "float32";
+  }
+  if (is_signed(a) == is_signed(b)) return sa > sb ? a : b;
+  const std::size_t with = is_signed(a) ? sa : sb, without = is_signed(a) ? sb : sa;
+  if (with > without) return is_signed(a) ? a : b;
+  return without == 8 ? "float64" : fmt::format("int{}", without * 16);
+}
+
+namespace {
+
+/// One part of a stack, with its rows' offsets.
+struct Part {
+  StackedPart in;
+  std::int64_t first_row = 0;
+  std::vector<std::int64_t> indptr;
+  bool drops = false, reorders = false;
+};
+
+struct Stack {
+  std::string dtype;
+  std::size_t element = 0;
+  std::int64_t n_cols = 0;
+  double missing = 0;
+  std::vector<Part> parts;
+  std::vector<std::int64_t> indptr;  // of the result
+
+  const Part& part_of(std::int64_t row) const {
+    const auto it = std::upper_bound(parts.begin(), parts.end(), row,
+                                     [](std::int64_t r, const Part& p) { return r < p.first_row; });
+    return *std::prev(it);
+  }
+
+  /// body(part, first row in it, rows, position of the first in the result): what overlaps entries [first, first + n).
+  template <class F>
+  void overlapping(std::int64_t first, std::int64_t n, F&& body) const {
+    auto row = std::upper_bound(indptr.begin(), indptr.end(), first) - indptr.begin() - 1;
+    const std::int64_t end = std::lower_bound(indptr.begin(), indptr.end(), first + n) - indptr.begin();
+    while (row < end) {
+      const Part& p = part_of(row);
+      const std::int64_t rows = std::min(end, p.first_row + p.in.matrix->n_rows) - row;
+      if (rows > 0) body(p, row - p.first_row, rows, indptr[at(row)]);
+      row += std::max<std::int64_t>(rows, 1);
+    }
+  }
+
+  /// Indices (and the places of the values among those read) of entries [first, first + n) of the result.
+  void entries(std::int64_t first, std::int64_t n, bool want_values, std::byte* out) const {
+    overlapping(first, n, [&](const Part& p, std::int64_t row, std::int64_t rows, std::int64_t position) {
+      const MatrixStream& m = *p.in.matrix;
+      const std::int64_t begin = p.indptr[at(row)], count = p.indptr[at(row + rows)] - begin;
+      const std::int64_t from = std::max(first, position);
+      const std::size_t size = want_values ? element : sizeof(std::int32_t);
+      if (!p.drops && !p.reorders) {
+        // Entry by entry as in the part; only columns are renamed.
+        const std::int64_t skip = from - position, here = std::min(first + n, position + count) - from;
+        std::byte* to = out + at(from - first) * size;
+        if (want_values) {
+          if (m.dtype == dtype) return m.values(begin + skip, here, to);
+          std::vector<std::byte> values(at(here) * size_of(m.dtype));
+          m.values(begin + skip, here, values.data());
+          return convert(m.dtype, values.data(), dtype, to, here);
+        }
+        m.indices(begin + skip, here, to);
+        if (!p.in.columns.empty()) {
+          auto* columns = reinterpret_cast<std::int32_t*>(to);
+          for (std::int64_t i = 0; i < here; ++i) columns[i] = p.in.columns[at(columns[i])];
+        }
+        return;
+      }
+      std::vector<std::int32_t> indices(at(count));
+      m.indices(begin, count, reinterpret_cast<std::byte*>(indices.data()));
+      std::vector<std::byte> values;
+      if (want_values) {
+        values.resize(at(count) * element);
+        if (m.dtype == dtype) {
+          m.values(begin, count, values.data());
+        } else {
+          std::vector<std::byte> raw(at(count) * size_of(m.dtype));
+          m.values(begin, count, raw.data());
+          convert(m.dtype, raw.data(), dtype, values.data(), count);
+        }
+      }
+      std::vector<std::pair<std::int32_t, std::int64_t>> kept;
+      std::int64_t q = position;
+      for (std::int64_t i = row; i < row + rows; ++i) {
+        kept.clear();
+        for (std::int64_t k = p.indptr[at(i)] - begin; k < p.indptr[at(i + 1)] - begin; ++k)
+          if (const std::int32_t c = p.in.columns[at(indices[at(k)])]; c >= 0) kept.emplace_back(c, k);
+        if (p.reorders) std::sort(kept.begin(), kept.end());
+        for (const auto& [column, k] : kept) {
+          if (q >= first && q < first + n) {
+            std::byte* to = out + at(q - first) * size;
+            if (want_values)
+              std::memcpy(to, values.data() + at(k) * element, element);
+            else
+              std::memcpy(to, &column, sizeof column);
+          }
+          ++q;
+        }
+      }
+    });
+  }
+
+  void rows(std::int64_t first, std::int64_t n, std::byte* out) const {
+    while (n > 0) {
+      const Part& p = part_of(first);
+      const MatrixStream& m = *p.in.matrix;
+      const std::int64_t row = first - p.first_row, here = std::min(n, m.n_rows - row);
+      const bool same = p.in.columns.empty();
+      if (same && m.dtype == dtype) {
+        m.values(row, here, out);
+      } else {
+        std::vector<std::byte> raw(at(here * m.n_cols) * size_of(m.dtype));
+        m.values(row, here, raw.data());
+        with_type(m.dtype, [&]<class A>(A) {
+          with_type(dtype, [&]<class B>(B) {
+            const auto* in = reinterpret_cast<const A*>(raw.data());
+            auto* to = reinterpret_cast<B*>(out);
+            if (!same) {
+              if constexpr (std::is_floating_point_v<B>)
+                std::fill_n(to, here * n_cols, static_cast<B>(missing));
+              else
+                std::fill_n(to, here * n_cols, std::isnan(missing) ? B{} : static_cast<B>(missing));
+            }
+            for (std::int64_t i = 0; i < here; ++i)
+              for (std::int64_t j = 0; j < m.n_cols; ++j) {
+                const std::int64_t c = same ? j : p.in.columns[at(j)];
+                if (c >= 0) to[i * n_cols + c] = static_cast<B>(in[i * m.n_cols + j]);
+              }
+          });
+        });
+      }
+      out += at(here * n_cols) * element;
+      first += here;
+      n -= here;
+    }
+  }
+};
+
+}  // namespace
+
+Stream stack_rows(const Context& ctx, const char* op, std::vector<StackedPart> parts, std::int64_t n_cols,
+                  double missing) {
+  SCW_EXPECT(!parts.empty(), op, "there is nothing to put together");
+  auto s = std::make_shared<Stack>();
+  auto m = std::make_shared<MatrixStream>();
+  s->n_cols = n_cols;
+  s->missing = missing;
+  m->layout = parts[0].matrix->layout;
+  s->dtype = parts[0].matrix->dtype;
+  bool holes = false;
+  for (auto& in : parts) {
+    SCW_ASSERT(in.matrix->layout == m->layout && m->layout != StoredLayout::csc);
+    SCW_EXPECT_AS(NotSupported, size_of(in.matrix->dtype) > 0, op, "values of type {} cannot be put together",
+                  in.matrix->dtype);
+    s->dtype = common_dtype(s->dtype, in.matrix->dtype);
+    Part p;
+    p.first_row = m->n_rows;
+    m->n_rows += in.matrix->n_rows;
+    p.drops = std::find(in.columns.begin(), in.columns.end(), -1) != in.columns.end();
+    std::int32_t last = -1;
+    for (const std::int32_t c : in.columns) {
+      if (c < 0) continue;
+      p.reorders = p.reorders || c < last;
+      last = c;
+    }
+    const auto kept = in.columns.empty()
+                          ? in.matrix->n_cols
+                          : std::count_if(in.columns.begin(), in.columns.end(), [](auto c) { return c >= 0; });
+    holes = holes || kept < n_cols;
+    p.in = std::move(in);
+    s->parts.push_back(std::move(p));
+  }
+  if (m->layout == StoredLayout::dense && holes && std::isnan(missing) && !s->dtype.starts_with("float"))
+    s->dtype = s->dtype == "bool" ? "float64" : common_dtype(s->dtype, "float64");
+  s->element = size_of(s->dtype);
+  m->n_cols = n_cols;
+  m->dtype = s->dtype;
+  if (m->layout == StoredLayout::dense) {
+    m->values = [s](std::int64_t first, std::int64_t n, std::byte* out) { s->rows(first, n, out); };
+    return m;
+  }
+  s->indptr.assign(at(m->n_rows + 1), 0);
+  for (Part& p : s->parts) {
+    const MatrixStream& x = *p.in.matrix;
+    p.indptr.resize(at(x.n_rows + 1));
+    x.indptr(0, x.n_rows + 1, reinterpret_cast<std::byte*>(p.indptr.data()));
+    std::int64_t* counts = s->indptr.data() + p.first_row + 1;
+    if (!p.drops) {
+      for (std::int64_t i = 0; i < x.n_rows; ++i) counts[i] = p.indptr[at(i + 1)] - p.indptr[at(i)];
+      continue;
+    }
+    // What stays is only known by looking.
+    constexpr std::int64_t kRows = 1024;
+    parallel_for(ctx, x.n_rows, kRows, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t offset = p.indptr[at(begin)], count = p.indptr[at(end)] - offset;
+      std::vector<std::int32_t> indices(at(count));
+      x.indices(offset, count, reinterpret_cast<std::byte*>(indices.data()));
+      for (std::int64_t i = begin; i < end; ++i)
+        for (std::int64_t k = p.indptr[at(i)] - offset; k < p.indptr[at(i + 1)] - offset; ++k)
+          counts[i] += p.in.columns[at(indices[at(k)])] >= 0 ? 1 : 0;
+    });
+  }
+  std::partial_sum(s->indptr.begin(), s->indptr.end(), s->indptr.begin());
+  m->nnz = s->indptr.back();
+  m->indptr = [s](std::int64_t first, std::int64_t n, std::byte* out) {
+    std::memcpy(out, s->indptr.data() + first, at(n) * sizeof(std::int64_t));
+  };
+  m->indices = [s](std::int64_t first, std::int64_t n, std::byte* out) { s->entries(first, n, false, out); };
+  m->values = [s](std::int64_t first, std::int64_t n, std::byte* out) { s->entries(first, n, true, out); };
+  return m;
+}
+
+}  // namespace scw::io
