@@ -104,6 +104,27 @@ struct FixedMoments {
   }
 };
 
+/// The same for inner loops of up to kFixedTermsIn64 terms, in 64-bit additions and 32-bit products: with
+/// q = h 2^24 + l and |l| <= 2^23, q^2 = h^2 2^48 + h l 2^25 + l^2, where no product exceeds 2^46.
+struct FixedMomentsIn64 {
+  std::int64_t sum = 0, high = 0, mixed = 0, low = 0;
+
+  SCW_HD void add(std::int64_t q) {
+    const std::int32_t l = static_cast<std::int32_t>(static_cast<std::uint32_t>(q) << 8) >> 8;
+    const auto h = static_cast<std::int32_t>((q - l) >> 24);
+    sum += q;
+    high += static_cast<std::int64_t>(h) * h;
+    mixed += static_cast<std::int64_t>(h) * l;
+    low += static_cast<std::int64_t>(l) * l;
+  }
+  SCW_HD FixedMoments moments() const {
+    FixedMoments m;
+    m.sum = sum;
+    m.sum_sq = static_cast<Int128>(high) * (std::int64_t{1} << 48) + static_cast<Int128>(mixed) * (1 << 25) + low;
+    return m;
+  }
+};
+
 /// sum of x = sum of q / 2^shift.
 SCW_HD inline double fixed_sum(Int128 sum, FixedScale scale) { return scale_by(to_double(sum), -scale.shift); }
 SCW_HD inline double fixed_sum_sq(const FixedMoments& m, FixedScale scale) {

@@ -115,7 +115,18 @@ __device__ inline void visit_entries(const CsrView<const V>& x, std::int64_t beg
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) op.visit(v[u], j[u] - first);
   }
-  for (; k < end; k += 32) op.visit(__ldcs(values + k), __ldcs(columns + k) - first);
+  if (k >= end) return;
+  V v[kUnroll];  // what is left, in flight together as well
+  std::int32_t j[kUnroll];
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    const bool inside = u == 0 || k + u * 32 < end;
+    v[u] = inside ? __ldcs(values + k + u * 32) : V{0};
+    j[u] = inside ? __ldcs(columns + k + u * 32) : 0;
+  }
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u)
+    if (u == 0 || k + u * 32 < end) op.visit(v[u], j[u] - first);
 }
 
 /// First row whose entries start at or after `entry`.
@@ -225,8 +236,8 @@ void run_gene_tiles(const Context& ctx, const CsrView<const V>& x, const RowOrde
   SCW_CUDA_LAUNCHED(name);
 }
 
-// A dense Op: Sum (zero when value-initialised); kMaxRows; begin_column(column); add(sum, value); flush(sum, group,
-// column); finish().
+// A dense Op: Sum (zero when value-initialised); kMaxTerms (before a flush); begin_column(column); add(sum, value);
+// flush(sum, group, column); finish().
 template <class V, class Op>
 __global__ void __launch_bounds__(kColumnThreads) gene_columns_kernel(MatrixView<const V> x, RowOrder order, Op op) {
   const std::int64_t j = std::int64_t{blockIdx.x} * kColumnThreads + threadIdx.x;
@@ -238,9 +249,16 @@ __global__ void __launch_bounds__(kColumnThreads) gene_columns_kernel(MatrixView
     while (p < last) {
       std::int64_t end = 0;
       const std::int32_t group = order.group(p, end);
-      end = min(end, last);
+      end = min(min(end, last), p + Op::kMaxTerms);
       typename Op::Sum sum{};
-#pragma unroll 4
+      constexpr int kUnroll = 8;
+      for (; p + kUnroll <= end; p += kUnroll) {
+        V v[kUnroll];
+#pragma unroll
+        for (int u = 0; u < kUnroll; ++u) v[u] = __ldcs(x.data + order.row(p + u) * x.ld + j);
+#pragma unroll
+        for (int u = 0; u < kUnroll; ++u) op.add(sum, v[u]);
+      }
       for (; p < end; ++p) op.add(sum, __ldcs(x.data + order.row(p) * x.ld + j));
       op.flush(sum, group, j);
     }

@@ -1,7 +1,9 @@
-// row_reduce and for_each_value on CUDA: one warp per row, the fixed tree of row_ops.hpp. Bound by memory.
+// row_reduce and for_each_value on CUDA: one warp per row, the fixed tree of row_ops.hpp. Bound by memory. Updates in
+// place load several values before they store the first: the compiler may not move loads across stores.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "core/cuda/cuda_check.cuh"
 #include "scwarp/core/views.hpp"
@@ -58,6 +60,32 @@ __global__ void __launch_bounds__(kRowBlock) row_reduce_kernel(X x, Map map, Spa
   }
 }
 
+/// What update does with the values of row i. An update with for_row(i) computes once what the row's values share.
+template <class Update>
+__device__ inline auto of_row(const Update& update, std::int64_t i) {
+  if constexpr (requires { update.for_row(i); })
+    return update.for_row(i);
+  else
+    return [&update, i](auto value, std::int32_t column) { return update(value, i, column); };
+}
+
+/// The values [begin, end) of row i, by one warp.
+template <class X, class Update>
+__device__ inline void update_row(const X& x, std::int64_t i, std::int64_t begin, std::int64_t end,
+                                  const Update& update) {
+  using V = std::remove_cvref_t<decltype(value_at(x, 0))>;
+  constexpr int kUnroll = 4;
+  const auto own = of_row(update, i);
+  for (std::int64_t k = begin + (threadIdx.x & 31); k < end; k += 32 * kUnroll) {
+    V v[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) v[u] = k + 32 * u < end ? value_at(x, k + 32 * u) : V{0};
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u)
+      if (k + 32 * u < end) value_at(x, k + 32 * u) = own(v[u], column_of(x, i, k + 32 * u));
+  }
+}
+
 template <class X, class Map, class Update>
 __global__ void __launch_bounds__(kRowBlock) reduce_then_update_kernel(X x, Map map, Update update, Span<double> out) {
   const int lane = static_cast<int>(threadIdx.x) & 31;
@@ -70,20 +98,59 @@ __global__ void __launch_bounds__(kRowBlock) reduce_then_update_kernel(X x, Map 
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_down_sync(0xFFFFFFFFu, sum, offset);
     if (lane == 0) out.data[i] = sum;
     __syncwarp();  // update reads out[i]
-    for (std::int64_t k = begin + lane; k < end; k += 32)
-      value_at(x, k) = update(value_at(x, k), i, column_of(x, i, k));
+    update_row(x, i, begin, end, update);
   }
 }
 
 template <class X, class Update>
 __global__ void __launch_bounds__(kRowBlock) for_each_value_kernel(X x, Update update) {
-  const int lane = static_cast<int>(threadIdx.x) & 31;
   const std::int64_t warps = std::int64_t{gridDim.x} * (kRowBlock / 32);
   for (std::int64_t i = (std::int64_t{blockIdx.x} * kRowBlock + threadIdx.x) / 32; i < x.n_rows; i += warps) {
     const std::int64_t begin = row_begin(x, i);
-    const std::int64_t end = begin + row_count(x, i);
-    for (std::int64_t k = begin + lane; k < end; k += 32)
-      value_at(x, k) = update(value_at(x, k), i, column_of(x, i, k));
+    update_row(x, i, begin, begin + row_count(x, i), update);
+  }
+}
+
+/// value = map(value) from data[first] to data[last - 1], 16 bytes at a time where they are aligned. With offsets,
+/// first and last are offsets[0] and offsets[n_rows].
+template <class V, class Map>
+__global__ void __launch_bounds__(kRowBlock)
+    map_values_kernel(V* data, std::int64_t first, std::int64_t last, const std::int64_t* offsets, std::int64_t n_rows,
+                      Map map) {
+  constexpr int kWide = 16 / sizeof(V), kUnroll = 2;
+  struct alignas(16) Pack {
+    V v[kWide];
+  };
+  if (offsets != nullptr) {
+    first = offsets[0];
+    last = offsets[n_rows];
+  }
+  const auto address = reinterpret_cast<std::uintptr_t>(data + first);
+  const std::int64_t head = min(static_cast<std::int64_t>((16 - address % 16) % 16 / sizeof(V)), last - first);
+  const std::int64_t packs = (last - first - head) / kWide;
+  auto* const wide = reinterpret_cast<uint4*>(data + first + head);
+  const std::int64_t step = std::int64_t{gridDim.x} * kRowBlock * kUnroll;
+  for (std::int64_t p = std::int64_t{blockIdx.x} * kRowBlock * kUnroll + threadIdx.x; p < packs; p += step) {
+    uint4 raw[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u)
+      if (p + u * kRowBlock < packs) raw[u] = __ldcs(wide + p + u * kRowBlock);
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      if (p + u * kRowBlock >= packs) continue;
+      Pack pack;
+      memcpy(&pack, &raw[u], sizeof(pack));
+#pragma unroll
+      for (int w = 0; w < kWide; ++w) pack.v[w] = map(pack.v[w]);
+      memcpy(&raw[u], &pack, sizeof(pack));
+      __stcs(wide + p + u * kRowBlock, raw[u]);
+    }
+  }
+  if (blockIdx.x == 0 && threadIdx.x < 2 * kWide) {  // the ends that are not aligned
+    const std::int64_t tail = first + head + packs * kWide;
+    const auto t = static_cast<std::int64_t>(threadIdx.x);
+    const std::int64_t k = t < kWide ? first + t : tail + t - kWide;
+    if (t < kWide ? t < head : k < last) data[k] = map(data[k]);
   }
 }
 
@@ -112,6 +179,36 @@ void for_each_value(const Context& ctx, const X& x, const Update& update) {
   for_each_value_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
       x, update);
   SCW_CUDA_LAUNCHED("for_each_value");
+}
+
+/// A map of values as an update of for_each_value.
+template <class Map>
+struct Anywhere {
+  Map map;
+  template <class V>
+  __device__ V operator()(V v, std::int64_t, std::int32_t) const {
+    return map(v);
+  }
+};
+
+/// value = map(value) for every stored value.
+template <class V, class Map>
+void map_values(const Context& ctx, const CsrView<V>& x, const Map& map) {
+  if (x.n_rows == 0 || x.values.size == 0) return;
+  constexpr std::int64_t per_block = std::int64_t{kRowBlock} * 2 * 16 / sizeof(V);
+  map_values_kernel<<<scw::cuda::grid_for(x.values.size, per_block), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
+      x.values.data, 0, 0, x.indptr.data, x.n_rows, map);
+  SCW_CUDA_LAUNCHED("map_values");
+}
+template <class V, class Map>
+void map_values(const Context& ctx, const MatrixView<V>& x, const Map& map) {
+  if (x.n_rows == 0 || x.n_cols == 0) return;
+  if (x.ld != x.n_cols) return for_each_value(ctx, x, Anywhere<Map>{map});
+  constexpr std::int64_t per_block = std::int64_t{kRowBlock} * 2 * 16 / sizeof(V);
+  const std::int64_t n = x.n_rows * x.n_cols;
+  map_values_kernel<<<scw::cuda::grid_for(n, per_block), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(x.data, 0, n,
+                                                                                                    nullptr, 0, map);
+  SCW_CUDA_LAUNCHED("map_values");
 }
 
 /// row_reduce and for_each_value in one pass: update(value, i, column) may read out[i].

@@ -72,10 +72,10 @@ struct GeneTarget {
   }
 };
 
-/// Sums along a row, by one warp: the fixed tree of row_ops.hpp. Family f is bit f of the gene's mask.
+/// Sums along a row, by one warp: the fixed tree of row_ops.hpp. Family f is bit f of a gene's mask.
 template <int kMasked>
 struct RowSums {
-  const std::uint8_t* masks = nullptr;
+  const std::uint8_t* masks = nullptr;  // [genes]
   double* total = nullptr;
   std::int32_t* expressed = nullptr;
   double* family[kFamilies] = {};
@@ -84,12 +84,11 @@ struct RowSums {
   int n = 0;
 
   template <class V>
-  __device__ void add(V v, std::int64_t column, bool counts) {
+  __device__ void add(V v, unsigned mask, bool counts) {
     const auto y = static_cast<double>(v);
     sum += y;
     n += counts ? 1 : 0;
     if constexpr (kMasked > 0) {
-      const unsigned mask = masks[column];
       if (mask != 0) {  // adding 0 where a flag is not set would change nothing
 #pragma unroll
         for (int f = 0; f < kMasked; ++f) part[f] += (mask >> f & 1u) != 0 ? y : 0.0;
@@ -122,47 +121,70 @@ struct RowSums {
   }
 };
 
-/// Two words a gene: the sum of whole numbers, and how many count. kMasked < 0: no sums along rows.
+/// One word a gene: how many values count (12 bits), and their sum where they are whole numbers from 0 to 255 (20
+/// bits). Other whole numbers go to global memory one by one. kMasked < 0: no sums along rows; with families, the masks
+/// of the genes stand behind the words, because the level-1 cache that shared memory leaves is too small for them.
 template <class V, bool kPositive, int kMasked>
 struct WholeGenes {
-  static constexpr int kBytesPerGene = 8, kUnroll = 4;
-  static constexpr std::int64_t kMaxRows = 65535;  // of values below 2^15
+  static constexpr int kBytesPerGene = kMasked > 0 ? 5 : 4, kUnroll = 4;
+  static constexpr std::int64_t kMaxRows = 4095;
   static constexpr bool kWantsRows = kMasked >= 0;
+  static constexpr int kCountShift = 20;
+  static_assert(kMaxRows * 255 < (1 << kCountShift) && kMaxRows >> (32 - kCountShift) == 0);
 
   GeneTarget target;
   RowSums < kMasked<0 ? 0 : kMasked> rows;
   Watch<V> watch = {};
   std::uint32_t* words = nullptr;
+  std::uint8_t* masks = nullptr;
   std::int32_t first = 0, width = 0, capacity = 0;
 
   __device__ void attach(unsigned char* memory, std::int32_t f, std::int32_t w, std::int32_t c) {
     words = reinterpret_cast<std::uint32_t*>(memory);
+    masks = memory + std::int64_t{4} * c;
     first = f, width = w, capacity = c;
   }
   __device__ void clear() {
-    for (std::int32_t j = static_cast<std::int32_t>(threadIdx.x); j < 2 * capacity; j += kTileThreads) words[j] = 0;
+    const auto start = static_cast<std::int32_t>(threadIdx.x);
+    for (std::int32_t j = start; j < capacity; j += kTileThreads) words[j] = 0;
+    if constexpr (kMasked > 0)
+      for (std::int32_t j = start; j < width; j += kTileThreads) masks[j] = rows.masks[first + j];
   }
   __device__ void begin_group(std::int32_t) {}
+
+  /// What is added for a value that is no whole number from 0 to 255.
+  __device__ std::uint32_t rare(V v, std::int32_t j) {
+    if (watch(v)) target.add_whole(first + j, static_cast<std::int32_t>(v));
+    return expressed<kPositive>(v) ? 1u << kCountShift : 0u;
+  }
   __device__ void visit(V v, std::int32_t j) {
-    const bool counts = expressed<kPositive>(v);
-    if (watch(v)) {
-      const auto n = static_cast<std::int32_t>(v);
-      if (n > -32768 && n < 32768) {
-        if (n != 0) atomicAdd(words + j, static_cast<std::uint32_t>(n));
-      } else {
-        target.add_whole(first + j, n);
-      }
+    bool small = v >= V{0} && v < V{256};
+    std::uint32_t add = 0;
+    if constexpr (sizeof(V) == 4) {
+      const float shifted = v + 0x1p23f;
+      add = __float_as_uint(shifted) & 0x1FFu;
+      small = small && shifted - 0x1p23f == v;
+    } else {
+      const double shifted = v + 0x1p52;
+      add = static_cast<std::uint32_t>(math::bits_of(shifted)) & 0x1FFu;
+      small = small && shifted - 0x1p52 == v;
     }
-    if (counts) atomicAdd(words + capacity + j, 1u);
-    if constexpr (kMasked >= 0) rows.add(v, first + j, counts);
+    if (small) {
+      add += add != 0 ? 1u << kCountShift : 0u;
+      watch.max_abs = v > watch.max_abs ? v : watch.max_abs;
+    } else {
+      add = rare(v, j);
+    }
+    if (add != 0) atomicAdd(words + j, add);
+    if constexpr (kMasked >= 0) rows.add(v, kMasked > 0 ? masks[j] : 0u, add >> kCountShift != 0);
   }
   __device__ void end_row(std::int64_t row) { rows.end(row); }
   __device__ void flush(std::int32_t) {
     for (std::int32_t j = static_cast<std::int32_t>(threadIdx.x); j < width; j += kTileThreads) {
-      target.add_whole(first + j, static_cast<std::int32_t>(words[j]));
-      target.add_count(first + j, words[capacity + j]);
+      const std::uint32_t word = words[j];
+      target.add_whole(first + j, word & ((1u << kCountShift) - 1));
+      target.add_count(first + j, word >> kCountShift);
       words[j] = 0;
-      words[capacity + j] = 0;
     }
   }
   __device__ void finish() const { watch.finish(target.scan); }
@@ -218,6 +240,8 @@ struct FixedGenes {
 
 template <class V, bool kPositive>
 struct WholeColumns {
+  static constexpr std::int64_t kMaxTerms = std::int64_t{1} << 31;
+
   GeneTarget target;
   Watch<V> watch = {};
 
@@ -239,10 +263,12 @@ struct WholeColumns {
 
 template <class V, bool kPositive>
 struct FixedColumns {
+  static constexpr std::int64_t kMaxTerms = prim::kFixedTermsIn64;
+
   GeneTarget target;
 
   struct Sum {
-    prim::Int128 total;
+    std::int64_t total;
     unsigned count, flags;
   };
   __device__ void begin_column(std::int64_t) {}
@@ -255,8 +281,7 @@ struct FixedColumns {
     sum.count += expressed<kPositive>(v) ? 1u : 0u;
   }
   __device__ void flush(const Sum& sum, std::int32_t, std::int64_t j) const {
-    prim::cuda::add_128(target.total + 2 * j, static_cast<std::uint64_t>(sum.total),
-                        static_cast<std::uint64_t>(sum.total >> 64));
+    prim::cuda::add_128(target.total + 2 * j, sum.total);
     target.add_count(j, sum.count);
     if (sum.flags != 0) atomicOr(target.flags + j, sum.flags);
   }
@@ -277,11 +302,12 @@ __global__ void __launch_bounds__(kRowThreads) rows_kernel(X x, RowSums<kMasked>
       for (int u = 0; u < 4; ++u) v[u] = __ldcs(&prim::cuda::value_at(x, k + 32 * u));
 #pragma unroll
       for (int u = 0; u < 4; ++u)
-        sums.add(v[u], kMasked > 0 ? prim::cuda::column_of(x, i, k + 32 * u) : 0, expressed<kPositive>(v[u]));
+        sums.add(v[u], kMasked > 0 ? sums.masks[prim::cuda::column_of(x, i, k + 32 * u)] : 0u,
+                 expressed<kPositive>(v[u]));
     }
     for (; k < end; k += 32) {
       const auto v = __ldcs(&prim::cuda::value_at(x, k));
-      sums.add(v, kMasked > 0 ? prim::cuda::column_of(x, i, k) : 0, expressed<kPositive>(v));
+      sums.add(v, kMasked > 0 ? sums.masks[prim::cuda::column_of(x, i, k)] : 0u, expressed<kPositive>(v));
     }
     sums.end(i);
   }
@@ -395,9 +421,9 @@ bool qc_pass(const Context& ctx, const X& x, const std::uint8_t* masks, QcMetric
   const RowSums<kMasked> rows = row_target<kMasked>(out, 0, masks);
   return gene_totals<false>(ctx, x, out.gene_total.view(), out.n_cells.view(), [&](const GeneTarget& target) {
     if constexpr (requires { x.indptr; }) {
-      if (x.n_cols > 0 && prim::cuda::plan_tiles(ctx, x.n_cols, 8).count == 1) {
-        prim::cuda::run_gene_tiles(ctx, x, RowOrder{x.n_rows}, WholeGenes<V, false, kMasked>{target, rows},
-                                   "qc: genes");
+      using Genes = WholeGenes<V, false, kMasked>;
+      if (x.n_cols > 0 && prim::cuda::plan_tiles(ctx, x.n_cols, Genes::kBytesPerGene).count == 1) {
+        prim::cuda::run_gene_tiles(ctx, x, RowOrder{x.n_rows}, Genes{target, rows}, "qc: genes");
         return;
       }
     }
@@ -411,7 +437,9 @@ template <class X>
 void qc(const Context& ctx, const X& x, const QcOptions& options, QcMetrics& out) {
   const bool has_families = !options.families.empty();
   const Array<std::uint8_t> masks = has_families ? pack_families(ctx, options, 0, x.n_cols) : Array<std::uint8_t>();
-  const bool whole = has_families ? qc_pass<kFamilies>(ctx, x, masks.data(), out) : qc_pass<0>(ctx, x, nullptr, out);
+  const bool whole = !has_families                  ? qc_pass<0>(ctx, x, nullptr, out)
+                     : options.families.size() == 1 ? qc_pass<1>(ctx, x, masks.data(), out)
+                                                    : qc_pass<kFamilies>(ctx, x, masks.data(), out);
   for (std::size_t f = kFamilies; f < options.families.size(); f += kFamilies) {
     const Array<std::uint8_t> more = pack_families(ctx, options, f, x.n_cols);
     run_rows<false, kFamilies>(ctx, x, row_target<kFamilies>(out, f, more.data()));

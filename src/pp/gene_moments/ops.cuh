@@ -234,7 +234,7 @@ struct FixedSums {
 template <class V, bool kExpm1>
 struct LargestValue {
   static constexpr int kBytesPerGene = 8, kUnroll = 4;
-  static constexpr std::int64_t kMaxRows = std::int64_t{1} << 40;
+  static constexpr std::int64_t kMaxRows = std::int64_t{1} << 40, kMaxTerms = kMaxRows;
   static constexpr bool kWantsRows = false;
 
   unsigned long long* largest;  // [genes]
@@ -282,20 +282,25 @@ struct LargestValue {
 /// Dense columns: sums in registers.
 template <class V, bool kExpm1, bool kPerColumn>
 struct ColumnSums {
+  static constexpr std::int64_t kMaxTerms = prim::kFixedTermsIn64;
+
   Target target;
   Value<V, kExpm1> value;
   const std::int16_t* shifts = nullptr;
-  std::int16_t shift = 0;
+  double factor = 0;
+  bool skipped = false;
   unsigned bits = 0;
 
-  using Sum = prim::FixedMoments;
+  using Sum = prim::FixedMomentsIn64;
   __device__ void begin_column(std::int64_t j) {
+    const std::int16_t shift = kPerColumn ? shifts[j] : static_cast<std::int16_t>(kGeneMomentsShift);
     bits = 0;
-    shift = kPerColumn ? shifts[j] : static_cast<std::int16_t>(kGeneMomentsShift);
+    skipped = shift == kNotFinite;
+    factor = skipped ? 0.0 : prim::power_of_two(shift);
   }
   __device__ void add(Sum& sum, V v) {
-    if (kPerColumn && shift == kNotFinite) return;
-    const double t = value(v) * prim::power_of_two(shift);
+    if (kPerColumn && skipped) return;
+    const double t = value(v) * factor;
     if constexpr (!kPerColumn) {
       bits |= is_count(v) ? 0u : kNotCounts;
       if (!((t + kMagic) - kMagic == t && t <= kFixedLimit && t >= -kFixedLimit)) {
@@ -307,8 +312,9 @@ struct ColumnSums {
   }
   __device__ void flush(const Sum& sum, std::int32_t group, std::int64_t j) const {
     std::uint64_t* const to = target.at(group, j);
-    prim::cuda::add_128(to, static_cast<std::uint64_t>(sum.sum), static_cast<std::uint64_t>(sum.sum >> 64));
-    prim::cuda::add_128(to + 2, static_cast<std::uint64_t>(sum.sum_sq), static_cast<std::uint64_t>(sum.sum_sq >> 64));
+    const prim::FixedMoments m = sum.moments();
+    prim::cuda::add_128(to, sum.sum);
+    prim::cuda::add_128(to + 2, static_cast<std::uint64_t>(m.sum_sq), static_cast<std::uint64_t>(m.sum_sq >> 64));
   }
   __device__ void finish() const {
     if (bits != 0) target.note(bits);

@@ -5,17 +5,19 @@
 
 namespace scw::pp::cuda {
 
+// Floor: one read and one write of the values, 3.5 ms for 1.9e9 floats at 4.3 TB/s; 30 operations in double an entry
+// take 3.4 ms beside it.
 struct Log1pValue {
   double scale;
   template <class V>
-  SCW_HD V operator()(V value, std::int64_t, std::int32_t) const {
+  __device__ V operator()(V value) const {
     return log1p_value(value, scale);
   }
 };
 
 void log1p(const Context& ctx, const AnyMutableMatrixView& x, double scale) {
   const scw::cuda::DeviceScope scope(ctx);
-  std::visit([&](const auto& v) { prim::cuda::for_each_value(ctx, v, Log1pValue{scale}); }, x);
+  std::visit([&](const auto& v) { prim::cuda::map_values(ctx, v, Log1pValue{scale}); }, x);
 }
 
 SCW_REGISTER(log1p_kernel, cuda, &log1p);

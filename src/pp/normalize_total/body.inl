@@ -42,8 +42,20 @@ struct ScaleRow {
   double target;
   template <class V>
   SCW_HD V operator()(V value, std::int64_t row, std::int32_t) const {
+    return for_row(row)(value, 0);
+  }
+
+  struct Row {
+    bool scales;
+    double factor;
+    template <class V>
+    SCW_HD V operator()(V value, std::int32_t) const {
+      return scales ? static_cast<V>(static_cast<double>(value) * factor) : value;
+    }
+  };
+  SCW_HD Row for_row(std::int64_t row) const {
     const double c = counts[row];
-    return c > 0 ? static_cast<V>(static_cast<double>(value) * (target / c)) : value;
+    return {c > 0, c > 0 ? target / c : 0.0};
   }
 };
 

@@ -17,20 +17,42 @@ struct Limits {
   __device__ bool takes(std::int64_t row) const { return mask == nullptr || mask[row] != 0; }
 };
 
+/// Correctly rounded a / b, the bits of IEEE division, in a product and two fused multiply-adds with b's reciprocal
+/// (Brisebarre, Muller & Raina, IEEE Trans. Comput. 53, 2004, section 1): where nothing can over- or underflow, which
+/// is when both exponents are within 500; else divides.
+struct Divisor {
+  double b, reciprocal;
+  bool moderate;
+
+  static constexpr unsigned kLow = (1023u - 500u) << 20, kSpan = 1000u << 20;
+  __device__ static bool is_moderate(double x) {
+    return (static_cast<unsigned>(__double2hiint(x)) & 0x7FFFFFFFu) - kLow < kSpan;
+  }
+  __device__ explicit Divisor(double divisor) : b(divisor), reciprocal(1.0 / divisor), moderate(is_moderate(divisor)) {}
+  __device__ double operator()(double a) const {
+    if (moderate && is_moderate(a)) {
+      const double q = a * reciprocal;
+      return fma(fma(-q, b, a), reciprocal, q);
+    }
+    return a / b;
+  }
+};
+
 template <class V>
 struct ScaleColumn {
   const double* means;  // null: not centred
   const double* stds;
   Limits limits;
-  double mean = 0, std = 1;
+  double mean = 0;
+  Divisor std{1.0};
 
   __device__ void begin(std::int64_t j) {
     mean = means != nullptr ? means[j] : 0.0;
-    std = stds[j];
+    std = Divisor(stds[j]);
   }
   __device__ bool takes(std::int64_t row) const { return limits.takes(row); }
   __device__ V operator()(V v, std::int64_t) const {
-    return static_cast<V>(scaled_value(static_cast<double>(v), mean, std, limits.low, limits.high));
+    return static_cast<V>(clip_to(std(static_cast<double>(v) - mean), limits.low, limits.high));
   }
 };
 

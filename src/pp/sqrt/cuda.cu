@@ -7,7 +7,7 @@ namespace scw::pp::cuda {
 
 void sqrt(const Context& ctx, const AnyMutableMatrixView& x) {
   const scw::cuda::DeviceScope scope(ctx);
-  std::visit([&](const auto& v) { prim::cuda::for_each_value(ctx, v, SqrtValue{}); }, x);
+  std::visit([&](const auto& v) { prim::cuda::map_values(ctx, v, SqrtValue{}); }, x);
 }
 
 SCW_REGISTER(sqrt_kernel, cuda, &sqrt);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <limits>
 #include <mutex>
@@ -24,6 +25,13 @@ template <class V, class F>
 void for_row(const MatrixView<V>& x, std::int64_t i, const F& f) {
   const V* const row = x.row(i);
   for (std::int64_t j = 0; j < x.n_cols; ++j) f(j, row[j]);
+}
+
+template <class V>
+bool all_exact(const V* values, std::int64_t n) {
+  bool exact = true;
+  for (std::int64_t k = 0; k < n; ++k) exact &= is_exact_at_shared_scale(static_cast<double>(values[k]));
+  return exact;
 }
 
 template <class V, class X>
@@ -173,6 +181,25 @@ V value_type_of(const MatrixView<const V>&);
 
 }  // namespace
 
+void exact_values(const Context& ctx, const AnyMatrixView& x, bool& exact) {
+  std::atomic<bool> all{true};
+  std::visit(
+      [&](const auto& v) {
+        parallel_for(ctx, v.n_rows, kMaxGrain, [&](std::int64_t begin, std::int64_t end) {
+          if (!all.load(std::memory_order_relaxed)) return;
+          bool here = true;
+          if constexpr (requires { v.indptr; }) {
+            here = all_exact(v.values.data + v.indptr[begin], v.indptr[end] - v.indptr[begin]);
+          } else {
+            for (std::int64_t i = begin; here && i < end; ++i) here = all_exact(v.row(i), v.n_cols);
+          }
+          if (!here) all.store(false, std::memory_order_relaxed);
+        });
+      },
+      x);
+  exact = all.load();
+}
+
 void gene_max_abs(const Context& ctx, const AnyMatrixView& x, Span<double> out, Span<std::uint8_t> non_finite) {
   std::visit([&](const auto& v) { max_abs<decltype(value_type_of(v))>(ctx, v, out, non_finite); }, x);
 }
@@ -185,6 +212,7 @@ void group_moments(const Context& ctx, const AnyMatrixView& x, Span<const std::i
   std::visit([&](const auto& v) { run<decltype(value_type_of(v))>(ctx, v, codes, first, map, out); }, x);
 }
 
+SCW_REGISTER(exact_values_kernel, cpu, &exact_values);
 SCW_REGISTER(gene_max_abs_kernel, cpu, &gene_max_abs);
 SCW_REGISTER(group_moments_kernel, cpu, &group_moments);
 

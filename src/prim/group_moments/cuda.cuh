@@ -15,6 +15,7 @@ struct GroupSums {
   const std::int16_t* shifts = nullptr;  // [genes]
   std::int64_t genes = 0;
   double expm1_scale = 1.0;
+  bool shared_scale = false;  // every shift is kSharedShift
 
   __device__ void flag(std::int64_t at, std::uint8_t bits) const {
     if (flags != nullptr) atomicOr(flags + at / 4, static_cast<std::uint32_t>(bits) << (8 * (at % 4)));

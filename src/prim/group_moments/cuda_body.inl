@@ -22,7 +22,8 @@ __device__ inline std::int64_t quantise(double y, std::int16_t shift) {
 }
 
 /// Words of 19 bits, three for q and five for q^2, and the number of values that are not 0. Words to which a value has
-/// nothing to add are left alone: about half of them for floats.
+/// nothing to add are left alone: about half of them for floats. The words of 32 genes stand together, so that their
+/// places differ by constants and the bank is that of the gene.
 template <class V, bool kExpm1, bool kSquares>
 struct GroupWords {
   static constexpr int kWords = kSquares ? 9 : 4;
@@ -48,40 +49,59 @@ struct GroupWords {
   }
   __device__ void begin_group(std::int32_t group) { base = group * to.genes + first; }
 
-  __device__ void add(std::int32_t word, std::int32_t j, std::uint32_t n) {
-    if (n != 0) atomicAdd(words + word * capacity + j, n);
+  __device__ static std::int32_t place(std::int32_t j) { return (j >> 5) * (32 * kWords) + (j & 31); }
+  template <int kWord>
+  __device__ static void add(std::uint32_t* at, std::uint32_t n) {
+    if (n != 0) atomicAdd(at + 32 * kWord, n);
+  }
+  /// high:low = q^2.
+  __device__ static void add_limbs(std::uint32_t* at, std::int64_t q, std::uint64_t low, std::uint64_t high) {
+    constexpr std::uint32_t mask = (1u << 19) - 1;
+    add<1>(at, static_cast<std::uint32_t>(q) & mask);
+    add<2>(at, static_cast<std::uint32_t>(q >> 19) & mask);
+    add<3>(at, static_cast<std::uint32_t>(static_cast<std::int32_t>(q >> 38)));
+    if constexpr (kSquares) {
+      add<4>(at, static_cast<std::uint32_t>(low) & mask);
+      add<5>(at, static_cast<std::uint32_t>(low >> 19) & mask);
+      add<6>(at, static_cast<std::uint32_t>(low >> 38) & mask);
+      add<7>(at, static_cast<std::uint32_t>((low >> 57) | (high << 7)) & mask);
+      add<8>(at, static_cast<std::uint32_t>(high >> 12));
+    }
   }
   __device__ void visit(V v, std::int32_t j) {
     if (v == 0) return;
-    add(0, j, 1);
+    std::uint32_t* const at = words + place(j);
+    add<0>(at, 1);
+    if constexpr (sizeof(V) == 4 && !kExpm1) {
+      // x = m 2^(e - 150) has the integer m 2^s with s = e - 119 at the shared scale: shifts in place of doubles.
+      const std::uint32_t b = __float_as_uint(v);
+      const std::uint32_t s = ((b >> 23) & 0xFFu) - 119u;
+      if (to.shared_scale && s <= 23u) {
+        const std::uint32_t m = (b & 0x7FFFFFu) | 0x800000u;
+        const std::uint64_t square = static_cast<std::uint64_t>(m) * m;
+        const std::int64_t q = static_cast<std::int64_t>(m) << s;
+        add_limbs(at, (b >> 31) != 0 ? -q : q, square << (2 * s), (square >> 1) >> (63 - 2 * s));
+        return;
+      }
+    }
     const double y = mapped<V, kExpm1>(v, to.expm1_scale);
     if (const std::uint8_t bits = fixed_flag(y); bits != 0) {
       to.flag(base + j, bits);
       return;
     }
     const std::int64_t q = quantise(y, shifts[j]);
-    constexpr std::uint32_t mask = (1u << 19) - 1;
-    add(1, j, static_cast<std::uint32_t>(q) & mask);
-    add(2, j, static_cast<std::uint32_t>(q >> 19) & mask);
-    add(3, j, static_cast<std::uint32_t>(static_cast<std::int32_t>(q >> 38)));
-    if constexpr (kSquares) {
-      const auto a = static_cast<std::uint64_t>(q < 0 ? -q : q);
-      const std::uint64_t low = a * a, high = __umul64hi(a, a);
-      add(4, j, static_cast<std::uint32_t>(low) & mask);
-      add(5, j, static_cast<std::uint32_t>(low >> 19) & mask);
-      add(6, j, static_cast<std::uint32_t>(low >> 38) & mask);
-      add(7, j, static_cast<std::uint32_t>((low >> 57) | (high << 7)) & mask);
-      add(8, j, static_cast<std::uint32_t>(high >> 12));
-    }
+    const auto a = static_cast<std::uint64_t>(q < 0 ? -q : q);
+    add_limbs(at, q, a * a, __umul64hi(a, a));
   }
   __device__ void flush(std::int32_t) {
     for (std::int32_t j = static_cast<std::int32_t>(threadIdx.x); j < width; j += kTileThreads) {
-      if (words[j] == 0) continue;
+      std::uint32_t* const at = words + place(j);
+      if (at[0] == 0) continue;
       std::uint32_t w[kWords];
 #pragma unroll
       for (int k = 0; k < kWords; ++k) {
-        w[k] = words[k * capacity + j];
-        words[k * capacity + j] = 0;
+        w[k] = at[32 * k];
+        at[32 * k] = 0;
       }
       atomicAdd(to.nonzero + base + j, static_cast<std::int32_t>(w[0]));
       std::uint64_t* const sums = to.sums + (base + j) * 4;
@@ -101,11 +121,13 @@ struct GroupWords {
 /// Dense columns: sums in registers.
 template <class V, bool kExpm1>
 struct GroupColumn {
+  static constexpr std::int64_t kMaxTerms = kFixedTermsIn64;
+
   GroupSums to;
   std::int16_t shift = 0;
 
   struct Sum {
-    FixedMoments moments;
+    FixedMomentsIn64 moments;
     std::int32_t nonzero = 0;
     std::uint8_t flags = 0;
   };
@@ -124,8 +146,8 @@ struct GroupColumn {
     if (sum.nonzero == 0) return;
     atomicAdd(to.nonzero + at, sum.nonzero);
     if (sum.flags != 0) to.flag(at, sum.flags);
-    const FixedMoments& m = sum.moments;
-    add_128(to.sums + at * 4, static_cast<std::uint64_t>(m.sum), static_cast<std::uint64_t>(m.sum >> 64));
+    const FixedMoments m = sum.moments.moments();
+    add_128(to.sums + at * 4, sum.moments.sum);
     add_128(to.sums + at * 4 + 2, static_cast<std::uint64_t>(m.sum_sq), static_cast<std::uint64_t>(m.sum_sq >> 64));
   }
   __device__ void finish() const {}

@@ -7,6 +7,8 @@
 
 namespace scw::prim {
 
+constinit Kernel<void(const Context&, const AnyMatrixView&, bool&)> exact_values_kernel{
+    "prim.group_moments: exact_values"};
 constinit Kernel<void(const Context&, const AnyMatrixView&, Span<double>, Span<std::uint8_t>)> gene_max_abs_kernel{
     "prim.group_moments: gene_max_abs"};
 constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, std::int64_t, const ValueMap&,
@@ -20,6 +22,13 @@ GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMa
   GeneScales out;
   out.scale = Array<FixedScale>(memory, n_genes, "gene scales");
   out.non_finite = Array<std::uint8_t>(memory, n_genes, "non-finite genes");
+  bool exact = false;
+  if (!map.expm1_scale) exact_values_kernel(ctx, x, exact);
+  if (exact) {
+    std::fill(out.scale.begin(), out.scale.end(), FixedScale(kSharedShift));
+    std::fill(out.non_finite.begin(), out.non_finite.end(), std::uint8_t{0});
+    return out;
+  }
   Array<double> largest(memory, n_genes, "gene maxima");
   gene_max_abs_kernel(ctx, x, largest.view(), out.non_finite.view());
   for (std::int64_t j = 0; j < n_genes; ++j) {

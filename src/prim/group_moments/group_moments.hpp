@@ -1,6 +1,7 @@
 // Per group of cells and per gene: exact sum, sum of squares and number of non-zero values (prim/fixed_point.hpp), so
 // that the result does not depend on the order of the cells and any group can be subtracted from the total. Tier A.
-// Results are on the host: what follows is small. Floor on CUDA: two reads of the matrix (maxima, sums).
+// Results are on the host: what follows is small. Floor on CUDA: a read of the values and one of the matrix (where the
+// values are not exact at the shared scale, of the matrix twice).
 #pragma once
 
 #include <cstdint>
@@ -35,6 +36,16 @@ struct GroupMoments {
   }
 };
 
+/// The scale 2^31, which all genes share if every value is exact in it and below 2^16: counts, and logarithms of
+/// normalised counts in float. No maxima are needed then, and rounding loses nothing.
+inline constexpr int kSharedShift = 31;
+SCW_HD inline bool is_exact_at_shared_scale(double x) {
+  const double t = x * 0x1p31;
+  return (t + 0x1.8p52) - 0x1.8p52 == t && t < 0x1p47 && t > -0x1p47;  // false for NaN
+}
+/// Whether that holds for all values.
+extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, bool&)> exact_values_kernel;
+
 /// Per gene: the largest finite |x|, and whether any value is NaN or infinite (1).
 extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<double>, Span<std::uint8_t>)> gene_max_abs_kernel;
 /// Fills moments (sum_sq only where wanted), nonzero and, if not empty, flags of the groups [first, first + n_groups)
@@ -43,8 +54,8 @@ extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<const std:
                            const ValueMap&, GroupMoments&)>
     group_moments_kernel;
 
-/// Scale of every gene, from its largest |map(x)|; has_non_finite tells whether any value is NaN or infinite (such
-/// values take no part in the sums; their flags do).
+/// Scale of every gene: the shared one, or from its largest |map(x)|; has_non_finite tells whether any value is NaN or
+/// infinite (such values take no part in the sums; their flags do).
 struct GeneScales {
   Array<FixedScale> scale;         // [n_genes]
   Array<std::uint8_t> non_finite;  // [n_genes], 1 = the gene has such values

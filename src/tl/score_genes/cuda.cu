@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kBlock)
 template <class V>
 struct NanCount {
   static constexpr int kBytesPerGene = 4, kUnroll = 4;
-  static constexpr std::int64_t kMaxRows = std::int64_t{1} << 31;
+  static constexpr std::int64_t kMaxRows = std::int64_t{1} << 31, kMaxTerms = kMaxRows;
   static constexpr bool kWantsRows = false;
 
   unsigned long long* out;

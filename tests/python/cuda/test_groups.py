@@ -39,6 +39,19 @@ def test_aggregate(layout, dtype):
 
 
 @pytest.mark.parametrize("layout", list(TO_GPU))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("by", ["group", "batch"])
+def test_medians(layout, dtype, by):
+    want, got = (scw.get.aggregate(a, by, "median").layers["median"] for a in pair(layout, dtype))
+    np.testing.assert_array_equal(got, want)
+    on_cpu, _ = pair(layout, dtype)
+    dense = on_cpu.X.toarray() if layout != "dense" else on_cpu.X
+    rows = [np.median(dense[on_cpu.obs[by] == label], axis=0) for label in on_cpu.obs[by].cat.categories]
+    np.testing.assert_allclose(got, rows, rtol=1e-6)
+    assert got.max() > 0
+
+
+@pytest.mark.parametrize("layout", list(TO_GPU))
 @pytest.mark.parametrize(
     "options",
     [
