@@ -48,16 +48,41 @@ __device__ inline std::int64_t warp_lower_bound(const std::int32_t* columns, std
 }
 
 template <class V, class Body>
-__global__ void __launch_bounds__(kTileBlock)
+__global__ void __launch_bounds__(kTileBlock, 3)
     dense_tiles_kernel(CsrView<const V> x, std::int64_t tiles, std::int64_t slab_rows, Body body) {
   constexpr int kColumns = kTileColumns<V>;
   constexpr int kWidth = kColumns * kTileBlock;
+  constexpr int kUnroll = 4;
   __shared__ V tile[kTileRows][kWidth];
   const std::int64_t first = std::int64_t{blockIdx.x} % tiles * kWidth;
   const std::int64_t slab = std::int64_t{blockIdx.x} / tiles;
   const std::int64_t last_row = min((slab + 1) * slab_rows, x.n_rows);
   const int lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) / 32;
+
+  // Entries of the warp's next row, under way while the rows before it are worked on.
+  std::int64_t k = 0, end = 0;
+  std::int32_t j[kUnroll];
+  V v[kUnroll];
+  const auto load = [&] {
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const std::int64_t e = k + u * 32 + lane;
+      j[u] = e < end ? __ldcs(x.indices.data + e) : -1;
+      v[u] = e < end ? __ldcs(x.values.data + e) : V{0};
+    }
+  };
+  const auto fetch = [&](std::int64_t row) {
+    k = end = 0;
+    if (row < last_row) {
+      end = x.indptr.data[row + 1];
+      k = x.indptr.data[row];
+      if (first > 0) k = warp_lower_bound(x.indices.data, k, end, first);
+    }
+    load();
+  };
+
   body.begin(slab, first);
+  fetch(slab * slab_rows + warp);
   for (std::int64_t base = slab * slab_rows; base < last_row; base += kTileRows) {
     const int rows = static_cast<int>(min(std::int64_t{kTileRows}, last_row - base));
 #pragma unroll
@@ -67,31 +92,20 @@ __global__ void __launch_bounds__(kTileBlock)
         for (int c = 0; c < kColumns; ++c)
           tile[r][c * kTileBlock + static_cast<int>(threadIdx.x)] = body.fill(base + r, c);
     __syncthreads();
-    if (warp < rows) {
-      const std::int64_t row = base + warp;
-      const std::int64_t end = x.indptr.data[row + 1];
-      std::int64_t k = x.indptr.data[row];
-      if (first > 0) k = warp_lower_bound(x.indices.data, k, end, first);
-      constexpr int kUnroll = 4;
-      for (bool inside = true; __ballot_sync(0xFFFFFFFFu, inside) == 0xFFFFFFFFu;) {  // the same trips for all lanes
-        std::int32_t j[kUnroll];
-        V v[kUnroll];
+    for (;;) {
+      bool inside = false;
 #pragma unroll
-        for (int u = 0; u < kUnroll; ++u) {
-          const std::int64_t e = k + u * 32 + lane;
-          j[u] = e < end ? x.indices.data[e] : -1;
-          v[u] = e < end ? x.values.data[e] : V{0};
-        }
-#pragma unroll
-        for (int u = 0; u < kUnroll; ++u) {
-          inside = j[u] >= 0 && j[u] < first + kWidth;
-          if (inside) tile[warp][j[u] - first] = body.entry(v[u], row, j[u]);
-        }
-        k += kUnroll * 32;
+      for (int u = 0; u < kUnroll; ++u) {
+        inside = j[u] >= 0 && j[u] < first + kWidth;
+        if (inside) tile[warp][j[u] - first] = body.entry(v[u], base + warp, j[u]);
       }
+      if (__ballot_sync(0xFFFFFFFFu, inside) != 0xFFFFFFFFu) break;  // the last ones are beyond the tile or the row
+      k += kUnroll * 32;
+      load();
     }
     __syncthreads();
-#pragma unroll
+    fetch(base + kTileRows + warp);
+#pragma unroll 2  // what a body reads for a row would take too many registers for all of them
     for (int r = 0; r < kTileRows; ++r)
       if (r < rows)
 #pragma unroll

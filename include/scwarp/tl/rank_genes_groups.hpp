@@ -79,4 +79,11 @@ struct RankGenesGroups {
 SCW_API RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
                                           std::int32_t n_groups, const RankGenesGroupsOptions& options = {});
 
+/// out[k, t] = values[t, order[t, k]], rounded to the type of out: what a table of markers holds, best gene first. All
+/// on the host; values and order: [n_tests x n_genes], out: [at most n_genes x n_tests].
+SCW_API void gather_ranked(const Context& ctx, MatrixView<const double> values, MatrixView<const std::int32_t> order,
+                           MatrixView<float> out);
+SCW_API void gather_ranked(const Context& ctx, MatrixView<const double> values, MatrixView<const std::int32_t> order,
+                           MatrixView<double> out);
+
 }  // namespace scw::tl

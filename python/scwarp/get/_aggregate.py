@@ -109,7 +109,7 @@ def aggregate(
 
     ctx = make_context(x, op=_OP, device=device)
     packed = pack(x, _OP)
-    layers = _core.get.aggregate(ctx, packed.arg, codes.astype(np.int32), len(labels), functions, int(dof))
+    layers = _core.get.aggregate(ctx, packed.arg, codes.astype(np.int32, copy=False), len(labels), functions, int(dof))
     if return_sparse and is_sparse(packed.matrix):
         layers = {name: _sparse(name, values) for name, values in layers.items()}
     result = AnnData(layers=layers, obs=labels, var=other)
@@ -140,6 +140,11 @@ def _combinations(frame: Any, columns: list[str]) -> tuple[Any, Any]:
         if c not in frame:
             raise KeyError(f"{_OP}: no column {c!r} (there are: {list(frame.columns)})")
     labels = [_used(pd.Categorical(frame[c])) for c in columns]
+    if len(labels) == 1:  # every category occurs
+        names = [str(c) for c in labels[0].categories]
+        taken = pd.Categorical.from_codes(np.arange(len(names)), labels[0].categories)
+        index = pd.Index(names, dtype=object)
+        return labels[0].codes.astype(np.int32), pd.DataFrame({columns[0]: taken}, index=index)
     codes = np.zeros(len(frame), dtype=np.int64)
     missing = np.zeros(len(frame), dtype=bool)
     for label in labels:
@@ -162,8 +167,12 @@ def _combinations(frame: Any, columns: list[str]) -> tuple[Any, Any]:
 
 def _used(label: Any) -> Any:
     """Without the categories that have no row: ``remove_unused_categories`` without its sort of all rows."""
-    used = np.bincount(label.codes.astype(np.int64) + 1, minlength=len(label.categories) + 1)[1:] > 0
-    return label if used.all() else label.remove_unused_categories()
+    first = label.codes[:65536]  # most often enough to see every category
+    for codes in (first, label.codes):
+        used = np.bincount(codes.astype(np.int64) + 1, minlength=len(label.categories) + 1)[1:] > 0
+        if used.all():
+            return label
+    return label.remove_unused_categories()
 
 
 def _sparse(name: str, values: Any) -> Any:

@@ -89,7 +89,7 @@ def _regressor(adata: AnnData, keys: list[str]) -> Any:
     matrix = np.empty((adata.n_obs, len(keys)))
     for i, k in enumerate(keys):  # several times faster than through a frame of them
         matrix[:, i] = adata.obs[k].to_numpy(dtype=np.float64, na_value=np.nan)
-    if not np.isfinite(matrix).all():
+    if not np.isfinite(matrix.sum()) and not np.isfinite(matrix).all():  # a sum looks at them all, and faster
         cell, k = np.argwhere(~np.isfinite(matrix))[0]
         raise _core.DataError(
             f"{_OP}: key {keys[k]!r} is not a finite number for cell {adata.obs_names[cell]!r} (got {matrix[cell, k]})"

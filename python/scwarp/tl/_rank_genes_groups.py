@@ -331,27 +331,21 @@ def _tables(
     r: dict[str, Any], names: Sequence[str], var_names: Any, n_genes: int | None, u_values: bool
 ) -> dict[str, Any]:
     n = len(var_names) if n_genes is None else min(int(n_genes), len(var_names))
-    order = r["order"][:, :n]
+    order = np.ascontiguousarray(r["order"], dtype=np.int32)
     genes = np.asarray(var_names, dtype=object)
     # numpy.zeros leaves the objects out, which numpy.empty would set to None one by one.
     best = np.zeros(n, dtype=[(name, "O") for name in names]).view(np.recarray)
     for name, o in zip(names, order, strict=True):
-        best[name] = genes.take(o)
+        best[name] = genes.take(o[:n])
     tables = {"names": best}
+    ctx = make_context(op=_OP, device="cpu")
     for key, dtype in _DTYPES.items():
         if key in r:
             dtype = "float64" if key == "scores" and u_values else dtype
-            tables[key] = _records(names, r[key], order, dtype)
+            values = np.ascontiguousarray(r[key], dtype=np.float64)
+            columns = _core.tl.gather_ranked(ctx, values, order, n, dtype == "float32")
+            tables[key] = columns.view([(name, dtype) for name in names]).reshape(n).view(np.recarray)
     return tables
-
-
-def _records(names: Sequence[str], values: Any, order: Any, dtype: str) -> Any:
-    """A record array of values[i][order[i]]: one transposed copy is several times faster than field after field."""
-    rows = np.empty(order.shape, dtype=dtype)
-    for row, v, o in zip(rows, values, order, strict=True):
-        row[:] = v.take(o)
-    fields = np.ascontiguousarray(rows.T).view([(name, dtype) for name in names])
-    return fields.reshape(order.shape[1]).view(np.recarray)
 
 
 def _warn_small_groups(codes: Any, n_groups: int, reference: int | None) -> None:

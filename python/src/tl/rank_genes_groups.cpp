@@ -19,7 +19,27 @@ tl::PAdjust adjust_from(const std::string& name) {
   throw InvalidArgument("tl.rank_genes_groups: unknown corr_method '" + name + "'");
 }
 
+template <class T>
+nb::object table(PyContext& py, MatrixView<const double> values, MatrixView<const std::int32_t> order, std::int64_t n) {
+  Matrix<T> out(host_memory(), n, values.n_rows, "marker table");
+  run(py, [&](const Context& ctx) { tl::gather_ranked(ctx, values, order, out.view()); });
+  return to_array(std::move(out));
+}
+
 }  // namespace
+
+SCW_PYTHON(tl, gather_ranked) {
+  m.def(
+      "gather_ranked",
+      [](PyContext& py, nb::handle values, nb::handle order, std::int64_t n, bool single) {
+        const auto v = matrix2d_arg<double>(py, values, "values");
+        const auto o = matrix2d_arg<std::int32_t>(py, order, "order");
+        if (n < 0 || n > v.n_cols) throw InvalidArgument("tl.gather_ranked: n must be in [0, number of genes]");
+        return single ? table<float>(py, v, o, n) : table<double>(py, v, o, n);
+      },
+      nb::arg("ctx"), nb::arg("values"), nb::arg("order"), nb::arg("n"), nb::arg("single"),
+      "out[k, t] = values[t, order[t, k]] for k < n, as float32 or float64; all on the host.");
+}
 
 SCW_PYTHON(tl, rank_genes_groups) {
   m.def(

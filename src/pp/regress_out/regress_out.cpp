@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "core/check.hpp"
@@ -45,9 +46,11 @@ double sum_over(const Context& host, std::int64_t n, const Term& term) {
   for (const double p : partial) sum += p;
   return sum;
 }
+using Column = std::unique_ptr<double[]>;  // first touched by the threads that fill it
+
 template <class Change>
-void change_all(const Context& host, std::vector<double>& column, const Change& change) {
-  parallel_for(host, static_cast<std::int64_t>(column.size()), kChunk, [&](std::int64_t begin, std::int64_t end) {
+void change_all(const Context& host, std::int64_t n, Column& column, const Change& change) {
+  parallel_for(host, n, kChunk, [&](std::int64_t begin, std::int64_t end) {
     for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
       column[i] = change(column[i], i);
   });
@@ -57,12 +60,12 @@ void change_all(const Context& host, std::vector<double>& column, const Change& 
 Matrix<double> orthogonal_design(const Context& host, MatrixView<const double> keys) {
   const std::int64_t n = keys.n_rows;
   const double n_cells = static_cast<double>(n);
-  std::vector<std::vector<double>> basis;
-  const auto norm = [&](const std::vector<double>& v) {
+  std::vector<Column> basis;
+  const auto norm = [&](const Column& v) {
     return std::sqrt(sum_over(host, n, [&](std::size_t i) { return v[i] * v[i]; }));
   };
   for (std::int64_t k = 0; k < keys.n_cols; ++k) {
-    std::vector<double> column(static_cast<std::size_t>(n));
+    auto column = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(n));
     std::vector<double> maxima(static_cast<std::size_t>(chunk_count(n, kChunk)));
     parallel_chunks(host, n, kChunk, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end, int) {
       double largest = 0;
@@ -78,25 +81,25 @@ Matrix<double> orthogonal_design(const Context& host, MatrixView<const double> k
     const int exponent = std::ilogb(largest);
     if (std::abs(exponent) <= 1000) {
       const double factor = std::ldexp(1.0, -exponent);
-      change_all(host, column, [=](double v, std::size_t) { return v * factor; });
+      change_all(host, n, column, [=](double v, std::size_t) { return v * factor; });
     } else {
-      change_all(host, column, [=](double v, std::size_t) { return std::scalbn(v, -exponent); });
+      change_all(host, n, column, [=](double v, std::size_t) { return std::scalbn(v, -exponent); });
     }
     for (int pass = 0; pass < 2; ++pass) {  // the second mean is what the first left over
       const double mean = sum_over(host, n, [&](std::size_t i) { return column[i]; }) / n_cells;
-      change_all(host, column, [=](double v, std::size_t) { return v - mean; });
+      change_all(host, n, column, [=](double v, std::size_t) { return v - mean; });
     }
     const double length = norm(column);
     if (length <= 1e-13 * std::sqrt(n_cells)) continue;  // constant
-    change_all(host, column, [=](double v, std::size_t) { return v / length; });
+    change_all(host, n, column, [=](double v, std::size_t) { return v / length; });
     for (int pass = 0; pass < 2; ++pass)
       for (const auto& q : basis) {
         const double c = sum_over(host, n, [&](std::size_t i) { return q[i] * column[i]; });
-        change_all(host, column, [&, c](double v, std::size_t i) { return v - c * q[i]; });
+        change_all(host, n, column, [&, c](double v, std::size_t i) { return v - c * q[i]; });
       }
     const double rest = norm(column);
     if (rest <= 1e-10) continue;
-    change_all(host, column, [=](double v, std::size_t) { return v / rest; });
+    change_all(host, n, column, [=](double v, std::size_t) { return v / rest; });
     basis.push_back(std::move(column));
   }
   const auto p = static_cast<std::int64_t>(basis.size()) + 1;

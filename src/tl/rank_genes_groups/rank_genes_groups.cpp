@@ -90,7 +90,33 @@ RankSpec make_spec(const Context& ctx, const AnyMatrixView& x, std::int32_t n_gr
   return spec;
 }
 
+template <class T>
+void gather(const Context& ctx, MatrixView<const double> values, MatrixView<const std::int32_t> order,
+            MatrixView<T> out) {
+  SCW_EXPECT_AS(ShapeMismatch,
+                order.n_rows == values.n_rows && order.n_cols == values.n_cols && out.n_cols == values.n_rows &&
+                    out.n_rows <= values.n_cols,
+                kOp, "a table of {} x {} from values of {} x {} in an order of {} x {}", out.n_rows, out.n_cols,
+                values.n_rows, values.n_cols, order.n_rows, order.n_cols);
+  parallel_for(ctx.host(), out.n_rows, kGeneGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = 0; t < out.n_cols; ++t) {
+      const double* const from = values.row(t);
+      const std::int32_t* const place = order.row(t);
+      for (std::int64_t k = begin; k < end; ++k) out(k, t) = static_cast<T>(from[place[k]]);
+    }
+  });
+}
+
 }  // namespace
+
+void gather_ranked(const Context& ctx, MatrixView<const double> values, MatrixView<const std::int32_t> order,
+                   MatrixView<float> out) {
+  gather(ctx, values, order, out);
+}
+void gather_ranked(const Context& ctx, MatrixView<const double> values, MatrixView<const std::int32_t> order,
+                   MatrixView<double> out) {
+  gather(ctx, values, order, out);
+}
 
 RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes_in,
                                   std::int32_t n_groups, const RankGenesGroupsOptions& o) {

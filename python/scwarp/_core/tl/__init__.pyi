@@ -3,6 +3,11 @@ from typing import Any
 
 import scwarp._core as _core
 
+def gather_ranked(ctx: _core.Context, values: object, order: object, n: int, single: bool) -> Any:
+    """
+    out[k, t] = values[t, order[t, k]] for k < n, as float32 or float64; all on the host.
+    """
+
 def leiden(
     ctx: _core.Context,
     graph: object,
