@@ -2,10 +2,12 @@
 
     python bench/e2e/bench_cuda.py A
     python bench/e2e/bench_cuda.py B --steps qc,umap --repeats 5 --json out.json
+    python bench/e2e/bench_cuda.py A --pipeline
 
 Data: peer_counts.py, on the device. A step is timed from an idle device to a synchronised one; what it changes is
 copied before the clock starts; the first call is shown apart. Memory: peak of the driver's pool above what was held
 when the step began (CuPy allocates from the same pool here). "same": results of all calls have the same bits.
+--pipeline: the core steps once, one after the other on the one matrix, with the peak of the whole job and of each step.
 """
 
 from __future__ import annotations
@@ -252,6 +254,28 @@ class Bench:
             "shape": shape,
         }
 
+    def pipeline(self) -> None:
+        cp, a = self.cp, self.counts
+        steps = self.steps()
+        del self.counts
+        pool = cp.cuda.runtime.deviceGetDefaultMemPool(0)
+        high, used = 0x8, 0x7  # as above
+        whole, begin = 0, time.perf_counter()
+        for name in CORE:
+            cp.cuda.Device().synchronize()
+            before = cp.cuda.runtime.memPoolGetAttribute(pool, used)
+            cp.cuda.runtime.memPoolSetAttribute(pool, high, 0)
+            start = time.perf_counter()
+            steps[name][1](a)
+            cp.cuda.Device().synchronize()
+            seconds = time.perf_counter() - start
+            peak = cp.cuda.runtime.memPoolGetAttribute(pool, high)
+            whole = max(whole, peak)
+            print(
+                f"{name:<18}{seconds:10.4f} s  held before {before / 1e9:6.2f} GB  peak {peak / 1e9:6.2f}", flush=True
+            )
+        print(f"{'whole':<18}{time.perf_counter() - begin:10.3f} s  peak {whole / 1e9:.2f} GB  {a.shape}")
+
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -260,10 +284,13 @@ def main() -> None:
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--no-check", action="store_true", help="leave out the digests of the results")
     p.add_argument("--json", type=Path)
+    p.add_argument("--pipeline", action="store_true", help="the core steps in a row, and the peak of memory")
     args = p.parse_args()
     start = time.perf_counter()
     bench = Bench(args.data)
     print(f"data {args.data} in {time.perf_counter() - start:.1f} s", flush=True)
+    if args.pipeline:
+        return bench.pipeline()
     names = args.steps.split(",") if args.steps else list(bench.steps())
     if unknown := [n for n in names if n not in PEER]:
         sys.exit(f"unknown steps {unknown}, expected some of {list(PEER)}")

@@ -30,6 +30,8 @@ struct GroupWords {
   static constexpr int kBytesPerGene = 4 * kWords + 2, kUnroll = kExpm1 ? 1 : 2;
   static constexpr std::int64_t kMaxRows = 8192;  // 19 + 13 bits
   static constexpr bool kWantsRows = false;
+  static constexpr bool kHasExtraBits = sizeof(V) == 4 && !kExpm1;
+  static constexpr std::uint32_t kExtraBits = 4;
 
   GroupSums to;
   std::uint32_t* words = nullptr;
@@ -68,14 +70,21 @@ struct GroupWords {
       add<8>(at, static_cast<std::uint32_t>(high >> 12));
     }
   }
+  /// Past the range of the words with extra bits: to global memory.
+  __device__ void add_rare(std::int32_t j, std::int64_t q, std::uint64_t a) const {
+    std::uint64_t* const sums = to.sums + (base + j) * 4;
+    add_128(sums, q);
+    if constexpr (kSquares) add_128(sums + 2, a * a, __umul64hi(a, a));
+  }
   __device__ void visit(V v, std::int32_t j) {
     if (v == 0) return;
     std::uint32_t* const at = words + place(j);
     add<0>(at, 1);
     if constexpr (sizeof(V) == 4 && !kExpm1) {
-      // x = m 2^(e - 150) has the integer m 2^s with s = e - 119 at the shared scale: shifts in place of doubles.
+      // x = m 2^(e - 150) has the integer m 2^s with s = e - 119 + kExtraBits: shifts in place of doubles. The extra
+      // bits, taken off when words are flushed, put the square of values from 1/4 to 4 into three words.
       const std::uint32_t b = __float_as_uint(v);
-      const std::uint32_t s = ((b >> 23) & 0xFFu) - 119u;
+      const std::uint32_t s = ((b >> 23) & 0xFFu) - (119u - kExtraBits);
       if (to.shared_scale && s <= 23u) {
         const std::uint32_t m = (b & 0x7FFFFFu) | 0x800000u;
         const std::uint64_t square = static_cast<std::uint64_t>(m) * m;
@@ -91,6 +100,9 @@ struct GroupWords {
     }
     const std::int64_t q = quantise(y, shifts[j]);
     const auto a = static_cast<std::uint64_t>(q < 0 ? -q : q);
+    if constexpr (kHasExtraBits) {
+      if (to.shared_scale) return add_rare(j, q, a);
+    }
     add_limbs(at, q, a * a, __umul64hi(a, a));
   }
   __device__ void flush(std::int32_t) {
@@ -105,12 +117,15 @@ struct GroupWords {
       }
       atomicAdd(to.nonzero + base + j, static_cast<std::int32_t>(w[0]));
       std::uint64_t* const sums = to.sums + (base + j) * 4;
-      add_128(sums, static_cast<std::int64_t>(w[1]) + (static_cast<std::int64_t>(w[2]) << 19) +
-                        static_cast<std::int64_t>(static_cast<std::int32_t>(w[3])) * (std::int64_t{1} << 38));
+      const std::uint32_t extra = kHasExtraBits && to.shared_scale ? kExtraBits : 0;  // zeros at the low end
+      add_128(sums, (static_cast<std::int64_t>(w[1]) + (static_cast<std::int64_t>(w[2]) << 19) +
+                     static_cast<std::int64_t>(static_cast<std::int32_t>(w[3])) * (std::int64_t{1} << 38)) >>
+                        extra);
       if constexpr (kSquares) {
         Uint128 squares = w[8];
 #pragma unroll
         for (int k = 7; k >= 4; --k) squares = (squares << 19) + w[k];
+        squares >>= 2 * extra;
         add_128(sums + 2, static_cast<std::uint64_t>(squares), static_cast<std::uint64_t>(squares >> 64));
       }
     }

@@ -62,7 +62,7 @@ void check_same_on_cuda(const Context& cuda) {
     const auto want = run<V>(Context::cpu(2), c);
     EXPECT_EQ(want.size(), static_cast<std::size_t>(c.groups) * static_cast<std::size_t>(c.cols));
     for (int repeat = 0; repeat < 2; ++repeat) parity::expect_same_bits(want, run<V>(cuda, c));
-    if (c.rows >= 700) {
+    if (c.rows >= 700 && !c.nan) {
       EXPECT_TRUE(std::any_of(want.begin(), want.end(), [](double m) { return m > 0; }));
     }
   }
