@@ -74,7 +74,7 @@ template <class X, class Update>
 __device__ inline void update_row(const X& x, std::int64_t i, std::int64_t begin, std::int64_t end,
                                   const Update& update) {
   using V = std::remove_cvref_t<decltype(value_at(x, 0))>;
-  constexpr int kUnroll = 8;
+  constexpr int kUnroll = 4;
   const auto own = of_row(update, i);
   for (std::int64_t k = begin + (threadIdx.x & 31); k < end; k += 32 * kUnroll) {
     V v[kUnroll];
@@ -86,32 +86,21 @@ __device__ inline void update_row(const X& x, std::int64_t i, std::int64_t begin
   }
 }
 
-/// Rows are looked at twice, so few are under way at a time (kRowsTwice blocks on a multiprocessor): the second look
-/// then finds them in the cache. Loads in flight make up for the threads.
-inline constexpr unsigned kRowsTwice = 3;
-
+// Simple loops on purpose: with more rows or loads under way, the second look at a row no longer finds it in the cache.
 template <class X, class Map, class Update>
 __global__ void __launch_bounds__(kRowBlock) reduce_then_update_kernel(X x, Map map, Update update, Span<double> out) {
-  using V = std::remove_cvref_t<decltype(value_at(x, 0))>;
-  constexpr int kUnroll = 8;
   const int lane = static_cast<int>(threadIdx.x) & 31;
   const std::int64_t warps = std::int64_t{gridDim.x} * (kRowBlock / 32);
   for (std::int64_t i = (std::int64_t{blockIdx.x} * kRowBlock + threadIdx.x) / 32; i < x.n_rows; i += warps) {
     const std::int64_t begin = row_begin(x, i);
     const std::int64_t end = begin + row_count(x, i);
     double sum = 0;
-    for (std::int64_t k = begin + lane; k < end; k += 32 * kUnroll) {
-      V v[kUnroll];
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) v[u] = k + 32 * u < end ? value_at(x, k + 32 * u) : V{0};
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u)
-        if (k + 32 * u < end) sum += map(v[u], column_of(x, i, k + 32 * u));
-    }
+    for (std::int64_t k = begin + lane; k < end; k += 32) sum += map(value_at(x, k), column_of(x, i, k));
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_down_sync(0xFFFFFFFFu, sum, offset);
     if (lane == 0) out.data[i] = sum;
     __syncwarp();  // update reads out[i]
-    update_row(x, i, begin, end, update);
+    for (std::int64_t k = begin + lane; k < end; k += 32)
+      value_at(x, k) = update(value_at(x, k), i, column_of(x, i, k));
   }
 }
 
@@ -228,10 +217,8 @@ void map_values(const Context& ctx, const MatrixView<V>& x, const Map& map) {
 template <class X, class Map, class Update>
 void reduce_then_update(const Context& ctx, const X& x, const Map& map, const Update& update, Span<double> out) {
   if (x.n_rows == 0) return;
-  int processors = 0;
-  SCW_CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, ctx.device.id));
-  const unsigned blocks = scw::cuda::grid_for(x.n_rows, kRowBlock / 32, std::int64_t{processors} * kRowsTwice);
-  reduce_then_update_kernel<<<blocks, kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(x, map, update, out);
+  reduce_then_update_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
+      x, map, update, out);
   SCW_CUDA_LAUNCHED("reduce_then_update");
 }
 

@@ -99,12 +99,14 @@ template <class M, class X>
 void scan(const Context& ctx, const M& metric, const X& x, const math::RowTerm* terms, const std::int32_t* rows,
           std::int64_t n_given, KnnResult& out) {
   if (n_given == 0) return;
-  const std::size_t bytes =
-      static_cast<std::size_t>(2 * (out.k - 1 + kScanThreads)) * (sizeof(double) + sizeof(std::int32_t));
-  constexpr std::size_t kMost = 200 * 1024;
-  if (bytes > kMost)
-    throw NotSupported("pp.neighbors: n_neighbors is too large for the exact search on CUDA (got " +
-                       std::to_string(out.k) + ", expected at most 8000); use device 'cpu'");
+  constexpr std::size_t kEntry = 2 * (sizeof(double) + sizeof(std::int32_t));
+  const std::size_t bytes = static_cast<std::size_t>(out.k - 1 + kScanThreads) * kEntry;
+  int most = 0;
+  SCW_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, ctx.device.id));
+  if (bytes > static_cast<std::size_t>(most))
+    throw NotSupported("pp.neighbors: n_neighbors is too large for the exact search on this device (got " +
+                       std::to_string(out.k) + ", expected at most " +
+                       std::to_string(static_cast<std::size_t>(most) / kEntry - kScanThreads) + "); use device 'cpu'");
   if (bytes > 48 * 1024)
     SCW_CUDA(
         cudaFuncSetAttribute(scan_kernel<M, X>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));

@@ -21,14 +21,18 @@ struct Limits {
 /// (Brisebarre, Muller & Raina, IEEE Trans. Comput. 53, 2004, section 1): where nothing can over- or underflow, which
 /// is when both exponents are within 500; else divides.
 struct Divisor {
-  double b, reciprocal;
-  bool moderate;
+  double b = 1, reciprocal = 1;
+  bool moderate = true;
 
   static constexpr unsigned kLow = (1023u - 500u) << 20, kSpan = 1000u << 20;
   __device__ static bool is_moderate(double x) {
     return (static_cast<unsigned>(__double2hiint(x)) & 0x7FFFFFFFu) - kLow < kSpan;
   }
-  __device__ explicit Divisor(double divisor) : b(divisor), reciprocal(1.0 / divisor), moderate(is_moderate(divisor)) {}
+  __device__ void set(double divisor) {
+    b = divisor;
+    reciprocal = 1.0 / divisor;
+    moderate = is_moderate(divisor);
+  }
   __device__ double operator()(double a) const {
     if (moderate && is_moderate(a)) {
       const double q = a * reciprocal;
@@ -44,11 +48,11 @@ struct ScaleColumn {
   const double* stds;
   Limits limits;
   double mean = 0;
-  Divisor std{1.0};
+  Divisor std;
 
   __device__ void begin(std::int64_t j) {
     mean = means != nullptr ? means[j] : 0.0;
-    std = Divisor(stds[j]);
+    std.set(stds[j]);
   }
   __device__ bool takes(std::int64_t row) const { return limits.takes(row); }
   __device__ V operator()(V v, std::int64_t) const {

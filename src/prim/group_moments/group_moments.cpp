@@ -15,7 +15,7 @@ constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int3
                       GroupMoments&)>
     group_moments_kernel{"prim.group_moments"};
 
-GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMap& map) {
+GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMap& map, bool may_share) {
   const std::int64_t n_genes = n_cols(x);
   constexpr double kLargest = std::numeric_limits<double>::max();
   const auto memory = ctx.host().workspace;
@@ -23,7 +23,7 @@ GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMa
   out.scale = Array<FixedScale>(memory, n_genes, "gene scales");
   out.non_finite = Array<std::uint8_t>(memory, n_genes, "non-finite genes");
   bool exact = false;
-  if (!map.expm1_scale) exact_values_kernel(ctx, x, exact);
+  if (may_share && !map.expm1_scale) exact_values_kernel(ctx, x, exact);
   if (exact) {
     std::fill(out.scale.begin(), out.scale.end(), FixedScale(kSharedShift));
     std::fill(out.non_finite.begin(), out.non_finite.end(), std::uint8_t{0});

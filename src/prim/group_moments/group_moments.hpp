@@ -61,7 +61,8 @@ struct GeneScales {
   Array<std::uint8_t> non_finite;  // [n_genes], 1 = the gene has such values
   bool has_non_finite = false;
 };
-SCW_API GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMap& map);
+/// may_share: whether the shared scale is tried; without it, the scales are those of any other way to the maxima.
+SCW_API GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMap& map, bool may_share = true);
 
 /// Moments of the groups [first, first + n_groups). codes: group of each cell, on the host, any other number = in no
 /// group; empty: all cells in one group. squares: sums of squares as well (else undefined).

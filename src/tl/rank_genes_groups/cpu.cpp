@@ -223,7 +223,7 @@ V value_type_of(const MatrixView<const V>&);
 
 void rank_sums(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes, const RankSpec& spec,
                const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out) {
-  prim::GeneScales scales = prim::gene_scales(ctx, x, map);
+  prim::GeneScales scales = prim::gene_scales(ctx, x, map, false);  // as on CUDA
   if (scales.has_non_finite) {
     out.bad_gene = std::find(scales.non_finite.begin(), scales.non_finite.end(), 1) - scales.non_finite.begin();
     return;
