@@ -48,7 +48,7 @@ struct ScaleColumn {
   const double* stds;
   Limits limits;
   double mean = 0;
-  Divisor std;
+  Divisor std = {};
 
   __device__ void begin(std::int64_t j) {
     mean = means != nullptr ? means[j] : 0.0;
