@@ -35,7 +35,7 @@ def test_operations(case):
 
 @pytest.mark.parametrize("case", GRAPH_CASES, ids=str)
 def test_graphs(case):
-    for n, k in ((9000, 8), (30000, 15)):
+    for n, k in ((3000, 10), (9000, 8), (30000, 15)):
         g = graph(n, k)
         peak = peak_of("cpu", lambda g=g: case.call(context(), g))
         figure = graph_estimate(case, g, "cpu", THREADS)

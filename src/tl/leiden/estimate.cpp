@@ -1,4 +1,5 @@
 #include "core/estimate.hpp"
+#include "tl/leiden/rules.hpp"
 
 namespace scw::estimate {
 
@@ -9,8 +10,11 @@ Need leiden(const Shape& g, std::int64_t n_resolutions) {
     // What the rounds need (143 a vertex), the hierarchy, tables of hubs, and the edges of the next level twice over.
     return {kept + graph + (143 + 8 + 28) * n + (std::int64_t{32} << 20) + 52 * edges, kept};
   }
-  const std::int64_t level = 40 * n + 16 * edges;
-  return {kept + graph + 4 * n + 228 * n + 16 * n * threads(g) + level, kept};
+  // Small graphs are clustered several times, a thread each.
+  const std::int64_t runs = n_resolutions * tl::number_of_starts(0, edges), t = threads(g);
+  const std::int64_t at_once = runs > 1 && runs >= t ? t : 1;
+  const std::int64_t one = (304 + 16 * (at_once > 1 ? 1 : t)) * n + 16 * edges;
+  return {4 * n * runs + graph + at_once * one, kept};
 }
 
 }  // namespace scw::estimate
