@@ -20,6 +20,8 @@ constexpr std::int64_t kRowGrain = 512;
 constexpr std::int64_t kMaxUnsElements = 4 << 20;  // larger arrays in uns stay in the file
 constexpr int kMaxDepth = 64;
 
+struct Selection;
+
 class Reader {
  public:
   /// Matrices go where `ctx` is, everything else to the host.
@@ -55,6 +57,14 @@ class Reader {
   template <class T>
   bool read_pieces(const Context& to, const StoredArray& d, T* out, std::int64_t rows,
                    const std::function<void(std::int64_t, const T*, std::int64_t)>& look = {}) const;
+  bool is_selection() const { return !options_.obs_mask.empty() || !options_.var_mask.empty(); }
+  template <class V>
+  std::optional<Csr<V>> selected_sparse(const Node& node, const Array<std::int64_t>& offsets,
+                                        const StoredArray& indices, const StoredArray& values, const Selection& major,
+                                        const Selection& minor, bool by_column);
+  template <class V>
+  std::optional<Matrix<V>> selected_dense(const StoredArray& d, const Selection& rows, const Selection& cols);
+
   MatrixElement sparse(const Node& node, bool keep_order = false);
   template <class V>
   Csr<V> finish_sparse(const Node& node, bool by_column, bool keep_order, bool checked, std::int64_t n_rows,
@@ -172,6 +182,157 @@ bool Reader::read_pieces(const Context& to, const StoredArray& d, T* out, std::i
                 if (look) look(first / row_bytes, x, bytes / row_bytes);
               });
   return fits;
+}
+
+/// Rows or columns to keep.
+struct Selection {
+  std::vector<std::int64_t> kept;   ///< rising
+  std::vector<std::int32_t> place;  ///< of every one among those kept, or -1
+  template <class Where>
+  Selection(const Where& where, Span<const std::uint8_t> mask, std::int64_t n, const char* name) {
+    if (!mask.empty() && mask.size != n)
+      where.template fail<ShapeMismatch>("{} has {} entries (expected {})", name, mask.size, n);
+    place.assign(static_cast<std::size_t>(n), -1);
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (!mask.empty() && mask[i] == 0) continue;
+      place[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(kept.size());
+      kept.push_back(i);
+    }
+  }
+  std::int64_t size() const { return static_cast<std::int64_t>(kept.size()); }
+};
+
+/// Kept rows that are read in one go: [first, last) of Selection::kept.
+struct Run {
+  std::size_t first = 0, last = 0;
+};
+/// Neighbours whose distance is short are read together with what lies between them, `most` entries at once.
+template <class Begin>
+std::vector<Run> runs_of(const Selection& rows, std::int64_t most, std::int64_t gap, const Begin& begin) {
+  std::vector<Run> out;
+  for (std::size_t k = 0; k < rows.kept.size(); ++k) {
+    const std::int64_t row = rows.kept[k];
+    if (!out.empty()) {
+      Run& run = out.back();
+      const std::int64_t start = begin(rows.kept[run.first]), end = begin(rows.kept[run.last - 1] + 1);
+      if (begin(row) - end <= gap && begin(row + 1) - start <= most) {
+        run.last = k + 1;
+        continue;
+      }
+    }
+    out.push_back({k, k + 1});
+  }
+  return out;
+}
+
+/// Nothing if a value does not fit.
+template <class V>
+std::optional<Csr<V>> Reader::selected_sparse(const Node& node, const Array<std::int64_t>& offsets,
+                                              const StoredArray& indices, const StoredArray& values,
+                                              const Selection& major, const Selection& minor, bool by_column) {
+  struct Part {
+    std::vector<std::int32_t> indices;
+    std::vector<V> values;
+  };
+  const auto n_minor = static_cast<std::int64_t>(minor.place.size());
+  const std::int64_t chunk = std::max(indices.chunk_rows(), values.chunk_rows());
+  const auto runs = runs_of(major, std::max<std::int64_t>(1 << 20, 8 * chunk), std::max<std::int64_t>(1 << 12, chunk),
+                            [&](std::int64_t row) { return offsets[row]; });
+  std::vector<Part> parts(runs.size());
+  Csr<V> out;
+  out.n_rows = major.size();
+  out.n_cols = static_cast<std::int32_t>(minor.size());
+  out.indptr = Array<std::int64_t>(ctx_.memory, out.n_rows + 1, "indptr");
+  out.indptr[0] = 0;
+  std::atomic<bool> fits{true}, sorted{true};
+  Context one = ctx_;
+  one.n_threads = 1;
+  const auto n_runs = static_cast<std::int64_t>(runs.size());
+  const Context& workers = indices.is_concurrent() && values.is_concurrent() ? ctx_ : one;
+  parallel_for(workers, n_runs, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<std::int32_t> index;
+    std::vector<V> value;
+    std::vector<std::pair<std::int32_t, V>> row;
+    for (auto r = static_cast<std::size_t>(begin); r < static_cast<std::size_t>(end); ++r) {
+      const std::int64_t first = offsets[major.kept[runs[r].first]], last = offsets[major.kept[runs[r].last - 1] + 1];
+      index.resize(static_cast<std::size_t>(last - first));
+      value.resize(index.size());
+      if (!indices.read(one, first, last - first, index.data())) indices.fail("holds values out of range for 32 bits");
+      if (!values.read(one, first, last - first, value.data())) fits = false;
+      for (std::size_t k = runs[r].first; k < runs[r].last; ++k) {
+        const std::int64_t i = major.kept[k];
+        row.clear();
+        bool rising = true;
+        for (std::int64_t p = offsets[i]; p < offsets[i + 1]; ++p) {
+          const auto q = static_cast<std::size_t>(p - first);
+          if (index[q] < 0 || index[q] >= n_minor)
+            node.fail<DataError>("index {} at position {} ({} {}) is out of range (expected 0 to {})", index[q], p,
+                                 by_column ? "column" : "row", i, n_minor - 1);
+          rising = rising && (p == offsets[i] || index[q - 1] < index[q]);
+          const std::int32_t to = minor.place[static_cast<std::size_t>(index[q])];
+          if (to >= 0) row.emplace_back(to, value[q]);
+        }
+        if (!rising) {
+          sorted = false;
+          std::stable_sort(row.begin(), row.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+          const auto twice = std::adjacent_find(row.begin(), row.end(),
+                                                [](const auto& a, const auto& b) { return a.first == b.first; });
+          if (twice != row.end() || !options_.sort_indices)
+            node.fail<DataError>("unsorted or duplicate index in {} {}", by_column ? "column" : "row", i);
+        }
+        out.indptr[static_cast<std::int64_t>(k) + 1] = static_cast<std::int64_t>(row.size());
+        for (const auto& [j, v] : row) {
+          parts[r].indices.push_back(j);
+          parts[r].values.push_back(v);
+        }
+      }
+    }
+  });
+  if (!fits) return std::nullopt;
+  if (!sorted)
+    ctx_.info(fmt::format("{}: '{}', object '{}': indices were not sorted in every {}; sorted", source_->op(),
+                          source_->name(), node.path, by_column ? "column" : "row"));
+  for (std::int64_t k = 0; k < out.n_rows; ++k) out.indptr[k + 1] += out.indptr[k];
+  out.indices = Array<std::int32_t>(ctx_.memory, out.indptr[out.n_rows], "indices");
+  out.values = Array<V>(ctx_.memory, out.indptr[out.n_rows], "values");
+  parallel_for(ctx_, n_runs, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (auto r = static_cast<std::size_t>(begin); r < static_cast<std::size_t>(end); ++r) {
+      const std::int64_t at = out.indptr[static_cast<std::int64_t>(runs[r].first)];
+      std::copy(parts[r].indices.begin(), parts[r].indices.end(), out.indices.data() + at);
+      std::copy(parts[r].values.begin(), parts[r].values.end(), out.values.data() + at);
+      parts[r] = {};
+    }
+  });
+  if (by_column) return transpose(ctx_, out.n_rows, minor.size(), out.indptr, out.indices, out.values);
+  return out;
+}
+
+template <class V>
+std::optional<Matrix<V>> Reader::selected_dense(const StoredArray& d, const Selection& rows, const Selection& cols) {
+  const std::int64_t width = d.dims[1];
+  Matrix<V> out(ctx_.memory, rows.size(), cols.size(), "dense");
+  if (out.data.empty()) return out;
+  const auto runs = runs_of(rows, std::max<std::int64_t>(1 << 20, d.chunk_rows() * width), width * d.chunk_rows(),
+                            [&](std::int64_t row) { return row * width; });
+  std::atomic<bool> fits{true};
+  Context one = ctx_;
+  one.n_threads = 1;
+  parallel_for(d.is_concurrent() ? ctx_ : one, static_cast<std::int64_t>(runs.size()), 1,
+               [&](std::int64_t begin, std::int64_t end) {
+                 std::vector<V> block;
+                 for (auto r = static_cast<std::size_t>(begin); r < static_cast<std::size_t>(end); ++r) {
+                   const std::int64_t first = rows.kept[runs[r].first], last = rows.kept[runs[r].last - 1] + 1;
+                   block.resize(static_cast<std::size_t>(checked_mul(last - first, width)));
+                   if (!d.read(one, first, last - first, block.data())) fits = false;
+                   for (std::size_t k = runs[r].first; k < runs[r].last; ++k) {
+                     V* to = out.data.data() + static_cast<std::int64_t>(k) * cols.size();
+                     const V* from = block.data() + (rows.kept[k] - first) * width;
+                     for (const std::int64_t j : cols.kept) *to++ = from[j];
+                   }
+                 }
+               });
+  if (!fits) return std::nullopt;
+  return out;
 }
 
 MatrixElement Reader::on_target(MatrixElement m) const {
@@ -302,6 +463,23 @@ MatrixElement Reader::sparse(const Node& node, bool keep_order) {
   if (value_set.type.kind != Kind::integer && value_set.type.kind != Kind::floating &&
       value_set.type.kind != Kind::boolean)
     value_set.fail("is of type {} (expected numbers)", value_set.type.name);
+  if (is_selection()) {
+    const Selection rows(node, options_.obs_mask, n_rows, "obs_mask");
+    const Selection cols(node, options_.var_mask, n_cols, "var_mask");
+    const auto pick = [&]<class V>(V) -> std::optional<MatrixElement> {
+      auto picked = selected_sparse<V>(node, indptr, *index_set, value_set, by_column ? cols : rows,
+                                       by_column ? rows : cols, by_column);
+      if (!picked) return std::nullopt;
+      MatrixElement m(std::move(*picked));
+      m.stored_layout = by_column ? StoredLayout::csc : StoredLayout::csr;
+      m.stored_dtype = value_set.type.name;
+      return m;
+    };
+    if (value_set.type.kind != Kind::floating || value_set.type.size <= 4)
+      if (auto m = pick(float{})) return std::move(*m);
+    if (auto m = pick(double{})) return std::move(*m);
+    value_set.fail("holds values above 2^53, which a double cannot hold");
+  }
   const std::int64_t piece = piece_rows<std::int32_t>(*index_set, 1);
   // Straight to the device, unless there is something to do on the host: transpose, sort, look for counts that are
   // none.
@@ -365,6 +543,13 @@ MatrixElement Reader::dense(const StoredArray& d) {
     return std::move(m);
   };
   const std::int64_t cols = d.dims[1];
+  if (is_selection()) {
+    const Selection rows(d, options_.obs_mask, d.dims[0], "obs_mask"), columns(d, options_.var_mask, cols, "var_mask");
+    if (d.type.kind != Kind::floating || d.type.size <= 4)
+      if (auto x = selected_dense<float>(d, rows, columns)) return finish(std::move(*x));
+    if (auto x = selected_dense<double>(d, rows, columns)) return finish(std::move(*x));
+    d.fail("holds values above 2^53, which a double cannot hold");
+  }
   const bool direct =
       to_.device.type != DeviceType::cpu && !options_.check_counts && d.count > 0 && fits_ring<double>(d, cols);
   const Context& to = direct ? to_ : ctx_;
@@ -789,6 +974,8 @@ AnnData Reader::read() {
 
 AnnData read_anndata(const Context& ctx, std::shared_ptr<const Store> source, const ReadH5adOptions& options) {
   const auto session = source->session();
+  SCW_EXPECT(options.obs_mask.empty() && options.var_mask.empty(), source->op(),
+             "obs_mask and var_mask are for single matrices");
   return Reader(ctx.host(), std::move(source), options).read();
 }
 

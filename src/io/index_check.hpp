@@ -5,11 +5,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "scwarp/core/config.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace scw::io {
 
-class IndexCheck {
+class SCW_API IndexCheck {
  public:
   /// Row offsets (from 0, not falling), columns, and the size of the pieces to come. `indptr` must outlive this.
   IndexCheck(Span<const std::int64_t> indptr, std::int64_t n_cols, std::int64_t piece);

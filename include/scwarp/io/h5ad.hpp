@@ -23,6 +23,9 @@ struct ReadH5adOptions {
   /// larger than memory. Neither counts nor the order of indices are looked at. Matrices that only one thread at a time
   /// can read (HDF5's filters that scwarp does not have itself, other byte orders) are read nevertheless.
   bool stream_matrices = false;
+  /// read_h5ad_matrix: one byte per row (column) of the element, nonzero for those to read; empty: all. Their values
+  /// are all that is kept in memory: rows lying together are read in pieces of some megabytes per thread.
+  Span<const std::uint8_t> obs_mask = {}, var_mask = {};
 };
 
 /// Reads X, layers, obs, var, obsm, varm, obsp, varp, raw and uns. Sparse matrices become CSR (CSC is transposed),

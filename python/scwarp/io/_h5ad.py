@@ -22,6 +22,8 @@ def read_h5ad(
     filename: str | os.PathLike[str],
     *,
     check_counts: bool = False,
+    obs_mask: Any = None,
+    var_mask: Any = None,
     device: str | None = None,
     layers_on_device: bool = False,
 ) -> AnnData:
@@ -36,6 +38,10 @@ def read_h5ad(
         The file.
     check_counts
         Refuse NaN, infinite and negative values in ``X``: :class:`scwarp.DataError` names the first cell and gene.
+    obs_mask, var_mask
+        Which cells and genes to read: booleans, or positions that rise. The result is that of
+        ``read_h5ad(filename)[obs_mask, var_mask].copy()``, but of ``X``, ``layers`` and ``raw.X`` only the selected
+        values are ever in memory.
     device
         ``"cuda"`` (``"cuda:1"``): ``X`` becomes a CuPy matrix, CSR if it is sparse; it is unpacked on its way to the
         device and never lies on the host as a whole. ``None`` and ``"cpu"``: the host.
@@ -50,14 +56,25 @@ def read_h5ad(
     with h5py.File(path, "r") as f:
         known = f.attrs.get("encoding-type") == "anndata" and isinstance(f.get("obs"), h5py.Group)
         elements = ["X", *(f"layers/{k}" for k in f.get("layers", ()))] if known else []
+        selected = obs_mask is not None or var_mask is not None
+        if selected and isinstance(f.get("raw"), h5py.Group):
+            elements.append("raw/X")
         encodings = {k: f[k].attrs.get("encoding-type") for k in elements if k in f}
+        if selected and not known:
+            raise NotImplementedError(f"read_h5ad: {path!r} has an old layout: read all of it and subset that")
+        masks: list[Any] = [
+            None if mask is None else _mask(mask, f[axis], name)
+            for mask, axis, name in ((obs_mask, "obs", "obs_mask"), (var_mask, "var", "var_mask"))
+            if selected
+        ]
 
     def target(name: str) -> Any:
         return on_device if name == "X" or layers_on_device else None
 
     # CSC stays CSC on the host, which anndata reads.
-    ours = [k for k, e in encodings.items() if e in _MATRICES or (e == "csc_matrix" and target(k) is not None)]
-    if not ours:
+    kinds = (*_MATRICES, "csc_matrix") if selected else _MATRICES
+    ours = [k for k, e in encodings.items() if e in kinds or (e == "csc_matrix" and target(k) is not None)]
+    if not ours and not selected:
         adata = _read_by_anndata(path)
         if check_counts and adata.X is not None:
             _core.io.read_h5ad_matrix(ctx, path, "X", True)
@@ -70,15 +87,57 @@ def read_h5ad(
         read = {}
         for name in ours:
             where = ctx if target(name) is None else target(name)
-            read[name] = _matrix(_core.io.read_h5ad_matrix(where, path, name, check_counts and name == "X"))
+            pick = masks if name != "raw/X" else masks[:1]  # genes of raw are its own
+            x = _matrix(_core.io.read_h5ad_matrix(where, path, name, check_counts and name == "X", *pick))
+            read[name] = x.tocsc() if encodings[name] == "csc_matrix" and target(name) is None else x
         if check_counts and "X" in encodings and "X" not in read:
             _core.io.read_h5ad_matrix(ctx, path, "X", True)
         parts = rest.result()
+    if selected:
+        parts = _subset(parts, masks)
     parts["X"] = read.get("X", parts["X"])
+    if "raw/X" in read:
+        parts["raw"]["X"] = read["raw/X"]
     parts["layers"] = {k: read.get(f"layers/{k}", v) for k, v in parts["layers"].items()}
     import anndata
 
     return anndata.AnnData(**parts)
+
+
+def _mask(mask: Any, frame: Any, name: str) -> Any:
+    """One byte per cell or gene."""
+    index = frame[frame.attrs.get("_index", "_index")]
+    n = index.shape[0]
+    mask = np.asarray(mask)
+    if mask.dtype == bool:
+        if mask.shape != (n,):
+            raise ValueError(f"read_h5ad: {name} has shape {mask.shape} (expected {(n,)})")
+        return mask.astype(np.uint8)
+    if mask.ndim != 1 or (mask.size and mask.dtype.kind not in "iu"):
+        raise TypeError(f"read_h5ad: {name} must be booleans or positions (got {mask.dtype}, {mask.ndim} dimensions)")
+    if mask.size and (mask[0] < 0 or mask[-1] >= n or (np.diff(mask) <= 0).any()):
+        raise ValueError(f"read_h5ad: positions of {name} must rise, from 0 to {n - 1} at most")
+    out = np.zeros(n, np.uint8)
+    out[mask.astype(np.int64)] = 1
+    return out
+
+
+def _subset(parts: dict[str, Any], masks: list[Any]) -> dict[str, Any]:
+    """What AnnData() takes of selected cells and genes; matrices that are read elsewhere stay None."""
+    import anndata
+
+    layers, raw = parts.pop("layers"), parts.pop("raw", None)
+    whole = anndata.AnnData(**parts, layers={k: v for k, v in layers.items() if v is not None})
+    obs, var = (slice(None) if m is None else m.view(bool) for m in masks)
+    some = whole[obs, var].copy()
+    out: dict[str, Any] = {"X": some.X, "obs": some.obs, "var": some.var, "uns": some.uns}
+    for slot in ("obsm", "varm", "obsp", "varp"):
+        out[slot] = dict(getattr(some, slot))
+    out["layers"] = {k: None if v is None else some.layers[k] for k, v in layers.items()}
+    if raw is not None:
+        x = raw["X"]
+        out["raw"] = {**raw, "X": None if x is None else x[obs]}
+    return out
 
 
 def _read_by_anndata(path: str) -> AnnData:
@@ -104,7 +163,9 @@ def _read_rest(path: str, without: set[str]) -> dict[str, Any]:
         if "X" in f and "X" not in without:
             parts["X"] = read(f["X"])
         if isinstance(f.get("raw"), h5py.Group):
-            parts["raw"] = {k: read(f[f"raw/{k}"]) for k in ("X", "var", "varm") if k in f["raw"]}
+            parts["raw"] = {
+                k: None if f"raw/{k}" in without else read(f[f"raw/{k}"]) for k in ("X", "var", "varm") if k in f["raw"]
+            }
     return parts
 
 

@@ -131,13 +131,17 @@ void put(AnnData& data, const std::string& name, MatrixElement m) {
 SCW_PYTHON(io, h5ad) {
   m.def(
       "read_h5ad_matrix",
-      [](PyContext& py, const std::string& path, const std::string& element, bool check_counts) {
+      [](PyContext& py, const std::string& path, const std::string& element, bool check_counts, nb::handle obs_mask,
+         nb::handle var_mask) {
         io::ReadH5adOptions options;
         options.check_counts = check_counts;
+        if (!obs_mask.is_none()) options.obs_mask = host_vector_arg<std::uint8_t>(obs_mask, "obs_mask");
+        if (!var_mask.is_none()) options.var_mask = host_vector_arg<std::uint8_t>(var_mask, "var_mask");
         return to_python(
             run(py, [&](const Context& ctx) { return io::read_h5ad_matrix(ctx, path, element, options); }));
       },
-      nb::arg("ctx"), nb::arg("path"), nb::arg("element") = "X", nb::arg("check_counts") = false);
+      nb::arg("ctx"), nb::arg("path"), nb::arg("element") = "X", nb::arg("check_counts") = false,
+      nb::arg("obs_mask") = nb::none(), nb::arg("var_mask") = nb::none());
   m.def(
       "copy_h5ad",
       [](PyContext& py, const std::string& from, const std::string& to, int compression_level, bool check_counts) {

@@ -1,6 +1,7 @@
 #include "io/hdf5_range.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -19,7 +20,7 @@ class RangeReaderTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(::testing::TempDir()) / (std::string("scwarp_range_") + info->name());
+    folder_ = fs::path(::testing::TempDir()) / ("scwarp_range_" + std::to_string(::getpid()) + info->name());
     fs::remove_all(folder_);
     fs::create_directories(folder_);
     path_ = (folder_ / "x.h5").string();

@@ -30,7 +30,14 @@ def concat(
     compression_level: int,
     chunk_bytes: int,
 ) -> None: ...
-def read_h5ad_matrix(ctx: _core.Context, path: str, element: str = "X", check_counts: bool = False) -> Any: ...
+def read_h5ad_matrix(
+    ctx: _core.Context,
+    path: str,
+    element: str = "X",
+    check_counts: bool = False,
+    obs_mask: object | None = None,
+    var_mask: object | None = None,
+) -> Any: ...
 def copy_h5ad(
     ctx: _core.Context, source: str, target: str, compression_level: int = -1, check_counts: bool = False
 ) -> None: ...
