@@ -31,7 +31,7 @@ struct Structure::Type {
 };
 
 struct Structure::Space {
-  std::vector<std::uint64_t> dims;
+  std::vector<std::uint64_t> dims, most;  // now, and at most
   std::uint64_t count = 1;
 };
 
@@ -40,6 +40,7 @@ struct Structure::Layout {
   std::uint64_t address = kUndefined, bytes = 0;
   std::vector<std::uint64_t> chunk;  // with the element size at the end
   bool tree = false;                 // chunks are listed in a version 1 tree
+  unsigned index = 0;                // or in one of the newer ways
 };
 
 /// What the messages of a header said, the first of each kind.
@@ -289,7 +290,12 @@ Structure::Space Structure::check_space(Cursor& c) const {
     require(!__builtin_mul_overflow(s.count, s.dims.back(), &s.count), "a dataspace is too large");
   }
   if ((flags & 1U) != 0)
-    for (std::uint64_t k = 0; k < rank; ++k) require(c.take(8) >= s.dims[k], "a dataspace is larger than its limit");
+    for (std::uint64_t k = 0; k < rank; ++k) {
+      s.most.push_back(c.take(8));
+      require(s.most[k] >= s.dims[k], "a dataspace is larger than its limit");
+    }
+  else
+    s.most = s.dims;
   if (version == 1 && (flags & 2U) != 0) c.skip(8 * rank);
   if (version == 2 && kind == 2) s.count = 0;
   return s;
@@ -486,6 +492,19 @@ void Structure::check_layout(Cursor c, Object& o) {
       l.tree = true;
     } else {
       require(l.cls <= 3 && version == 4, "a layout is damaged");
+      if (l.cls == 2) {
+        const auto flags = c.take(1), rank = c.take(1), width = c.take(1);
+        require(rank >= 2 && rank <= kMaxRank + 1 && width >= 1 && width <= 8, "a layout is damaged");
+        for (std::uint64_t k = 0; k < rank; ++k) l.chunk.push_back(c.take(static_cast<std::size_t>(width)));
+        l.index = static_cast<unsigned>(c.take(1));
+        require(l.index >= 1 && l.index <= 5, "chunks are listed in an unknown way");
+        if (l.index == 1 && (flags & 2U) != 0) {
+          l.bytes = c.take(8);
+          c.skip(4);
+        }
+        c.skip(l.index == 3 ? 1 : l.index == 4 ? 5 : l.index == 5 ? 6 : 0);
+        l.address = c.take(8);
+      }
     }
   }
   if (!o.layout) o.layout = std::move(l);
@@ -690,6 +709,23 @@ void Structure::finish(Object& o) {
       require(n > 0 && !__builtin_mul_overflow(plain, n, &plain) && plain < (std::uint64_t{1} << 32),
               "chunks have an impossible size");
     if (l.address != kUndefined) check_chunk_node(l.address, -1, o);
+  }
+  if (l.index != 0) {
+    require(l.chunk.size() == o.space->dims.size() + 1 && l.chunk.back() == o.type->size,
+            "chunks have the wrong shape");
+    std::uint64_t plain = 1, chunks = 1;
+    for (std::size_t k = 0; k < l.chunk.size(); ++k) {
+      require(l.chunk[k] > 0 && !__builtin_mul_overflow(plain, l.chunk[k], &plain) && plain < (std::uint64_t{1} << 32),
+              "chunks have an impossible size");
+      // The library numbers them in the largest shape that the dataset may grow to.
+      if (k < o.space->most.size() && (l.index == 2 || l.index == 3))
+        require(!__builtin_mul_overflow(
+                    chunks, o.space->most[k] / l.chunk[k] + (o.space->most[k] % l.chunk[k] != 0 ? 1 : 0), &chunks),
+                "chunks have an impossible size");
+    }
+    if (l.address != kUndefined)
+      check_chunk_index(l.index, l.address, l.index == 1 && o.filtered ? l.bytes : plain, chunks, o.filtered,
+                        o.space->dims.size());
   }
 }
 

@@ -78,9 +78,13 @@ class Structure {
   void check_dense(std::uint64_t heap, std::uint64_t by_name, std::uint64_t by_order, bool attributes);
   void load_heap_blocks(std::uint64_t address, std::uint64_t offset, unsigned rows, Heap& h);
   void load_heap_block(std::uint64_t address, std::uint64_t offset, std::uint64_t n, Heap& h);
-  void check_index(std::uint64_t address, const Heap& heap, unsigned type, bool attributes);
+  void check_index(std::uint64_t address, const Heap* heap, unsigned type, std::size_t record_bytes);
   std::uint64_t check_index_node(std::uint64_t address, std::uint64_t n, unsigned level, const Index& index,
-                                 const Heap& heap);
+                                 const Heap* heap);
+  void check_chunk_index(unsigned way, std::uint64_t address, std::uint64_t bytes, std::uint64_t chunks, bool filtered,
+                         std::size_t rank);
+  void check_fixed_array(std::uint64_t address, std::uint64_t chunks, bool filtered);
+  void check_extensible_array(std::uint64_t address, bool filtered);
   void check_group(std::uint64_t tree, std::uint64_t heap);
   void check_group_node(std::uint64_t address, int level, const std::vector<std::uint8_t>& names);
   void check_chunk_node(std::uint64_t address, int level, Object& o);

@@ -49,7 +49,11 @@ void unshuffle_of(const std::byte* in, std::byte* out, std::size_t n) {
 }  // namespace
 
 void unshuffle(const std::byte* in, std::byte* out, std::size_t bytes, std::size_t element) {
-  const std::size_t n = bytes / element;
+  const std::size_t n = element == 0 ? 0 : bytes / element;
+  if (n <= 1) {  // also where a file declares elements of gigabytes
+    std::memcpy(out, in, bytes);
+    return;
+  }
   switch (element) {
     case 2:
       unshuffle_of<2>(in, out, n);
