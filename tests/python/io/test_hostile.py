@@ -12,7 +12,7 @@ import pytest
 from same_anndata import copy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "fuzz"))
-import make_corpus  # noqa: E402
+import make_corpus
 
 
 def test_newer_lists_of_chunks(tmp_path: Path) -> None:
