@@ -12,7 +12,7 @@ from __future__ import annotations
 from . import datasets, get, io, memory, pp, tl
 from ._core import BackendUnavailable, DataError, __version__
 from ._settings import settings
-from .io import read_10x_h5, read_10x_mtx, read_csv, read_h5ad, write_h5ad
+from .io import read, read_10x_h5, read_10x_mtx, read_csv, read_h5ad, write_h5ad
 
 __all__ = [
     "BackendUnavailable",
@@ -23,6 +23,7 @@ __all__ = [
     "io",
     "memory",
     "pp",
+    "read",
     "read_10x_h5",
     "read_10x_mtx",
     "read_csv",

@@ -2,6 +2,7 @@
 
 from ._convert import concat_on_disk, convert
 from ._h5ad import read_h5ad, write_h5ad
+from ._read import read
 from ._tables import read_10x_h5, read_10x_mtx, read_csv
 
-__all__ = ["concat_on_disk", "convert", "read_10x_h5", "read_10x_mtx", "read_csv", "read_h5ad", "write_h5ad"]
+__all__ = ["concat_on_disk", "convert", "read", "read_10x_h5", "read_10x_mtx", "read_csv", "read_h5ad", "write_h5ad"]

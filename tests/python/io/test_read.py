@@ -1,0 +1,58 @@
+"""read: the format is found in the content, whatever the name says."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse as sp
+
+import scwarp as scw
+
+X = sp.random(30, 20, 0.3, "csr", dtype=np.float32, random_state=0)
+X.data = np.ceil(X.data * 9)
+
+
+def test_h5ad(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    ad.AnnData(X).write_h5ad(path)
+    assert (scw.read(path).X != X).nnz == 0
+    assert scw.read(path, obs_mask=[1, 2]).shape == (2, 20)
+
+
+def test_10x_h5(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5ad"
+    with h5py.File(path, "w") as f:
+        g = f.create_group("matrix")
+        g["barcodes"] = np.array([f"c{i}" for i in range(30)], "S")
+        g["data"], g["indices"], g["indptr"] = X.data.astype(np.int32), X.indices, X.indptr.astype(np.int64)
+        g["shape"] = np.array([20, 30])
+        for k in ("id", "name", "genome"):
+            g[f"features/{k}"] = np.array([f"{k}{j}" for j in range(20)], "S")
+        g["features/feature_type"] = np.array(["Gene Expression"] * 20, "S")
+    assert (scw.read(path).X != X).nnz == 0
+
+
+def test_folder_and_table(tmp_path: Path) -> None:
+    folder = tmp_path / "out.h5ad"
+    folder.mkdir()
+    scipy.io.mmwrite(folder / "matrix.mtx", X.T.astype(np.int64))
+    (folder / "barcodes.tsv").write_text("".join(f"c{i}\n" for i in range(30)))
+    (folder / "genes.tsv").write_text("".join(f"id{j}\tname{j}\n" for j in range(20)))
+    np.testing.assert_array_equal(scw.read(folder).X.toarray(), X.toarray())
+    lines = [",".join(["", *(f"g{j}" for j in range(20))])]
+    lines += [",".join([f"c{i}", *(f"{v:g}" for v in row)]) for i, row in enumerate(X.toarray())]
+    table = tmp_path / "b.h5ad"
+    table.write_bytes(gzip.compress("\n".join(lines).encode()))
+    got = scw.read(table).X
+    np.testing.assert_array_equal(got.toarray() if sp.issparse(got) else got, X.toarray())
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        scw.read(tmp_path / "none")
