@@ -1,7 +1,6 @@
 #include "bind.hpp"
 
 #include "core/backend.hpp"
-#include "scwarp/core/row_blocks.hpp"
 
 #include <csignal>
 #include <unistd.h>
@@ -226,11 +225,68 @@ AnyMutableMatrixView mutable_matrix_arg(const PyContext& py, nb::handle packed) 
   return any_matrix<AnyMutableMatrixView, std::type_identity>(py, packed);
 }
 
+namespace {
+
+/// A resident matrix, or one that is streamed.
 AnyMatrixView rows_arg(const PyContext& py, nb::handle packed, Passes passes) {
   const auto view = any_matrix<AnyMatrixView, std::add_const>(py, packed, Want::in_place);
   if (!py.host_data() || is_resident(py.context, view)) return view;
   const bool fits = py.context.block_bytes == 0 && bytes_of(view) < available_bytes(py.context) / 2;
   return passes == Passes::several && fits ? matrix_arg(py, packed) : view;
+}
+
+/// Row blocks that a Python callable yields.
+class PyRowBlocks final : public RowBlocks {
+ public:
+  PyRowBlocks(const PyContext& py, const nb::tuple& source)
+      : py_(py),
+        n_rows_(nb::cast<std::int64_t>(source[0])),
+        n_cols_(nb::cast<std::int64_t>(source[1])),
+        sparse_(nb::cast<bool>(source[2])),
+        double_(nb::cast<bool>(source[3])),
+        open_(source[4]) {}
+  std::int64_t n_rows() const override { return n_rows_; }
+  std::int64_t n_cols() const override { return n_cols_; }
+  bool is_sparse() const override { return sparse_; }
+  bool is_double(const Context&) const override { return double_; }
+
+ protected:
+  void visit(const Context& ctx, RowParts parts, const Body& body) const override {
+    const nb::gil_scoped_acquire gil;
+    std::int64_t first = 0;
+    for (const nb::handle packed : open_()) {
+      ctx.check_cancelled("row blocks");
+      const AnyMatrixView block = rows_arg(py_, packed, Passes::one);
+      const std::int64_t rows = scw::n_rows(block);
+      const ResidentBlocks blocks(block);
+      if (rows > n_rows_ - first || blocks.n_cols() != n_cols_ || blocks.is_sparse() != sparse_ ||
+          blocks.is_double(ctx) != double_)
+        throw ShapeMismatch("row blocks: a block does not have the shape and type that were announced");
+      const nb::gil_scoped_release release;
+      blocks.for_each(
+          ctx, [&](std::int64_t row, const AnyMatrixView& part) { body(first + row, part); }, parts);
+      first += rows;
+    }
+    if (first != n_rows_)
+      throw ShapeMismatch("row blocks: they end early (got " + std::to_string(first) + " rows, expected " +
+                          std::to_string(n_rows_) + ")");
+  }
+
+ private:
+  const PyContext& py_;
+  std::int64_t n_rows_, n_cols_;
+  bool sparse_, double_;
+  nb::object open_;
+};
+
+}  // namespace
+
+std::unique_ptr<RowBlocks> blocks_arg(const PyContext& py, nb::handle x, Passes passes) {
+  if (nb::isinstance<nb::tuple>(x)) {
+    const auto parts = nb::cast<nb::tuple>(x);
+    if (parts.size() == 5) return std::make_unique<PyRowBlocks>(py, parts);
+  }
+  return std::make_unique<ResidentBlocks>(rows_arg(py, x, passes));
 }
 
 AnyMutableMatrixView mutable_rows_arg(const PyContext& py, nb::handle packed) {

@@ -21,6 +21,7 @@
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/error.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace nb = nanobind;
@@ -41,7 +42,7 @@ struct Registrar {
 ///
 /// With `host_data` and a CUDA device, the arrays of the call are on the host: arguments are copied to the device (or
 /// found there, see DeviceCache) and freed when the operation is done, arguments that it changes are copied back, and
-/// results become host arrays. Operations see device memory only, except those that stream (see rows_arg).
+/// results become host arrays. Operations see device memory only, except those that stream (see blocks_arg).
 class PyContext {
  public:
   PyContext(const std::string& device, int n_threads, std::uint64_t seed, std::uintptr_t stream, nb::object log,
@@ -151,10 +152,13 @@ MatrixView<const T> matrix2d_arg(const PyContext& py, nb::handle h, const char* 
 AnyMatrixView matrix_arg(const PyContext& py, nb::handle packed);
 AnyMutableMatrixView mutable_matrix_arg(const PyContext& py, nb::handle packed);
 
-/// The same for operations that stream over rows (scwarp/core/row_blocks.hpp): a host matrix stays on the host. One
-/// that is read in several passes is uploaded nevertheless if half of the free memory holds it.
+/// For operations that read the matrix in passes (scwarp/core/row_blocks.hpp): what matrix_arg takes, where a host
+/// matrix stays on the host and is streamed, or (n_rows, n_cols, is_sparse, is_double, callable): the callable yields
+/// consecutive blocks of rows in the form that matrix_arg takes, one pass a call. A host matrix that is read in several
+/// passes is uploaded nevertheless if half of the free memory holds it. `x` must outlive the result.
 enum class Passes : std::uint8_t { one, several };
-AnyMatrixView rows_arg(const PyContext& py, nb::handle packed, Passes passes);
+std::unique_ptr<RowBlocks> blocks_arg(const PyContext& py, nb::handle x, Passes passes = Passes::several);
+/// For operations that change each row alone: as mutable_matrix_arg, but a host matrix stays on the host.
 AnyMutableMatrixView mutable_rows_arg(const PyContext& py, nb::handle packed);
 
 namespace detail {

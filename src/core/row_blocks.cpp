@@ -91,24 +91,16 @@ void stream_rows(const Context& ctx, const AnyMutableMatrixView& x, RowParts par
       x);
 }
 
-void stream_rows(const Context& ctx, const AnyMatrixView& x, RowParts parts,
-                 const std::function<void(std::int64_t, const AnyMatrixView&)>& body) {
-  if (is_resident(ctx, x)) return body(0, x);
-  std::visit(
-      [&](const auto& v) {
-        stream(ctx, mutable_host(v), 0, parts, false,
-               [&](std::int64_t first, const auto& block) { body(first, as_const(block)); });
-      },
-      x);
+const AnyMatrixView* ResidentBlocks::whole(const Context& ctx) const {
+  return block_rows_ == 0 && is_resident(ctx, x_) ? &x_ : nullptr;
 }
 
-void ResidentBlocks::for_each(const Context& ctx,
-                              const std::function<void(std::int64_t, const AnyMatrixView&)>& body) const {
+void ResidentBlocks::visit(const Context& ctx, RowParts parts, const Body& body) const {
   SCW_EXPECT(block_rows_ >= 0, "row blocks", "block_rows must not be negative (got {})", block_rows_);
   if (!is_resident(ctx, x_)) {
     std::visit(
         [&](const auto& v) {
-          stream(ctx, mutable_host(v), block_rows_, RowParts::all, false,
+          stream(ctx, mutable_host(v), block_rows_, parts, false,
                  [&](std::int64_t first, const auto& block) { body(first, as_const(block)); });
         },
         x_);

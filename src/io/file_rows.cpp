@@ -349,10 +349,11 @@ std::int64_t FileRows::n_rows() const {
 }
 std::int64_t FileRows::n_cols() const { return matrix_->n_cols(); }
 bool FileRows::is_sparse() const { return matrix_->is_sparse(); }
+bool FileRows::is_double(const Context& ctx) const { return options_.as_double || !matrix_->fits_float(ctx); }
 
 void FileRows::for_each_owned(const Context& ctx, RowParts parts, const OwnedBody& body) const {
   const auto& impl = *matrix_->impl_;
-  const bool as_double = options_.as_double || !matrix_->fits_float(ctx);
+  const bool as_double = is_double(ctx);
   std::atomic<bool> unsorted{false};
   Request r{.matrix = *matrix_,
             .stored = impl.stored,

@@ -6,6 +6,7 @@
 
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace scw::get {
@@ -32,6 +33,10 @@ struct Aggregate {
 /// Throws InvalidArgument (options, codes), ShapeMismatch (codes).
 /// Memory: the result, 36 bytes a group and gene in batches of groups of up to 256 MB, 48 a thread and gene, 8 a cell;
 /// the median as tl::rank_genes_groups (Wilcoxon).
+/// Passes over row blocks: two, and one more for each further batch of groups; the median: one, and one for each part
+/// of the genes whose values fit into a quarter of the memory (at most 2 GiB).
+SCW_API Aggregate aggregate(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
+                            std::int32_t n_groups, const AggregateOptions& options);
 SCW_API Aggregate aggregate(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
                             std::int32_t n_groups, const AggregateOptions& options);
 

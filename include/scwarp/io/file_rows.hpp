@@ -75,6 +75,7 @@ class SCW_API FileRows final : public OwnedRowBlocks {
   std::int64_t n_rows() const override;
   std::int64_t n_cols() const override;
   bool is_sparse() const override;
+  bool is_double(const Context& ctx) const override;
   void for_each_owned(const Context& ctx, RowParts parts, const OwnedBody& body) const override;
 
  private:

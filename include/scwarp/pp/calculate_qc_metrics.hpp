@@ -7,6 +7,7 @@
 
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace scw::pp {
@@ -25,25 +26,30 @@ struct QcMetrics {
   std::vector<Array<double>> pct_top;       ///< per N [n_cells], 0 to 100; NaN for an empty cell
   Array<std::int32_t> n_cells;              ///< [n_genes] values != 0
   Array<double> gene_total;                 ///< [n_genes]
+  bool whole_numbers = true;                ///< all values are whole numbers below 2^22
 };
 
 /// One pass over cells x genes for everything that scanpy's calculate_qc_metrics reports (McCarthy, Campbell, Lun &
 /// Wills 2017, Bioinformatics 33:1179). Explicit zeros of a sparse matrix are not counted. NaN and infinities go into
 /// the sums as IEEE addition would have it.
 ///
-/// Streamed from the host (see row_blocks.hpp) it takes counts only, else NotSupported.
 /// Throws InvalidArgument (percent_top), ShapeMismatch (families). Memory: 16 bytes a gene and thread (CUDA: 21 a
-/// gene), and the result. Floor: one read of the matrix, two for values that are not whole numbers below 2^22.
+/// gene), and the result. Floor: one read of the matrix, two for values that are not whole numbers below 2^22. One pass over row blocks, for such values three.
+SCW_API QcMetrics calculate_qc_metrics(const Context& ctx, const RowBlocks& x, const QcOptions& options = {});
 SCW_API QcMetrics calculate_qc_metrics(const Context& ctx, const AnyMatrixView& x, const QcOptions& options = {});
 
 struct AxisCounts {
   Array<double> total;             ///< sum of the values
   Array<std::int32_t> n_positive;  ///< values > 0
+  bool whole_numbers = true;       ///< of genes: all values are whole numbers below 2^22
 };
 
-/// What filter_cells looks at: per cell the total and the number of genes with a value > 0.
+/// What filter_cells looks at: per cell the total and the number of genes with a value > 0. One pass over row blocks.
+SCW_API AxisCounts cell_counts(const Context& ctx, const RowBlocks& x);
 SCW_API AxisCounts cell_counts(const Context& ctx, const AnyMatrixView& x);
-/// What filter_genes looks at: per gene the total and the number of cells with a value > 0.
+/// What filter_genes looks at: per gene the total and the number of cells with a value > 0. One pass over row blocks,
+/// three for values that are not whole numbers below 2^22.
+SCW_API AxisCounts gene_counts(const Context& ctx, const RowBlocks& x);
 SCW_API AxisCounts gene_counts(const Context& ctx, const AnyMatrixView& x);
 
 }  // namespace scw::pp

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "scwarp/core/context.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/core/views.hpp"
 #include "scwarp/pp/scale.hpp"
 
@@ -27,7 +28,10 @@ struct PearsonResiduals {
 /// dense matrix of the value type of x, computed in double. Cells and genes without counts give NaN.
 ///
 /// Lause, Berens & Kobak 2021, Genome Biol 22:258, equation 2. Throws InvalidArgument (options). Memory: the result,
-/// and as gene_moments. Floor: two reads of x, one write of out.
+/// and as gene_moments. Floor: two reads of x, one write of out. Passes over row blocks: those of
+/// gene_moments and two; out is on the host if x is not resident as a whole.
+SCW_API PearsonResiduals normalize_pearson_residuals(const Context& ctx, const RowBlocks& x, AnyDenseMatrix& out,
+                                                     const PearsonResidualsOptions& options = {});
 SCW_API PearsonResiduals normalize_pearson_residuals(const Context& ctx, const AnyMatrixView& x, AnyDenseMatrix& out,
                                                      const PearsonResidualsOptions& options = {});
 

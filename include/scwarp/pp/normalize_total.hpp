@@ -6,6 +6,7 @@
 
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace scw::pp {
@@ -39,7 +40,8 @@ struct NormalizeTotal {
 SCW_API NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x,
                                        const NormalizeTotalOptions& options = {});
 
-/// The size factors alone: x stays as it is.
+/// The size factors alone: x stays as it is. One pass over row blocks, three with exclusion.
+SCW_API NormalizeTotal size_factors(const Context& ctx, const RowBlocks& x, const NormalizeTotalOptions& options = {});
 SCW_API NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x,
                                     const NormalizeTotalOptions& options = {});
 

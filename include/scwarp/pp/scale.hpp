@@ -6,6 +6,7 @@
 
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace scw::pp {
@@ -34,7 +35,10 @@ struct Scale {
 /// write of the values.
 SCW_API Scale scale(const Context& ctx, const AnyMutableMatrixView& x, const ScaleOptions& options = {});
 
-/// The same for a sparse matrix, into a new dense one; on the host if x is streamed from there. Memory: the result.
+/// The same into a new dense matrix; on the host if x is not resident as a whole. Memory: the result. Passes over row
+/// blocks: those of gene_moments and one.
+SCW_API Scale scale_to_dense(const Context& ctx, const RowBlocks& x, AnyDenseMatrix& out,
+                             const ScaleOptions& options = {});
 SCW_API Scale scale_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
                              const ScaleOptions& options = {});
 

@@ -45,6 +45,7 @@ class SCW_API TransformedRows final : public OwnedRowBlocks {
   std::int64_t n_rows() const override { return source_->n_rows(); }
   std::int64_t n_cols() const override { return n_cols_; }
   bool is_sparse() const override { return source_->is_sparse(); }
+  bool is_double(const Context& ctx) const override { return source_->is_double(ctx); }
   void for_each_owned(const Context& ctx, RowParts parts, const OwnedBody& body) const override;
 
  private:

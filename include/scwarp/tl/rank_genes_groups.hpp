@@ -12,6 +12,7 @@
 
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace scw::tl {
@@ -76,6 +77,10 @@ struct RankGenesGroups {
 /// group and gene; t-tests: 4 a cell and 40 a thread and gene; Wilcoxon: 4 a cell and block of genes (at most 128
 /// blocks), and 8 or 16 (float, double) an entry of one block for each thread. Wilcoxon on CUDA: 2 x 8 or 16 bytes an
 /// entry of one block of genes, at most 4 GiB (less where the workspace has a limit, more if one gene needs it).
+/// Passes over row blocks: t-tests two; Wilcoxon one, and one for each part of the genes whose entries fit into the
+/// memory that is left (CPU: a quarter of it, at most 2 GiB at 8 or 12 bytes an entry; CUDA as above); binned one more.
+SCW_API RankGenesGroups rank_genes_groups(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
+                                          std::int32_t n_groups, const RankGenesGroupsOptions& options = {});
 SCW_API RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
                                           std::int32_t n_groups, const RankGenesGroupsOptions& options = {});
 

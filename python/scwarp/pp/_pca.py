@@ -138,7 +138,6 @@ def pca(
     r = _core.pp.pca(
         ctx,
         arg,
-        backed,
         n_comps,
         centre,
         None if mask is None else np.ascontiguousarray(mask).view(np.uint8),
@@ -208,4 +207,4 @@ def _blocks(adata: AnnData, chunk_size: int) -> tuple[Any, bool]:
             values = block if not double else block.astype(np.float64)
             yield pack(values, _OP, int_dtype="float64").arg
 
-    return (adata.n_obs, adata.n_vars, sparse, open_blocks), double
+    return (adata.n_obs, adata.n_vars, sparse, double, open_blocks), double

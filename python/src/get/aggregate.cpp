@@ -9,7 +9,7 @@ SCW_PYTHON(get, aggregate) {
       "aggregate",
       [](PyContext& py, nb::handle x, nb::handle codes, int n_groups, const std::vector<std::string>& functions,
          int dof) {
-        const auto view = matrix_arg(py, x);
+        const auto blocks = blocks_arg(py, x);
         const auto groups = host_vector_arg<std::int32_t>(codes, "codes");
         get::AggregateOptions o;
         o.dof = dof;
@@ -24,7 +24,7 @@ SCW_PYTHON(get, aggregate) {
           if (wanted == nullptr) throw InvalidArgument("get.aggregate: unknown func '" + f + "'");
           *wanted = true;
         }
-        auto r = run(py, [&](const Context& ctx) { return get::aggregate(ctx, view, groups, n_groups, o); });
+        auto r = run(py, [&](const Context& ctx) { return get::aggregate(ctx, *blocks, groups, n_groups, o); });
         nb::dict out;
         if (o.sum) out["sum"] = to_array(std::move(r.sum));
         if (o.mean) out["mean"] = to_array(std::move(r.mean));

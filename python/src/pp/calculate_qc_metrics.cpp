@@ -17,11 +17,11 @@ SCW_PYTHON(pp, calculate_qc_metrics) {
       "calculate_qc_metrics",
       [](PyContext& py, nb::handle x, const std::vector<nb::object>& families,
          const std::vector<std::int64_t>& percent_top) {
-        const auto view = rows_arg(py, x, Passes::several);
+        const auto blocks = blocks_arg(py, x);
         pp::QcOptions options;
         for (const auto& f : families) options.families.push_back(vector_arg<std::uint8_t>(py, f, "family"));
         options.percent_top = percent_top;
-        auto r = run(py, [&](const Context& ctx) { return pp::calculate_qc_metrics(ctx, view, options); });
+        auto r = run(py, [&](const Context& ctx) { return pp::calculate_qc_metrics(ctx, *blocks, options); });
         nb::list family_total, pct_top;
         for (auto& f : r.family_total) family_total.append(to_array(std::move(f)));
         for (auto& t : r.pct_top) pct_top.append(to_array(std::move(t)));
@@ -33,15 +33,15 @@ SCW_PYTHON(pp, calculate_qc_metrics) {
   m.def(
       "cell_counts",
       [](PyContext& py, nb::handle x) {
-        const auto view = rows_arg(py, x, Passes::several);
-        return counts_tuple(run(py, [&](const Context& ctx) { return pp::cell_counts(ctx, view); }));
+        const auto blocks = blocks_arg(py, x);
+        return counts_tuple(run(py, [&](const Context& ctx) { return pp::cell_counts(ctx, *blocks); }));
       },
       nb::arg("ctx"), nb::arg("x"), "(total, n_positive) per cell");
   m.def(
       "gene_counts",
       [](PyContext& py, nb::handle x) {
-        const auto view = rows_arg(py, x, Passes::several);
-        return counts_tuple(run(py, [&](const Context& ctx) { return pp::gene_counts(ctx, view); }));
+        const auto blocks = blocks_arg(py, x);
+        return counts_tuple(run(py, [&](const Context& ctx) { return pp::gene_counts(ctx, *blocks); }));
       },
       nb::arg("ctx"), nb::arg("x"), "(total, n_positive) per gene");
 }

@@ -9,7 +9,7 @@ SCW_PYTHON(pp, gene_moments) {
       "gene_moments",
       [](PyContext& py, nb::handle x, nb::handle groups, std::int32_t n_groups, int ddof, bool expm1,
          double expm1_scale, bool with_total) {
-        const auto view = rows_arg(py, x, Passes::several);
+        const auto blocks = blocks_arg(py, x);
         pp::GeneMomentsOptions o;
         o.groups = optional_vector_arg<std::int32_t>(py, groups, "groups");
         o.n_groups = n_groups;
@@ -17,7 +17,7 @@ SCW_PYTHON(pp, gene_moments) {
         o.expm1 = expm1;
         o.expm1_scale = expm1_scale;
         o.with_total = with_total;
-        auto r = run(py, [&](const Context& ctx) { return pp::gene_moments(ctx, view, o); });
+        auto r = run(py, [&](const Context& ctx) { return pp::gene_moments(ctx, *blocks, o); });
         return nb::make_tuple(to_array(std::move(r.mean)), to_array(std::move(r.variance)),
                               to_array(std::move(r.n_rows)), r.counts);
       },

@@ -11,7 +11,7 @@ SCW_PYTHON(pp, highly_variable_genes) {
          double min_mean, double max_mean, double min_disp, double max_disp, std::int64_t n_bins, double span,
          std::optional<double> log_base, nb::handle batches, std::int32_t n_batches, bool filter_unexpressed_genes,
          nb::handle tie_order, double theta, std::optional<double> clip) {
-        const auto view = rows_arg(py, x, Passes::several);
+        const auto blocks = blocks_arg(py, x);
         pp::HighlyVariableGenesOptions o;
         o.flavor = flavor == "seurat"              ? pp::HvgFlavor::seurat
                    : flavor == "cell_ranger"       ? pp::HvgFlavor::cell_ranger
@@ -34,7 +34,7 @@ SCW_PYTHON(pp, highly_variable_genes) {
         o.theta = theta;
         o.clip = clip;
         o.tie_order = optional_vector_arg<std::int32_t>(host, tie_order, "tie_order");
-        auto r = run(py, [&](const Context& ctx) { return pp::highly_variable_genes(ctx, view, o); });
+        auto r = run(py, [&](const Context& ctx) { return pp::highly_variable_genes(ctx, *blocks, o); });
         nb::dict out;
         out["highly_variable"] = to_array(std::move(r.highly_variable));
         out["means"] = to_array(std::move(r.means));

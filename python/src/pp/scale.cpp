@@ -18,13 +18,10 @@ SCW_PYTHON(pp, scale) {
   m.def(
       "scale_to_dense",
       [](PyContext& py, nb::handle x, bool zero_center, std::optional<double> max_value, nb::handle mask) {
-        const auto view = rows_arg(py, x, Passes::one);
+        const auto blocks = blocks_arg(py, x, Passes::one);
         const pp::ScaleOptions o{zero_center, max_value, optional_vector_arg<std::uint8_t>(py, mask, "mask")};
-        const AnyCsrView csr = view.index() == 0   ? AnyCsrView(std::get<0>(view))
-                               : view.index() == 1 ? AnyCsrView(std::get<1>(view))
-                                                   : throw nb::type_error("x: expected a CSR matrix");
         AnyDenseMatrix out;
-        auto r = run(py, [&](const Context& ctx) { return pp::scale_to_dense(ctx, csr, out, o); });
+        auto r = run(py, [&](const Context& ctx) { return pp::scale_to_dense(ctx, *blocks, out, o); });
         const nb::object dense = std::visit([](auto& d) { return to_array(std::move(d)); }, out);
         return nb::make_tuple(dense, to_array(std::move(r.mean)), to_array(std::move(r.std)));
       },

@@ -48,7 +48,7 @@ SCW_PYTHON(tl, rank_genes_groups) {
          std::optional<int> reference, const std::string& corr_method, bool rankby_abs, bool pts,
          bool mean_in_log_space, std::optional<double> log_base, bool tie_correct, bool use_continuity,
          bool return_u_values, int n_bins, std::optional<std::pair<double, double>> bin_range) {
-        const auto view = matrix_arg(py, x);
+        const auto blocks = blocks_arg(py, x);
         const auto groups = host_vector_arg<std::int32_t>(codes, "codes");
         tl::RankGenesGroupsOptions o;
         o.test = test_from(method);
@@ -63,7 +63,7 @@ SCW_PYTHON(tl, rank_genes_groups) {
         o.return_u_values = return_u_values;
         o.n_bins = n_bins;
         o.bin_range = bin_range;
-        auto r = run(py, [&](const Context& ctx) { return tl::rank_genes_groups(ctx, view, groups, n_groups, o); });
+        auto r = run(py, [&](const Context& ctx) { return tl::rank_genes_groups(ctx, *blocks, groups, n_groups, o); });
         nb::dict out;
         out["tested"] = r.tested;
         out["group_sizes"] = r.group_sizes;

@@ -11,7 +11,7 @@
 
 namespace scw::get {
 
-constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, Span<const std::int64_t>,
+constinit Kernel<void(const Context&, const RowBlocks&, Span<const std::int32_t>, Span<const std::int64_t>,
                       MatrixView<double>)>
     group_median_kernel{"get.aggregate: group_median"};
 
@@ -23,14 +23,14 @@ constexpr std::int64_t kMomentBytes = 36;  // a group and gene
 
 }  // namespace
 
-Aggregate aggregate(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes_in,
+Aggregate aggregate(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes_in,
                     std::int32_t n_groups, const AggregateOptions& o) {
-  const std::int64_t n_genes = n_cols(x);
-  SCW_EXPECT_AS(ShapeMismatch, codes_in.size == n_rows(x), kOp,
-                "codes must have one entry per cell (got {}, expected {})", codes_in.size, n_rows(x));
+  const std::int64_t n_genes = x.n_cols();
+  SCW_EXPECT_AS(ShapeMismatch, codes_in.size == x.n_rows(), kOp,
+                "codes must have one entry per cell (got {}, expected {})", codes_in.size, x.n_rows());
   SCW_EXPECT(n_groups >= 0, kOp, "n_groups must not be negative (got {})", n_groups);
   SCW_EXPECT(o.dof >= 0, kOp, "dof must not be negative (got {})", o.dof);
-  SCW_EXPECT(n_rows(x) < prim::kFixedMaxTerms, kOp, "fewer than 2^31 cells (got {})", n_rows(x));
+  SCW_EXPECT(x.n_rows() < prim::kFixedMaxTerms, kOp, "fewer than 2^31 cells (got {})", x.n_rows());
   Aggregate out;
   out.group_sizes.assign(static_cast<std::size_t>(n_groups), 0);
   std::vector<std::int32_t> codes(codes_in.begin(), codes_in.end());
@@ -86,6 +86,11 @@ Aggregate aggregate(const Context& ctx, const AnyMatrixView& x, Span<const std::
   }
   if (o.median) group_median_kernel(ctx, x, codes, out.group_sizes, out.median.view());
   return out;
+}
+
+Aggregate aggregate(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes, std::int32_t n_groups,
+                    const AggregateOptions& options) {
+  return aggregate(ctx, ResidentBlocks(x), codes, n_groups, options);
 }
 
 }  // namespace scw::get

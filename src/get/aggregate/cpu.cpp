@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "get/aggregate/kernel.hpp"
+#include "prim/column_tiles.hpp"
 #include "prim/gene_entries.hpp"
 
 namespace scw::get::cpu {
@@ -17,6 +18,7 @@ struct Counter {
   double value[2] = {0, 0};
 };
 
+/// out: one column for each of x.
 template <class V, class X>
 void run(const Context& ctx, const X& x, Span<const std::int32_t> codes, Span<const std::int64_t> sizes,
          MatrixView<double> out) {
@@ -70,9 +72,12 @@ V value_type_of(const MatrixView<const V>&);
 
 }  // namespace
 
-void group_median(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
+void group_median(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
                   Span<const std::int64_t> sizes, MatrixView<double> out) {
-  std::visit([&](const auto& v) { run<decltype(value_type_of(v))>(ctx, v, codes, sizes, out); }, x);
+  prim::for_each_column_tile(ctx, x, [&](std::int64_t first, const AnyMatrixView& tile) {
+    const MatrixView<double> columns(out.data + first, out.n_rows, n_cols(tile), out.ld);
+    std::visit([&](const auto& v) { run<decltype(value_type_of(v))>(ctx, v, codes, sizes, columns); }, tile);
+  });
 }
 
 SCW_REGISTER(group_median_kernel, cpu, &group_median);

@@ -1,12 +1,12 @@
 #include "scwarp/pp/calculate_qc_metrics.hpp"
 
-#include <cmath>
+#include <algorithm>
 #include <vector>
 
 #include "core/check.hpp"
 #include "core/transfer.hpp"
 #include "pp/calculate_qc_metrics/kernel.hpp"
-#include "scwarp/core/row_blocks.hpp"
+#include "prim/group_moments/group_moments.hpp"
 
 namespace scw::pp {
 
@@ -26,32 +26,44 @@ void place(const Context& ctx, const Array<T>& part, std::int64_t first, Array<T
              static_cast<std::size_t>(part.size()) * sizeof(T));
 }
 
-/// Sums and counts of genes over streamed blocks. Whole numbers below 2^53 add up exactly, in any cutting; other sums
-/// would depend on the blocks, because the integers behind them have a scale for each block.
+/// Sums and counts of genes over blocks, on the host. Sums of whole numbers add up exactly, in any cutting. For other
+/// values the integers behind the sums need one scale for all blocks, from the largest value of the matrix: two more
+/// passes.
 class GeneSums {
  public:
-  GeneSums(const char* op, std::int64_t genes)
-      : op_(op), total_(static_cast<std::size_t>(genes), 0.0), count_(static_cast<std::size_t>(genes), 0) {}
-  void add(const Context& ctx, const Array<double>& total, const Array<std::int32_t>& count) {
+  explicit GeneSums(std::int64_t genes)
+      : total_(static_cast<std::size_t>(genes), 0.0), count_(static_cast<std::size_t>(genes), 0) {}
+  void add(const Context& ctx, const Array<double>& total, const Array<std::int32_t>& count, bool whole_numbers) {
+    whole_numbers_ = whole_numbers_ && whole_numbers;
     const Array<double> t = to_host<double>(ctx, total.view());
     const Array<std::int32_t> c = to_host<std::int32_t>(ctx, count.view());
     for (std::size_t j = 0; j < total_.size(); ++j) {
-      const double value = t[static_cast<std::int64_t>(j)];
-      total_[j] += value;
+      total_[j] += t[static_cast<std::int64_t>(j)];
       count_[j] += c[static_cast<std::int64_t>(j)];
-      SCW_EXPECT_AS(NotSupported, value == std::floor(value) && std::abs(total_[j]) < 0x1p53, op_,
-                    "a matrix that is streamed must hold counts (gene {} has a total of {}): raise the memory limit so "
-                    "that it fits, or use device='cpu'",
-                    j, value);
     }
   }
-  void put(const Context& ctx, Array<double>& total, Array<std::int32_t>& count) const {
+  bool whole_numbers() const { return whole_numbers_; }
+  void put(const Context& ctx, const RowBlocks& x, Array<double>& total, Array<std::int32_t>& count) {
+    if (!whole_numbers_) add_fixed(ctx, x);
     copy_bytes(ctx, total.data(), ctx.device, total_.data(), Device{}, total_.size() * sizeof(double));
     copy_bytes(ctx, count.data(), ctx.device, count_.data(), Device{}, count_.size() * sizeof(std::int32_t));
   }
 
  private:
-  const char* op_;
+  void add_fixed(const Context& ctx, const RowBlocks& x) {
+    prim::GeneScales scales = prim::gene_scales(ctx, x, {}, false);
+    prim::FixedScale coarsest = scales.scale[0];
+    for (const prim::FixedScale& s : scales.scale)
+      if (s.shift < coarsest.shift) coarsest = s;
+    std::fill(scales.scale.begin(), scales.scale.end(), coarsest);
+    const prim::GroupMoments m = prim::group_moments(ctx, x, {}, 0, 1, {}, scales, false);
+    for (std::size_t j = 0; j < total_.size(); ++j) {
+      const auto gene = static_cast<std::int64_t>(j);
+      total_[j] = prim::fixed_sum_with_flags(prim::fixed_sum(m.at(0, gene).sum, coarsest), m.flag_at(0, gene));
+    }
+  }
+
+  bool whole_numbers_ = true;
   std::vector<double> total_;
   std::vector<std::int32_t> count_;
 };
@@ -78,8 +90,8 @@ AxisCounts make_counts(const Context& ctx, std::int64_t n) {
 
 }  // namespace
 
-QcMetrics calculate_qc_metrics(const Context& ctx, const AnyMatrixView& x, const QcOptions& options) {
-  const std::int64_t cells = n_rows(x), genes = n_cols(x);
+QcMetrics calculate_qc_metrics(const Context& ctx, const RowBlocks& x, const QcOptions& options) {
+  const std::int64_t cells = x.n_rows(), genes = x.n_cols();
   for (const auto& family : options.families)
     SCW_EXPECT_AS(ShapeMismatch, family.size == genes, kOp, "a gene family has {} flags, expected {} (genes)",
                   family.size, genes);
@@ -87,12 +99,12 @@ QcMetrics calculate_qc_metrics(const Context& ctx, const AnyMatrixView& x, const
     SCW_EXPECT(top >= 1 && top <= genes, kOp, "percent_top must be from 1 to the number of genes, {} (got {})", genes,
                top);
   QcMetrics out = make_metrics(ctx, cells, genes, options);
-  if (is_resident(ctx, x)) {
-    qc_metrics_kernel(ctx, x, options, out);
+  if (const AnyMatrixView* const all = x.whole(ctx)) {
+    qc_metrics_kernel(ctx, *all, options, out);
     return out;
   }
-  GeneSums sums(kOp, genes);
-  stream_rows(ctx, x, RowParts::all, [&](std::int64_t first, const AnyMatrixView& rows) {
+  GeneSums sums(genes);
+  x.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& rows) {
     QcMetrics part = make_metrics(ctx, n_rows(rows), genes, options);
     qc_metrics_kernel(ctx, rows, options, part);
     place(ctx, part.n_genes, first, out.n_genes);
@@ -100,19 +112,24 @@ QcMetrics calculate_qc_metrics(const Context& ctx, const AnyMatrixView& x, const
     for (std::size_t f = 0; f < part.family_total.size(); ++f)
       place(ctx, part.family_total[f], first, out.family_total[f]);
     for (std::size_t t = 0; t < part.pct_top.size(); ++t) place(ctx, part.pct_top[t], first, out.pct_top[t]);
-    sums.add(ctx, part.gene_total, part.n_cells);
+    sums.add(ctx, part.gene_total, part.n_cells, part.whole_numbers);
   });
-  sums.put(ctx, out.gene_total, out.n_cells);
+  sums.put(ctx, x, out.gene_total, out.n_cells);
+  out.whole_numbers = sums.whole_numbers();
   return out;
 }
 
-AxisCounts cell_counts(const Context& ctx, const AnyMatrixView& x) {
-  AxisCounts out = make_counts(ctx, n_rows(x));
-  if (is_resident(ctx, x)) {
-    cell_counts_kernel(ctx, x, out);
+QcMetrics calculate_qc_metrics(const Context& ctx, const AnyMatrixView& x, const QcOptions& options) {
+  return calculate_qc_metrics(ctx, ResidentBlocks(x), options);
+}
+
+AxisCounts cell_counts(const Context& ctx, const RowBlocks& x) {
+  AxisCounts out = make_counts(ctx, x.n_rows());
+  if (const AnyMatrixView* const all = x.whole(ctx)) {
+    cell_counts_kernel(ctx, *all, out);
     return out;
   }
-  stream_rows(ctx, x, RowParts::all, [&](std::int64_t first, const AnyMatrixView& rows) {
+  x.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& rows) {
     AxisCounts part = make_counts(ctx, n_rows(rows));
     cell_counts_kernel(ctx, rows, part);
     place(ctx, part.total, first, out.total);
@@ -121,20 +138,24 @@ AxisCounts cell_counts(const Context& ctx, const AnyMatrixView& x) {
   return out;
 }
 
-AxisCounts gene_counts(const Context& ctx, const AnyMatrixView& x) {
-  AxisCounts out = make_counts(ctx, n_cols(x));
-  if (is_resident(ctx, x)) {
-    gene_counts_kernel(ctx, x, out);
+AxisCounts cell_counts(const Context& ctx, const AnyMatrixView& x) { return cell_counts(ctx, ResidentBlocks(x)); }
+
+AxisCounts gene_counts(const Context& ctx, const RowBlocks& x) {
+  AxisCounts out = make_counts(ctx, x.n_cols());
+  if (const AnyMatrixView* const all = x.whole(ctx)) {
+    gene_counts_kernel(ctx, *all, out);
     return out;
   }
-  GeneSums sums("pp.filter_genes", n_cols(x));
-  stream_rows(ctx, x, RowParts::all, [&](std::int64_t, const AnyMatrixView& rows) {
+  GeneSums sums(x.n_cols());
+  x.for_each(ctx, [&](std::int64_t, const AnyMatrixView& rows) {
     AxisCounts part = make_counts(ctx, n_cols(rows));
     gene_counts_kernel(ctx, rows, part);
-    sums.add(ctx, part.total, part.n_positive);
+    sums.add(ctx, part.total, part.n_positive, part.whole_numbers);
   });
-  sums.put(ctx, out.total, out.n_positive);
+  sums.put(ctx, x, out.total, out.n_positive);
   return out;
 }
+
+AxisCounts gene_counts(const Context& ctx, const AnyMatrixView& x) { return gene_counts(ctx, ResidentBlocks(x)); }
 
 }  // namespace scw::pp

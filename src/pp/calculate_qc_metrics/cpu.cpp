@@ -284,7 +284,7 @@ void qc(const Context& ctx, const X& x, const QcOptions& options, QcMetrics& out
   using V = std::remove_cvref_t<decltype(*row_of(x, 0).values)>;
   const ValueRange range = value_range(ctx, x);
   const prim::FixedScale scale = scale_for(ctx, x, range);
-  const bool whole = range.whole && range.finite;
+  const bool whole = out.whole_numbers = range.whole && range.finite;
   std::vector<TopSums<V>> tops(static_cast<std::size_t>(std::max(1, ctx.n_threads)), TopSums<V>(options.percent_top));
   const auto sums =
       add_genes<Expressed::nonzero>(ctx, x, whole, scale, [&](std::int64_t i, const Row<V>& row, int worker) {
@@ -322,7 +322,7 @@ template <class X>
 void count_genes(const Context& ctx, const X& x, AxisCounts& out) {
   const ValueRange range = value_range(ctx, x);
   const prim::FixedScale scale = scale_for(ctx, x, range);
-  const bool whole = range.whole && range.finite;
+  const bool whole = out.whole_numbers = range.whole && range.finite;
   const auto sums = add_genes<Expressed::positive>(ctx, x, whole, scale, [](std::int64_t, const auto&, int) {});
   for (std::int64_t j = 0; j < x.n_cols; ++j) {
     out.n_positive[j] = sums.count(static_cast<std::size_t>(j));

@@ -444,13 +444,14 @@ void qc(const Context& ctx, const X& x, const QcOptions& options, QcMetrics& out
     const Array<std::uint8_t> more = pack_families(ctx, options, f, x.n_cols);
     run_rows<false, kFamilies>(ctx, x, row_target<kFamilies>(out, f, more.data()));
   }
+  out.whole_numbers = whole;
   if (!options.percent_top.empty()) top_shares(ctx, x, options.percent_top, whole, out);
 }
 
 template <class X>
 void count_genes(const Context& ctx, const X& x, AxisCounts& out) {
   using V = std::remove_cvref_t<decltype(prim::cuda::value_at(x, 0))>;
-  gene_totals<true>(ctx, x, out.total.view(), out.n_positive.view(), [&](const GeneTarget& target) {
+  out.whole_numbers = gene_totals<true>(ctx, x, out.total.view(), out.n_positive.view(), [&](const GeneTarget& target) {
     prim::cuda::run_genes(ctx, x, RowOrder{x.n_rows}, WholeGenes<V, true, -1>{target, {}},
                           WholeColumns<V, true>{target}, "gene counts");
   });

@@ -27,7 +27,10 @@ class PearsonBlocks final : public RowBlocks {
   std::int64_t n_rows() const override { return x_.n_rows(); }
   std::int64_t n_cols() const override { return x_.n_cols(); }
   bool is_sparse() const override { return false; }
-  void for_each(const Context& ctx, const std::function<void(std::int64_t, const AnyMatrixView&)>& body) const override;
+  bool is_double(const Context&) const override { return true; }
+
+ protected:
+  void visit(const Context& ctx, RowParts parts, const Body& body) const override;
 
  private:
   const RowBlocks& x_;

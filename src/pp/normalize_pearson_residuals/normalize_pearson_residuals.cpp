@@ -9,6 +9,7 @@
 #include "pp/gene_moments/kernel.hpp"
 #include "pp/normalize_pearson_residuals/blocks.hpp"
 #include "pp/normalize_total/kernel.hpp"
+#include "prim/dense_by_blocks.hpp"
 
 namespace scw::pp {
 
@@ -19,21 +20,6 @@ namespace {
 
 constexpr std::int64_t kBlockBytes = std::int64_t{16} << 20;       // stays in the cache
 constexpr std::int64_t kCudaBlockBytes = std::int64_t{512} << 20;  // fills the chip
-
-AnyMatrixView rows_of(const AnyMatrixView& x, std::int64_t first, std::int64_t count) {
-  return std::visit(
-      [&](const auto& v) -> AnyMatrixView {
-        if constexpr (requires { v.indptr; }) {
-          return v.rows(first, count);
-        } else {
-          auto part = v;
-          part.data += first * v.ld;
-          part.n_rows = count;
-          return part;
-        }
-      },
-      x);
-}
 
 }  // namespace
 
@@ -64,9 +50,10 @@ PearsonSums pearson_sums(const Context& ctx, const RowBlocks& x, Span<const std:
   out.first_clip = clip[0];
 
   Array<double> row_sum(ctx.workspace, x.n_rows(), "row sums", ctx.stream);
-  x.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& block) {
+  const auto add = [&](std::int64_t first, const AnyMatrixView& block) {
     row_totals_kernel(ctx, block, {}, row_sum.view().subspan(first, scw::n_rows(block)));
-  });
+  };
+  x.for_each(ctx, add, RowParts::values);
   Array<double> share = to_host<double>(ctx, std::as_const(row_sum).view());
   const Array<std::int32_t> codes = to_host<std::int32_t>(ctx, groups);
   for (std::int64_t i = 0; i < share.size(); ++i) {
@@ -88,8 +75,7 @@ PearsonSums pearson_sums(const Context& ctx, const RowBlocks& x, Span<const std:
   return out;
 }
 
-void PearsonBlocks::for_each(const Context& ctx,
-                             const std::function<void(std::int64_t, const AnyMatrixView&)>& body) const {
+void PearsonBlocks::visit(const Context& ctx, RowParts, const Body& body) const {
   const std::int64_t genes = x_.n_cols();
   const std::int64_t bytes = ctx.device.type == DeviceType::cpu ? kBlockBytes : kCudaBlockBytes;
   const std::int64_t rows = std::max<std::int64_t>(64, bytes / std::max<std::int64_t>(1, genes * 8));
@@ -98,7 +84,7 @@ void PearsonBlocks::for_each(const Context& ctx,
     for (std::int64_t i = 0; i < scw::n_rows(block); i += rows) {
       const std::int64_t n = std::min(rows, scw::n_rows(block) - i);
       const MatrixView<double> to(buffer.data.data(), n, genes);
-      pearson_residuals_kernel(ctx, rows_of(block, i, n),
+      pearson_residuals_kernel(ctx, prim::rows_of(block, i, n),
                                PearsonModel{sums_.row_share.view().subspan(first + i, n),
                                             groups_.empty() ? groups_ : groups_.subspan(first + i, n),
                                             sums_.gene_sums.view(), sums_.clip.view(), 1.0 / theta_, true},
@@ -108,25 +94,21 @@ void PearsonBlocks::for_each(const Context& ctx,
   });
 }
 
+PearsonResiduals normalize_pearson_residuals(const Context& ctx, const RowBlocks& x, AnyDenseMatrix& out,
+                                             const PearsonResidualsOptions& options) {
+  const PearsonSums sums = pearson_sums(ctx, x, {}, 1, options, "pp.normalize_pearson_residuals");
+  const auto make = [&](const AnyMatrixView& rows, std::int64_t first, const auto& to) {
+    const auto share = sums.row_share.view().subspan(first, to.n_rows);
+    const PearsonModel model{share, {}, sums.gene_sums.view(), sums.clip.view(), 1.0 / options.theta, false};
+    pearson_residuals_kernel(ctx, rows, model, to);
+  };
+  out = prim::dense_by_blocks(ctx, x, x.n_cols(), "residuals", make);
+  return {sums.first_clip, sums.counts};
+}
+
 PearsonResiduals normalize_pearson_residuals(const Context& ctx, const AnyMatrixView& x, AnyDenseMatrix& out,
                                              const PearsonResidualsOptions& options) {
-  const PearsonSums sums = pearson_sums(ctx, ResidentBlocks(x), {}, 1, options, "pp.normalize_pearson_residuals");
-  const PearsonModel model{sums.row_share.view(), {},   sums.gene_sums.view(), sums.clip.view(),
-                           1.0 / options.theta,   false};
-  std::visit(
-      [&](const auto& v) {
-        const auto make = [&]<class V>(const V*) {
-          Matrix<V> dense(ctx.memory, v.n_rows, v.n_cols, "residuals", ctx.stream);
-          pearson_residuals_kernel(ctx, x, model, dense.view());
-          out = std::move(dense);
-        };
-        if constexpr (requires { v.values; })
-          make(v.values.data);
-        else
-          make(v.data);
-      },
-      x);
-  return {sums.first_clip, sums.counts};
+  return normalize_pearson_residuals(ctx, ResidentBlocks(x), out, options);
 }
 
 }  // namespace scw::pp

@@ -5,7 +5,6 @@
 #include "core/check.hpp"
 #include "core/transfer.hpp"
 #include "pp/normalize_total/kernel.hpp"
-#include "scwarp/core/row_blocks.hpp"
 
 namespace scw::pp {
 
@@ -41,22 +40,23 @@ void finish(const Context& ctx, const NormalizeTotalOptions& options, NormalizeT
 
 }  // namespace
 
-NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const NormalizeTotalOptions& options) {
+NormalizeTotal size_factors(const Context& ctx, const RowBlocks& x, const NormalizeTotalOptions& options) {
   check(options);
   NormalizeTotal out;
-  out.counts = Array<double>(ctx.memory, n_rows(x), "size factors", ctx.stream);
+  out.counts = Array<double>(ctx.memory, x.n_rows(), "size factors", ctx.stream);
   const auto totals = [&](Span<const std::uint8_t> excluded) {
     const RowParts parts = excluded.empty() ? RowParts::values : RowParts::all;
-    stream_rows(ctx, x, parts, [&](std::int64_t first, const AnyMatrixView& rows) {
+    const auto add = [&](std::int64_t first, const AnyMatrixView& rows) {
       row_totals_kernel(ctx, rows, excluded, out.counts.view().subspan(first, n_rows(rows)));
-    });
+    };
+    x.for_each(ctx, add, parts);
   };
   totals({});
   if (options.exclude_highly_expressed) {
-    out.gene_excluded = Array<std::uint8_t>(host_memory(), n_cols(x), "excluded genes");
+    out.gene_excluded = Array<std::uint8_t>(host_memory(), x.n_cols(), "excluded genes");
     std::fill(out.gene_excluded.begin(), out.gene_excluded.end(), std::uint8_t{0});
     auto flags = to_device<std::uint8_t>(ctx, out.gene_excluded.view());
-    stream_rows(ctx, x, RowParts::all, [&](std::int64_t first, const AnyMatrixView& rows) {
+    x.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& rows) {
       const auto counts = std::as_const(out.counts).view().subspan(first, n_rows(rows));
       dominant_genes_kernel(ctx, rows, counts, options.max_fraction, flags.view());
     });
@@ -65,6 +65,10 @@ NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const No
   }
   finish(ctx, options, out);
   return out;
+}
+
+NormalizeTotal size_factors(const Context& ctx, const AnyMatrixView& x, const NormalizeTotalOptions& options) {
+  return size_factors(ctx, ResidentBlocks(x), options);
 }
 
 NormalizeTotal normalize_total(const Context& ctx, const AnyMutableMatrixView& x,

@@ -100,9 +100,10 @@ void TransformedRows::for_each_owned(const Context& ctx, RowParts parts, const O
   const auto steps = [&](std::int64_t first, const AnyMutableMatrixView& x) { apply(ctx, steps_, 0, first, x, body); };
   if (const auto* const owned = dynamic_cast<const OwnedRowBlocks*>(source_.get()))
     return owned->for_each_owned(ctx, by_column ? RowParts::all : parts, steps);
-  source_->for_each(ctx, [&](std::int64_t first, const AnyMatrixView& block) {
+  const auto copied = [&](std::int64_t first, const AnyMatrixView& block) {
     std::visit([&](const auto& x) { with_copy(ctx, x, [&](const auto& copy) { steps(first, copy); }); }, block);
-  });
+  };
+  source_->for_each(ctx, copied, by_column ? RowParts::all : parts);
 }
 
 }  // namespace scw::pp

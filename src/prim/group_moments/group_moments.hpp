@@ -11,6 +11,7 @@
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/kernel.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace scw::prim {
@@ -61,14 +62,15 @@ struct GeneScales {
   Array<std::uint8_t> non_finite;  // [n_genes], 1 = the gene has such values
   bool has_non_finite = false;
 };
-/// may_share: whether the shared scale is tried; without it, the scales are those of any other way to the maxima.
-SCW_API GeneScales gene_scales(const Context& ctx, const AnyMatrixView& x, const ValueMap& map, bool may_share = true);
+/// may_share: whether the shared scale is tried; without it, the scales are those of any other way to the maxima. One
+/// pass over row blocks, two where the shared scale is tried in vain.
+SCW_API GeneScales gene_scales(const Context& ctx, const RowBlocks& x, const ValueMap& map, bool may_share = true);
 
 /// Moments of the groups [first, first + n_groups). codes: group of each cell, on the host, any other number = in no
 /// group; empty: all cells in one group. squares: sums of squares as well (else undefined).
 /// Memory: 36 bytes a group and gene (on CUDA on the host as well), 48 a thread and gene on the CPU, 4 a cell (CUDA: 8,
-/// and 4 a cell for each 5 000 genes after the first).
-SCW_API GroupMoments group_moments(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
+/// and 4 a cell for each 5 000 genes after the first); in several blocks, the results twice. One pass over row blocks.
+SCW_API GroupMoments group_moments(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
                                    std::int64_t first, std::int64_t n_groups, const ValueMap& map,
                                    const GeneScales& scales, bool squares = true);
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "prim/column_tiles.hpp"
 #include "prim/gene_entries.hpp"
 #include "tl/rank_genes_groups/kernel.hpp"
 
@@ -193,26 +194,19 @@ struct Ranker {
     }
   }
 
+  /// x: the genes from `first_gene` on.
   template <class X>
-  void run(const Context& ctx, const X& x, Span<const std::int32_t> codes) const {
+  void run(const Context& ctx, std::int64_t first_gene, const X& x, Span<const std::int32_t> codes) const {
     std::vector<Scratch> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)),
                                  Scratch(static_cast<std::size_t>(n_codes())));
     // Cells outside of all groups take part in ranks against the rest only.
     const auto takes_part = [this](std::int32_t code) { return spec.reference < 0 || code < spec.n_groups; };
     prim::for_each_gene(ctx, x, codes, takes_part, "rank_genes_groups",
                         [&](int worker, std::int64_t j, E* entries, E* tmp, std::int64_t n) {
-                          gene(j, entries, tmp, n, scratch[static_cast<std::size_t>(worker)]);
+                          gene(first_gene + j, entries, tmp, n, scratch[static_cast<std::size_t>(worker)]);
                         });
   }
 };
-
-template <class V, class X>
-void run(const Context& ctx, const X& x, Span<const std::int32_t> codes, const RankSpec& spec,
-         const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out) {
-  std::vector<std::int64_t> sizes(static_cast<std::size_t>(spec.n_groups) + 1, 0);
-  for (const std::int32_t c : codes) ++sizes[static_cast<std::size_t>(c)];
-  Ranker<V>{spec, map, sizes, codes.size, moments, out}.run(ctx, x, codes);
-}
 
 template <class V>
 V value_type_of(const CsrView<const V>&);
@@ -221,7 +215,7 @@ V value_type_of(const MatrixView<const V>&);
 
 }  // namespace
 
-void rank_sums(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes, const RankSpec& spec,
+void rank_sums(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes, const RankSpec& spec,
                const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out) {
   prim::GeneScales scales = prim::gene_scales(ctx, x, map, false);  // as on CUDA
   if (scales.has_non_finite) {
@@ -229,7 +223,15 @@ void rank_sums(const Context& ctx, const AnyMatrixView& x, Span<const std::int32
     return;
   }
   moments.scale = std::move(scales.scale);
-  std::visit([&](const auto& v) { run<decltype(value_type_of(v))>(ctx, v, codes, spec, map, moments, out); }, x);
+  std::vector<std::int64_t> sizes(static_cast<std::size_t>(spec.n_groups) + 1, 0);
+  for (const std::int32_t c : codes) ++sizes[static_cast<std::size_t>(c)];
+  prim::for_each_column_tile(ctx, x, [&](std::int64_t first, const AnyMatrixView& tile) {
+    std::visit(
+        [&](const auto& v) {
+          Ranker<decltype(value_type_of(v))>{spec, map, sizes, codes.size, moments, out}.run(ctx, first, v, codes);
+        },
+        tile);
+  });
 }
 
 void value_range(const Context&, const AnyMatrixView& x, double& low, double& high) {

@@ -72,15 +72,15 @@ void value_range(const Context& ctx, const AnyMatrixView& x, double& low, double
       x);
 }
 
-void rank_sums(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes, const RankSpec& spec,
+void rank_sums(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes, const RankSpec& spec,
                const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out) {
   const scw::cuda::DeviceScope scope(ctx);
-  if (const auto* const csr = std::get_if<CsrView<const float>>(&x))
-    ranks::Ranker<float, CsrView<const float>>(ctx, *csr, codes, spec, map, moments, out).run();
-  else if (const auto* const dense = std::get_if<MatrixView<const float>>(&x))
-    ranks::Ranker<float, MatrixView<const float>>(ctx, *dense, codes, spec, map, moments, out).run();
-  else
+  if (x.is_double(ctx))
     rank_sums_f64(ctx, x, codes, spec, map, moments, out);
+  else if (x.is_sparse())
+    ranks::Ranker<float, CsrView<const float>>(ctx, x, codes, spec, map, moments, out).run();
+  else
+    ranks::Ranker<float, MatrixView<const float>>(ctx, x, codes, spec, map, moments, out).run();
 }
 
 SCW_REGISTER(value_range_kernel, cuda, &value_range);

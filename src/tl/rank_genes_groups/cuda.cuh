@@ -33,14 +33,8 @@ namespace ranks {
 
 inline constexpr std::int64_t kBlockBytes = std::int64_t{4} << 30;  // of keys, sorted and unsorted together
 
-/// Bytes that blocks of keys may take: a share of what a limit leaves.
-inline std::int64_t block_bytes(const Context& ctx) {
-  const auto* const tracked = dynamic_cast<const TrackedMemory*>(ctx.workspace.get());
-  if (tracked == nullptr || tracked->limit_bytes() == 0) return kBlockBytes;
-  const auto limit = static_cast<std::int64_t>(tracked->limit_bytes());
-  const auto used = static_cast<std::int64_t>(tracked->used_bytes());
-  return std::min(kBlockBytes, std::max<std::int64_t>(0, (limit - used) / 10 * 8));
-}
+/// Bytes that blocks of keys may take: most of what is left, and a limit leaves.
+inline std::int64_t block_bytes(const Context& ctx) { return std::min(kBlockBytes, available_bytes(ctx) / 10 * 8); }
 
 template <class T>
 Array<T> zeroed(const Context& ctx, std::int64_t n, const char* tag) {
@@ -49,14 +43,14 @@ Array<T> zeroed(const Context& ctx, std::int64_t n, const char* tag) {
   return a;
 }
 
-/// The rank sums of one matrix; an object for the time of a call.
+/// The rank sums of one matrix, which comes in blocks of rows of type X; an object for the time of a call.
 template <class V, class X>
 class Ranker {
   using Key = typename Bits<V>::Key;
   using Value = typename Bits<V>::Value;
 
  public:
-  Ranker(const Context& ctx, const X& x, Span<const std::int32_t> codes, const RankSpec& spec,
+  Ranker(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes, const RankSpec& spec,
          const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out)
       : ctx_(ctx),
         stream_(scw::cuda::stream_of(ctx)),
@@ -113,14 +107,16 @@ class Ranker {
     SCW_CUDA(cudaFuncSetAttribute(count_kernel<V, X>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
     constexpr std::int64_t kGeneBytes = sizeof(typename Bits<V>::Magnitude) + sizeof(std::uint32_t);
     const std::int64_t most_genes = shared / kGeneBytes;
-    const unsigned grid = scw::cuda::grid_for(x_.n_rows, kCountThreads / 32, 2 * sms);
-    for (std::int64_t first = 0; first < n_genes_ && x_.n_rows > 0; first += most_genes) {
-      const std::int64_t width = std::min(most_genes, n_genes_ - first);
-      count_kernel<V, X><<<grid, kCountThreads, static_cast<std::size_t>(width * kGeneBytes), stream_>>>(
-          x_, codes_.data(), taking_part_, first, static_cast<std::int32_t>(width), counts.data(), magnitudes.data(),
-          range.data());
-      SCW_CUDA_LAUNCHED("rank_genes_groups: count");
-    }
+    for_each_block([&](std::int64_t row, const X& x) {
+      const unsigned grid = scw::cuda::grid_for(x.n_rows, kCountThreads / 32, 2 * sms);
+      for (std::int64_t first = 0; first < n_genes_; first += most_genes) {
+        const std::int64_t width = std::min(most_genes, n_genes_ - first);
+        count_kernel<V, X><<<grid, kCountThreads, static_cast<std::size_t>(width * kGeneBytes), stream_>>>(
+            x, codes_.data() + row, taking_part_, first, static_cast<std::int32_t>(width), counts.data(),
+            magnitudes.data(), range.data());
+        SCW_CUDA_LAUNCHED("rank_genes_groups: count");
+      }
+    });
     const Array<U64> largest = to_host<U64>(ctx_, std::as_const(magnitudes).view());
     for (std::int64_t j = 0; j < n_genes_; ++j) {
       const auto bits = static_cast<typename Bits<V>::Magnitude>(largest[j]);
@@ -179,8 +175,8 @@ class Ranker {
                                  ctx_.stream);
     used_ = Array<U64>(ctx_.workspace, 1, "keys", ctx_.stream);
     if constexpr (kIsCsr<X>) {
-      row_begin_ = zeroed<std::int32_t>(ctx_, x_.n_rows, "row positions");
-      row_end_ = Array<std::int32_t>(ctx_.workspace, x_.n_rows, "row positions", ctx_.stream);
+      row_begin_ = zeroed<std::int32_t>(ctx_, n_ranked_, "row positions");
+      row_end_ = Array<std::int32_t>(ctx_.workspace, n_ranked_, "row positions", ctx_.stream);
     }
   }
 
@@ -275,16 +271,28 @@ class Ranker {
   /// Keys of the block; blocks come in order, so that the search in each row goes on where the last one ended.
   void fill(const Segments& s, Key* keys) {
     SCW_CUDA(cudaMemsetAsync(used_.data(), 0, sizeof(U64), stream_));
-    if constexpr (kIsCsr<X>) {
-      advance_kernel<<<scw::cuda::grid_for(x_.n_rows, kThreads, 1 << 30), kThreads, 0, stream_>>>(
-          x_, codes_.data(), taking_part_, s.first + s.n, row_begin_.data(), row_end_.data());
-      SCW_CUDA_LAUNCHED("rank_genes_groups: advance");
-    }
-    fill_kernel<V><<<scw::cuda::grid_for(x_.n_rows, kFillRows, 1 << 30), kThreads, 0, stream_>>>(
-        x_, codes_.data(), taking_part_, row_begin_.data(), row_end_.data(), s.first, s.first + s.n, layout_, keys,
-        used_.data());
-    SCW_CUDA_LAUNCHED("rank_genes_groups: fill");
+    for_each_block([&](std::int64_t row, const X& x) {
+      const std::int32_t *begin = nullptr, *end = nullptr;
+      if constexpr (kIsCsr<X>) {
+        begin = row_begin_.data() + row;
+        end = row_end_.data() + row;
+        advance_kernel<<<scw::cuda::grid_for(x.n_rows, kThreads, 1 << 30), kThreads, 0, stream_>>>(
+            x, codes_.data() + row, taking_part_, s.first + s.n, begin, row_end_.data() + row);
+        SCW_CUDA_LAUNCHED("rank_genes_groups: advance");
+      }
+      fill_kernel<V><<<scw::cuda::grid_for(x.n_rows, kFillRows, 1 << 30), kThreads, 0, stream_>>>(
+          x, codes_.data() + row, taking_part_, begin, end, s.first, s.first + s.n, layout_, keys, used_.data());
+      SCW_CUDA_LAUNCHED("rank_genes_groups: fill");
+    });
     row_begin_.swap(row_end_);
+  }
+
+  template <class F>
+  void for_each_block(const F& f) const {
+    x_.for_each(ctx_, [&](std::int64_t row, const AnyMatrixView& block) {
+      const X& x = std::get<X>(block);
+      if (x.n_rows > 0) f(row, x);
+    });
   }
 
   Binning<V> binning() const { return {spec_.low, spec_.high, static_cast<double>(spec_.n_bins), spec_.zeros_apart}; }
@@ -312,7 +320,7 @@ class Ranker {
 
   const Context& ctx_;
   cudaStream_t stream_;
-  X x_;
+  const RowBlocks& x_;
   const RankSpec& spec_;
   const prim::ValueMap& map_;
   prim::GroupMoments& moments_;
@@ -339,7 +347,7 @@ class Ranker {
 }  // namespace ranks
 
 /// One file an element type, for the time that nvcc takes.
-void rank_sums_f64(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes, const RankSpec& spec,
+void rank_sums_f64(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes, const RankSpec& spec,
                    const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out);
 
 }  // namespace scw::tl::cuda

@@ -2,14 +2,12 @@
 
 namespace scw::tl::cuda {
 
-void rank_sums_f64(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes, const RankSpec& spec,
+void rank_sums_f64(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes, const RankSpec& spec,
                    const prim::ValueMap& map, prim::GroupMoments& moments, RankSums& out) {
-  if (const auto* const csr = std::get_if<CsrView<const double>>(&x))
-    ranks::Ranker<double, CsrView<const double>>(ctx, *csr, codes, spec, map, moments, out).run();
+  if (x.is_sparse())
+    ranks::Ranker<double, CsrView<const double>>(ctx, x, codes, spec, map, moments, out).run();
   else
-    ranks::Ranker<double, MatrixView<const double>>(ctx, std::get<MatrixView<const double>>(x), codes, spec, map,
-                                                    moments, out)
-        .run();
+    ranks::Ranker<double, MatrixView<const double>>(ctx, x, codes, spec, map, moments, out).run();
 }
 
 }  // namespace scw::tl::cuda

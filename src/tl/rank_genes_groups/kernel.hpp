@@ -33,7 +33,7 @@ extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, double&, double
 
 /// codes: group of each cell, or n_groups (in none). moments, on the host, has n_groups + 1 groups; scale, sum and
 /// nonzero are filled here, sum_sq is not.
-extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, const RankSpec&,
+extern SCW_API Kernel<void(const Context&, const RowBlocks&, Span<const std::int32_t>, const RankSpec&,
                            const prim::ValueMap&, prim::GroupMoments&, RankSums&)>
     rank_sums_kernel;
 

@@ -12,7 +12,7 @@
 
 namespace scw::tl {
 
-constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, const RankSpec&,
+constinit Kernel<void(const Context&, const RowBlocks&, Span<const std::int32_t>, const RankSpec&,
                       const prim::ValueMap&, prim::GroupMoments&, RankSums&)>
     rank_sums_kernel{"tl.rank_genes_groups: rank_sums"};
 constinit Kernel<void(const Context&, const AnyMatrixView&, double&, double&)> value_range_kernel{
@@ -57,11 +57,11 @@ Score rank_sum(std::int64_t twice_r, std::int64_t n1, std::int64_t n2, double ti
   return {o.return_u_values ? u : z, normal_two_sided(z)};
 }
 
-void check(const AnyMatrixView& x, Span<const std::int32_t> codes, std::int32_t n_groups,
+void check(const RowBlocks& x, Span<const std::int32_t> codes, std::int32_t n_groups,
            const RankGenesGroupsOptions& o) {
-  SCW_EXPECT_AS(ShapeMismatch, codes.size == n_rows(x), kOp, "codes must have one entry per cell (got {}, expected {})",
-                codes.size, n_rows(x));
-  SCW_EXPECT(n_rows(x) < prim::kFixedMaxTerms, kOp, "at most 2^31 - 1 cells (got {})", n_rows(x));
+  SCW_EXPECT_AS(ShapeMismatch, codes.size == x.n_rows(), kOp, "codes must have one entry per cell (got {}, expected {})",
+                codes.size, x.n_rows());
+  SCW_EXPECT(x.n_rows() < prim::kFixedMaxTerms, kOp, "at most 2^31 - 1 cells (got {})", x.n_rows());
   SCW_EXPECT(n_groups >= 1, kOp, "at least one group is needed (got {})", n_groups);
   SCW_EXPECT(!o.reference || (*o.reference >= 0 && *o.reference < n_groups), kOp,
              "reference must be a group in [0, {}) (got {})", n_groups, o.reference.value_or(0));
@@ -74,19 +74,23 @@ void check(const AnyMatrixView& x, Span<const std::int32_t> codes, std::int32_t 
              o.bin_range ? o.bin_range->second : 0);
 }
 
-RankSpec make_spec(const Context& ctx, const AnyMatrixView& x, std::int32_t n_groups, const RankGenesGroupsOptions& o) {
+RankSpec make_spec(const Context& ctx, const RowBlocks& x, std::int32_t n_groups, const RankGenesGroupsOptions& o) {
   RankSpec spec;
   spec.n_groups = n_groups;
   spec.reference = o.reference.value_or(-1);
   if (o.test != RankTest::wilcoxon_binned) return spec;
-  const bool sparse = x.index() < 2;
-  double low = 0, high = 0;
-  value_range_kernel(ctx, x, low, high);
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  x.for_each(ctx, [&](std::int64_t, const AnyMatrixView& rows) {
+    double least = 0, greatest = 0;
+    value_range_kernel(ctx, rows, least, greatest);
+    low = std::min(low, least);
+    high = std::max(high, greatest);
+  });
   spec.n_bins = o.n_bins;
   spec.low = o.bin_range ? o.bin_range->first : low;
   spec.high = o.bin_range ? o.bin_range->second : high;
   if (!(spec.low < spec.high)) spec.high = spec.low + 1;  // a constant matrix: one bin
-  spec.zeros_apart = sparse && low >= 0;
+  spec.zeros_apart = x.is_sparse() && low >= 0;
   return spec;
 }
 
@@ -118,11 +122,11 @@ void gather_ranked(const Context& ctx, MatrixView<const double> values, MatrixVi
   gather(ctx, values, order, out);
 }
 
-RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes_in,
+RankGenesGroups rank_genes_groups(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes_in,
                                   std::int32_t n_groups, const RankGenesGroupsOptions& o) {
   check(x, codes_in, n_groups, o);
-  const std::int64_t n_genes = n_cols(x);
-  const std::int64_t n_cells = n_rows(x);
+  const std::int64_t n_genes = x.n_cols();
+  const std::int64_t n_cells = x.n_rows();
 
   // Cells in no group are group n_groups: part of the rest, nothing of their own.
   RankGenesGroups out;
@@ -244,6 +248,11 @@ RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Sp
     for (std::int64_t k = 0; k < n_genes; ++k) order[k] = scratch.sorted[k].index;
   });
   return out;
+}
+
+RankGenesGroups rank_genes_groups(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
+                                  std::int32_t n_groups, const RankGenesGroupsOptions& options) {
+  return rank_genes_groups(ctx, ResidentBlocks(x), codes, n_groups, options);
 }
 
 }  // namespace scw::tl

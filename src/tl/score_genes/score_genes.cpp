@@ -37,11 +37,13 @@ double size_of(const Array<std::uint8_t>& in_set) {
 }
 
 /// Mean of each cell over the values of the set that are not NaN.
-Array<double> mean_without_nan(const Context& ctx, const AnyMatrixView& x, const Array<std::uint8_t>& in_set) {
+Array<double> mean_without_nan(const Context& ctx, const RowBlocks& x, const Array<std::uint8_t>& in_set) {
   const auto flags = to_device<std::uint8_t>(ctx, in_set.view());
-  Array<double> on_device(ctx.workspace, n_rows(x), "set sums", ctx.stream);
+  Array<double> on_device(ctx.workspace, x.n_rows(), "set sums", ctx.stream);
   const auto sums = [&](SetTerm term) {
-    set_sums_kernel(ctx, x, flags.view(), term, on_device.view());
+    x.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& rows) {
+      set_sums_kernel(ctx, rows, flags.view(), term, on_device.view().subspan(first, n_rows(rows)));
+    });
     return to_host<double>(ctx, std::as_const(on_device).view());
   };
   Array<double> mean = sums(SetTerm::not_nan);
@@ -53,14 +55,20 @@ Array<double> mean_without_nan(const Context& ctx, const AnyMatrixView& x, const
 
 }  // namespace
 
-Array<double> nan_mean_of_genes(const Context& ctx, const AnyMatrixView& x) {
-  const std::int64_t n = n_rows(x);
-  const std::int64_t m = n_cols(x);
+Array<double> nan_mean_of_genes(const Context& ctx, const RowBlocks& x) {
+  const std::int64_t n = x.n_rows();
+  const std::int64_t m = x.n_cols();
   const prim::GeneScales scales = prim::gene_scales(ctx, x, {});
   const prim::GroupMoments moments = prim::group_moments(ctx, x, {}, 0, 1, {}, scales, false);
   Array<std::int64_t> n_nan(host_memory(), m, "NaN counts");
   std::fill(n_nan.begin(), n_nan.end(), std::int64_t{0});
-  if (scales.has_non_finite) count_nan_kernel(ctx, x, n_nan.view());
+  if (scales.has_non_finite) {
+    Array<std::int64_t> part(host_memory(), m, "NaN counts");
+    x.for_each(ctx, [&](std::int64_t, const AnyMatrixView& rows) {
+      count_nan_kernel(ctx, rows, part.view());
+      for (std::int64_t j = 0; j < m; ++j) n_nan[j] += part[j];
+    });
+  }
   Array<double> out(host_memory(), m, "gene means");
   for (std::int64_t j = 0; j < m; ++j) {
     const auto infinite = static_cast<std::uint8_t>(moments.flag_at(0, j) & ~prim::kFixedNan);
@@ -70,21 +78,33 @@ Array<double> nan_mean_of_genes(const Context& ctx, const AnyMatrixView& x) {
   return out;
 }
 
-Array<double> score_genes(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> genes,
+Array<double> nan_mean_of_genes(const Context& ctx, const AnyMatrixView& x) {
+  return nan_mean_of_genes(ctx, ResidentBlocks(x));
+}
+
+Array<double> score_genes(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> genes,
                           Span<const std::int32_t> control) {
-  const std::int64_t m = n_cols(x);
+  const std::int64_t m = x.n_cols();
   const Array<std::uint8_t> set = flags_of(m, genes, "genes"), reference = flags_of(m, control, "control");
   Array<std::uint8_t> both(host_memory(), m, "gene sets");
   for (std::int64_t j = 0; j < m; ++j) both[j] = static_cast<std::uint8_t>(set[j] | (reference[j] << 1));
   const auto sets = to_device<std::uint8_t>(ctx, std::as_const(both).view());
-  Array<double> on_device(ctx.workspace, n_rows(x), "gene scores", ctx.stream);
-  set_scores_kernel(ctx, x, sets.view(), size_of(set), size_of(reference), on_device.view());
+  Array<double> on_device(ctx.workspace, x.n_rows(), "gene scores", ctx.stream);
+  x.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& rows) {
+    set_scores_kernel(ctx, rows, sets.view(), size_of(set), size_of(reference),
+                      on_device.view().subspan(first, n_rows(rows)));
+  });
   Array<double> out = to_host<double>(ctx, std::as_const(on_device).view(), "gene scores");
   if (std::any_of(out.begin(), out.end(), [](double s) { return s != s; })) {  // rare: four more passes
     const Array<double> a = mean_without_nan(ctx, x, set), b = mean_without_nan(ctx, x, reference);
     for (std::int64_t i = 0; i < out.size(); ++i) out[i] = a[i] - b[i];
   }
   return out;
+}
+
+Array<double> score_genes(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> genes,
+                          Span<const std::int32_t> control) {
+  return score_genes(ctx, ResidentBlocks(x), genes, control);
 }
 
 }  // namespace scw::tl

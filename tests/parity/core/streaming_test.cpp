@@ -107,7 +107,7 @@ TEST(Streaming, CudaPaddedDenseRowsAndErrors) {
   const std::size_t used = memory->used_bytes();
   Context ctx = cuda;
   ctx.block_bytes = 200;
-  EXPECT_THROW(stream_rows(ctx, AnyMatrixView(MatrixView<const double>(x.data(), 50, 5, 8)), RowParts::all,
+  EXPECT_THROW(ResidentBlocks(MatrixView<const double>(x.data(), 50, 5, 8)).for_each(ctx,
                            [](std::int64_t first, const AnyMatrixView&) {
                              if (first > 10) throw InvalidArgument("stop");
                            }),
