@@ -126,7 +126,7 @@ void add_run(CLI::App* app, Arguments& a, Choices& choices) {
   b.add("--min-disp", o.min_disp, "Cutoff, with --n-top-genes 0");
   b.add("--batch-key", o.batch_key, "Column of obs: find variable genes in each batch and combine");
   b.add("--regress-out", o.regress_out,
-        "Columns of obs whose effect is removed (X becomes dense, variable genes only)");
+        "Columns of obs whose effect is removed: within the PCA, or from X itself with --scaling explicit");
   b.choose("--scaling", o.scaling, {"implicit", "explicit", "none"},
            "implicit: within the PCA, X stays sparse; explicit: X itself is scaled (dense, variable genes only)");
   b.add("--max-value", o.max_value, "Clip scaled values at this many standard deviations");

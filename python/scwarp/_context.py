@@ -45,13 +45,6 @@ class _Bar:
         self.step = self.bar = None
 
 
-# Operations whose work is done by another operation's kernels.
-_BUILT_ON = {
-    "pp.highly_variable_genes": ("pp.gene_moments",),
-    "pp.scale": ("pp.gene_moments",),
-    "get.aggregate": ("prim.group_moments",),
-    "tl.rank_genes_groups": ("prim.group_moments",),
-}
 # What may be missing: an exact search takes its place.
 _OPTIONAL = {"pp.neighbors": 1}
 _told: set[tuple[str, str]] = set()
@@ -81,8 +74,7 @@ def choose_device(op: str, device: str | None = None) -> str:
             return "cpu"
         raise _core.BackendUnavailable(f"{op}: device={asked!r} cannot be used: {reason}")
     where = "cuda:0" if asked in ("auto", "cuda") else asked
-    needed = (op, *_BUILT_ON.get(op, ()))
-    here, there = (sum(n) for n in zip(*(_core.kernels(name, where) for name in needed), strict=True))
+    here, there = _core.kernels(op, where)
     if asked == "auto" and here + _OPTIONAL.get(op, 0) < there:
         _tell(op, "cpu", f"{there - here} of {there} kernels have no CUDA version")
         return "cpu"

@@ -1,11 +1,13 @@
 #include "bind.hpp"
 
 #include "core/backend.hpp"
+#include "scwarp/pp/regress_out.hpp"
 
 #include <csignal>
 #include <unistd.h>
 
 #include <mutex>
+#include <optional>
 
 namespace scw::python {
 namespace {
@@ -263,8 +265,7 @@ class PyRowBlocks final : public RowBlocks {
           blocks.is_double(ctx) != double_)
         throw ShapeMismatch("row blocks: a block does not have the shape and type that were announced");
       const nb::gil_scoped_release release;
-      blocks.for_each(
-          ctx, [&](std::int64_t row, const AnyMatrixView& part) { body(first + row, part); }, parts);
+      blocks.for_each(ctx, [&](std::int64_t row, const AnyMatrixView& part) { body(first + row, part); }, parts);
       first += rows;
     }
     if (first != n_rows_)
@@ -279,11 +280,40 @@ class PyRowBlocks final : public RowBlocks {
   nb::object open_;
 };
 
+/// What pp.regress_out leaves of other blocks: ("residuals", x, keys or codes, coefficients or means, gene mask or
+/// None).
+class PyResidualBlocks final : public RowBlocks {
+ public:
+  PyResidualBlocks(const PyContext& py, const nb::tuple& parts) : x_(blocks_arg(py, parts[1])) {
+    const PyContext host("cpu", 1, 0, 0, nb::none(), nb::none());
+    const auto fit = matrix2d_arg<double>(host, parts[3], "coefficients");
+    const auto mask = parts[4].is_none() ? Span<const std::uint8_t>{} : host_vector_arg<std::uint8_t>(parts[4], "mask");
+    if (nb::cast<int>(parts[2].attr("ndim")) == 1)
+      residuals_.emplace(*x_, host_vector_arg<std::int32_t>(parts[2], "codes"), fit, mask);
+    else
+      residuals_.emplace(*x_, matrix2d_arg<double>(host, parts[2], "keys"), fit, mask);
+  }
+  std::int64_t n_rows() const override { return residuals_->n_rows(); }
+  std::int64_t n_cols() const override { return residuals_->n_cols(); }
+  bool is_sparse() const override { return residuals_->is_sparse(); }
+  bool is_double(const Context& ctx) const override { return residuals_->is_double(ctx); }
+
+ protected:
+  void visit(const Context& ctx, RowParts parts, const Body& body) const override {
+    residuals_->for_each(ctx, body, parts);
+  }
+
+ private:
+  std::unique_ptr<RowBlocks> x_;
+  std::optional<pp::ResidualBlocks> residuals_;
+};
+
 }  // namespace
 
 std::unique_ptr<RowBlocks> blocks_arg(const PyContext& py, nb::handle x, Passes passes) {
   if (nb::isinstance<nb::tuple>(x)) {
     const auto parts = nb::cast<nb::tuple>(x);
+    if (parts.size() == 5 && nb::isinstance<nb::str>(parts[0])) return std::make_unique<PyResidualBlocks>(py, parts);
     if (parts.size() == 5) return std::make_unique<PyRowBlocks>(py, parts);
   }
   return std::make_unique<ResidentBlocks>(rows_arg(py, x, passes));

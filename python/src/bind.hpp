@@ -154,8 +154,10 @@ AnyMutableMatrixView mutable_matrix_arg(const PyContext& py, nb::handle packed);
 
 /// For operations that read the matrix in passes (scwarp/core/row_blocks.hpp): what matrix_arg takes, where a host
 /// matrix stays on the host and is streamed, or (n_rows, n_cols, is_sparse, is_double, callable): the callable yields
-/// consecutive blocks of rows in the form that matrix_arg takes, one pass a call. A host matrix that is read in several
-/// passes is uploaded nevertheless if half of the free memory holds it. `x` must outlive the result.
+/// consecutive blocks of rows in the form that matrix_arg takes, one pass a call; or what pp.regress_out leaves of any
+/// of these: ("residuals", x, keys, coefficients, gene mask or None), with codes and means for a categorical key. A
+/// host matrix that is read in several passes is uploaded nevertheless if half of the free memory holds it. `x` must
+/// outlive the result.
 enum class Passes : std::uint8_t { one, several };
 std::unique_ptr<RowBlocks> blocks_arg(const PyContext& py, nb::handle x, Passes passes = Passes::several);
 /// For operations that change each row alone: as mutable_matrix_arg, but a host matrix stays on the host.

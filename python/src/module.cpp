@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "bind.hpp"
+#include "core/built_on.hpp"
 #include "scwarp/core/kernel.hpp"
 #include "scwarp/version.hpp"
 
@@ -101,14 +102,16 @@ NB_MODULE(_core, m) {
         const DeviceType type = parse_device(device).type;
         scw::detail::ensure_backend(type);
         int here = 0, all = 0;
-        for (const KernelInfo& k : registered_kernels()) {
-          if (k.name != op && !k.name.starts_with(op + ":")) continue;
-          ++all;
-          here += k.on[static_cast<int>(type)] ? 1 : 0;
-        }
+        const auto kernels = registered_kernels();
+        for (const std::string& part : parts_of(op))
+          for (const KernelInfo& k : kernels) {
+            if (k.name != part && !k.name.starts_with(part + ":")) continue;
+            ++all;
+            here += k.on[static_cast<int>(type)] ? 1 : 0;
+          }
         return std::pair(here, all);
       },
-      nb::arg("op"), nb::arg("device"), "(kernels of the operation that `device` has, kernels there are)");
+      nb::arg("op"), nb::arg("device"), "(kernels of the operation and of those it is built on that `device` has, kernels there are)");
 
   auto& all = entries();
   std::sort(all.begin(), all.end(),

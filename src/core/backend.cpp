@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "scwarp/core/kernel.hpp"
 
@@ -17,6 +18,7 @@ namespace {
 struct Registry {
   std::mutex mutex;
   std::map<std::string, KernelInfo, std::less<>> kernels;
+  std::map<std::string, std::vector<std::string>, std::less<>> parts;
 };
 
 Registry& registry() {
@@ -64,6 +66,13 @@ void register_kernel(const char* name, DeviceType type) {
   info.on[static_cast<int>(type)] = true;
 }
 
+int register_part(const char* operation, const char* part) {
+  auto& r = registry();
+  const std::lock_guard lock(r.mutex);
+  r.parts[operation].emplace_back(part);
+  return 0;
+}
+
 void set_backend_hooks(DeviceType type, const BackendHooks* hooks) {
   SCW_ASSERT(type == DeviceType::cuda);
   g_cuda_hooks = hooks;
@@ -92,6 +101,19 @@ std::vector<KernelInfo> registered_kernels() {
   const std::lock_guard lock(r.mutex);
   std::vector<KernelInfo> all;
   for (const auto& [name, info] : r.kernels) all.push_back(info);
+  return all;
+}
+
+std::vector<std::string> parts_of(std::string_view operation) {
+  auto& r = registry();
+  const std::lock_guard lock(r.mutex);
+  std::vector<std::string> all{std::string(operation)};
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto it = r.parts.find(all[i]);
+    if (it == r.parts.end()) continue;
+    for (const std::string& part : it->second)
+      if (std::find(all.begin(), all.end(), part) == all.end()) all.push_back(part);
+  }
   return all;
 }
 

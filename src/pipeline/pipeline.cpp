@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "pipeline/format.hpp"
 #include "scwarp/core/kernel.hpp"
@@ -63,6 +64,17 @@ TrackedMemory& tracked(const Context& ctx) {
   return memory != nullptr ? *memory : *host_memory();
 }
 
+/// Whether the device has room for X beside what the steps allocate. Else X stays on the host and is streamed.
+bool fits_device(const Context& ctx, const AnnData& data, const Steps& steps) {
+  const Shape shape = shape_of(data);
+  std::int64_t held = shape.matrix_bytes(), peak = held;
+  for (const auto& step : steps) {
+    peak = std::max(peak, checked_add(held, step->peak_bytes(shape, 1)));
+    held = checked_add(held, step->kept_bytes(shape));
+  }
+  return peak <= available_bytes(ctx);
+}
+
 }  // namespace
 
 std::vector<ReportStep> run_steps(const Context& ctx, AnnData& data, const Steps& steps, StepObserver* observer) {
@@ -83,6 +95,9 @@ std::vector<ReportStep> run_steps(const Context& ctx, AnnData& data, const Steps
   const bool elsewhere = ctx.device != Device{};
   if (elsewhere)
     run("upload", [&] {
+      if (!fits_device(ctx, data, steps))
+        return fmt::format("X stays on the host and is streamed: {} has {} MB for this job", to_string(ctx.device),
+                           format_count(available_bytes(ctx) / 1'000'000));
       data.to_device(ctx);
       return fmt::format("X is on {}", to_string(ctx.device));
     });
@@ -105,11 +120,13 @@ std::vector<std::string> missing_operations(const RunOptions& options, DeviceTyp
   const auto kernels = registered_kernels();
   for (const auto& step : main_job(options))
     for (const std::string& operation : step->operations())
-      for (const KernelInfo& kernel : kernels) {
-        const bool part = kernel.name == operation || kernel.name.starts_with(operation + ":");
-        if (part && !kernel.on[static_cast<int>(device)] && std::find(out.begin(), out.end(), kernel.name) == out.end())
-          out.push_back(kernel.name);
-      }
+      for (const std::string& part : parts_of(operation))
+        for (const KernelInfo& kernel : kernels) {
+          const bool needed = kernel.name == part || kernel.name.starts_with(part + ":");
+          if (needed && !kernel.on[static_cast<int>(device)] &&
+              std::find(out.begin(), out.end(), kernel.name) == out.end())
+            out.push_back(kernel.name);
+        }
   return out;
 }
 

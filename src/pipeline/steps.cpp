@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 #include <type_traits>
+#include <utility>
 
 #include "core/check.hpp"
 #include "core/transfer.hpp"
@@ -13,6 +14,7 @@
 #include "scwarp/estimate.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
 #include "scwarp/pp/calculate_qc_metrics.hpp"
+#include "scwarp/pp/gene_moments.hpp"
 #include "scwarp/pp/highly_variable_genes.hpp"
 #include "scwarp/pp/log1p.hpp"
 #include "scwarp/pp/neighbors.hpp"
@@ -373,7 +375,7 @@ class VariableGenesStep final : public Step {
  public:
   explicit VariableGenesStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "variable genes"; }
-  std::vector<std::string> operations() const override { return {"pp.highly_variable_genes", "pp.gene_moments"}; }
+  std::vector<std::string> operations() const override { return {"pp.highly_variable_genes"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     // In as many batches as are usual, if any: their number is not known before the data are read.
     const std::int64_t batches = o_.batch_key ? 16 : 0;
@@ -447,7 +449,7 @@ class VariableGenesStep final : public Step {
 
 // ---------------------------------------------------------------------------------------------- regression, scaling
 
-bool makes_dense(const RunOptions& o) { return !o.regress_out.empty() || o.scaling == "explicit"; }
+bool makes_dense(const RunOptions& o) { return o.scaling == "explicit"; }
 
 std::int64_t variable_genes(const RunOptions& o, const Shape& s) {
   return o.n_top_genes > 0 ? std::min(o.n_top_genes, s.n_vars) : s.n_vars / 5;
@@ -483,31 +485,69 @@ void replace_X(AnnData& data, AnyDenseMatrix&& dense) {
   std::visit([&](auto& m) { data.set_X(MatrixElement(std::move(m))); }, dense);
 }
 
-AnyCsrView csr_view(const AnnData& data) {
-  return std::visit(
-      [](const auto& v) -> AnyCsrView {
-        if constexpr (requires { v.indptr; })
-          return v;
-        else
-          throw InternalError("pipeline: X is not sparse");
-      },
-      data.X->view());
+/// The columns of obs that regress_out takes: one of categories, or numbers [cells x k].
+struct Regressor {
+  std::optional<Categorical> categories;
+  std::vector<double> keys;
+  std::int64_t n_keys = 0;
+  MatrixView<const double> view() const {
+    return {keys.data(), n_keys == 0 ? 0 : static_cast<std::int64_t>(keys.size()) / n_keys, n_keys};
+  }
+};
+
+Regressor regressor_of(const AnnData& data, const std::vector<std::string>& names) {
+  constexpr const char* op = "regress out";
+  for (const auto& key : names) (void)data.obs.at(key);
+  Regressor out;
+  if (const Column& first = data.obs.at(names[0]); !first.is_numeric()) {
+    SCW_EXPECT(names.size() == 1, op, "'{}' is categorical: it must be the only column", names[0]);
+    out.categories = first.to_categorical();
+    return out;
+  }
+  out.n_keys = static_cast<std::int64_t>(names.size());
+  out.keys.resize(static_cast<std::size_t>(data.n_obs() * out.n_keys));
+  for (std::size_t j = 0; j < names.size(); ++j) {
+    SCW_EXPECT(data.obs.at(names[j]).is_numeric(), op, "'{}' is not numeric: a categorical column must be the only one",
+               names[j]);
+    const auto column = data.obs.at(names[j]).to_double();
+    for (std::size_t i = 0; i < column.size(); ++i) out.keys[i * names.size() + j] = column[i];
+  }
+  return out;
 }
 
+/// [columns x rows] on the host.
+Matrix<double> transposed(const Context& ctx, const Matrix<double>& m) {
+  const auto values = to_vector(ctx, m.data);
+  Matrix<double> out(ctx.host().memory, m.n_cols, m.n_rows, "regression");
+  for (std::int64_t i = 0; i < m.n_rows; ++i)
+    for (std::int64_t j = 0; j < m.n_cols; ++j) out.view()(j, i) = values[static_cast<std::size_t>(i * m.n_cols + j)];
+  return out;
+}
+
+/// With explicit scaling X becomes the residuals; else the fit alone is kept, and the PCA decomposes the residuals
+/// without making them.
 class RegressOutStep final : public Step {
  public:
   explicit RegressOutStep(const RunOptions& o) : o_(o) {}
   std::string name() const override { return "regress out"; }
   std::vector<std::string> operations() const override { return {"pp.regress_out"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
-    const auto dense = dense_shape(s, n_threads, variable_genes(o_, s), s.value_bytes);
-    return kept_bytes(s) + estimate::regress_out(dense, static_cast<std::int64_t>(o_.regress_out.size())).peak;
+    const auto keys = static_cast<std::int64_t>(o_.regress_out.size());
+    if (makes_dense(o_)) {
+      const auto dense = dense_shape(s, n_threads, variable_genes(o_, s), s.value_bytes);
+      return kept_bytes(s) + estimate::regress_out(dense, keys).peak;
+    }
+    // The sums of the fit, of all genes; as a matrix of the genes alone.
+    return kept_bytes(s) + estimate::regress_out(dense_shape(s, n_threads, s.n_vars, s.value_bytes), keys).peak;
   }
-  std::int64_t kept_bytes(const Shape& s) const override { return s.n_obs * variable_genes(o_, s) * s.value_bytes; }
+  std::int64_t kept_bytes(const Shape& s) const override {
+    if (!makes_dense(o_))
+      return on_host(s) ? 8 * s.n_vars * (static_cast<std::int64_t>(o_.regress_out.size()) + 1) : 0;
+    return s.n_obs * variable_genes(o_, s) * s.value_bytes;
+  }
 
   std::string run(const Context& ctx, AnnData& data) override {
-    constexpr const char* op = "regress out";
-    for (const auto& key : o_.regress_out) (void)data.obs.at(key);
+    const Regressor regressor = regressor_of(data, o_.regress_out);
     const bool sparse = data.X->is_sparse();
     AnyDenseMatrix dense;
     const auto dense_view = [&] {
@@ -520,39 +560,46 @@ class RegressOutStep final : public Step {
           },
           data.X->mutable_view());
     };
+    const ResidentBlocks x(data.X->view());
     std::string summary;
-    if (const Column& first = data.obs.at(o_.regress_out[0]); !first.is_numeric()) {
-      SCW_EXPECT(o_.regress_out.size() == 1, op, "'{}' is categorical: it must be the only column", o_.regress_out[0]);
-      const Categorical c = first.to_categorical();
+    if (regressor.categories) {
+      const Categorical& c = *regressor.categories;
       const auto n = static_cast<std::int32_t>(c.n_categories());
       const OnDevice<std::int32_t> here(ctx, c.codes);
       const auto codes = here.view();
-      if (sparse)
-        pp::regress_out_categories_to_dense(ctx, csr_view(data), dense, codes, n);
-      else
+      if (!makes_dense(o_)) {
+        pp::GeneMomentsOptions options;
+        options.groups = codes;
+        options.n_groups = n;
+        keep(data, transposed(ctx, pp::gene_moments(ctx, x, options).mean), c.category_names());
+      } else if (sparse) {
+        pp::regress_out_categories_to_dense(ctx, x, dense, codes, n);
+      } else {
         pp::regress_out_categories(ctx, dense_view(), codes, n);
+      }
       summary = fmt::format("mean of each of {} categories of '{}' subtracted", n, o_.regress_out[0]);
     } else {
-      const auto k = static_cast<std::int64_t>(o_.regress_out.size());
-      std::vector<double> keys(static_cast<std::size_t>(data.n_obs() * k));
-      for (std::int64_t j = 0; j < k; ++j) {
-        const auto& name = o_.regress_out[static_cast<std::size_t>(j)];
-        SCW_EXPECT(data.obs.at(name).is_numeric(), op, "'{}' is not numeric: a categorical column must be the only one",
-                   name);
-        const auto column = data.obs.at(name).to_double();
-        for (std::int64_t i = 0; i < data.n_obs(); ++i)
-          keys[static_cast<std::size_t>(i * k + j)] = column[static_cast<std::size_t>(i)];
+      pp::RegressOut r;
+      if (!makes_dense(o_)) {
+        r = pp::fit_regression(ctx, x, regressor.view());
+        keep(data, transposed(ctx, r.coefficients), {});
+      } else {
+        r = sparse ? pp::regress_out_to_dense(ctx, x, dense, regressor.view())
+                   : pp::regress_out(ctx, dense_view(), regressor.view());
       }
-      const MatrixView<const double> view(keys.data(), data.n_obs(), k);
-      const auto r = sparse ? pp::regress_out_to_dense(ctx, csr_view(data), dense, view)
-                            : pp::regress_out(ctx, dense_view(), view);
-      summary = fmt::format("{} columns of obs, {} of them independent", k, r.n_independent);
+      summary = fmt::format("{} columns of obs, {} of them independent", regressor.n_keys, r.n_independent);
     }
-    if (sparse) replace_X(data, std::move(dense));
-    return summary;
+    if (makes_dense(o_) && sparse) replace_X(data, std::move(dense));
+    return summary + (makes_dense(o_) ? "" : "; X stays as it is");
   }
 
  private:
+  void keep(AnnData& data, Matrix<double> fit, std::vector<std::string> categories) const {
+    Dict note{{"lazy", Value(true)}, {"keys", Value(o_.regress_out)}};
+    if (!categories.empty()) note["categories"] = Value(std::move(categories));
+    data.set_varm("regress_out", MatrixElement(std::move(fit)));
+    data.uns["regress_out"] = Value(std::move(note));
+  }
   RunOptions o_;
 };
 
@@ -573,7 +620,7 @@ class ScaleStep final : public Step {
     options.max_value = o_.max_value;
     AnyDenseMatrix dense;
     const bool sparse = data.X->is_sparse();
-    const pp::Scale r = sparse ? pp::scale_to_dense(ctx, csr_view(data), dense, options)
+    const pp::Scale r = sparse ? pp::scale_to_dense(ctx, ResidentBlocks(data.X->view()), dense, options)
                                : pp::scale(ctx, data.X->mutable_view(), options);
     if (sparse) replace_X(data, std::move(dense));
     data.var.set("mean", Column(to_vector(ctx, r.mean)));
@@ -620,7 +667,9 @@ class PcaStep final : public Step {
                            data.n_obs(), used));
     options.scale = o_.scaling == "implicit";
     if (options.scale) options.max_value = o_.max_value;
-    pp::Pca r = pp::pca(ctx, data.X->view(), options);
+    const ResidentBlocks x(data.X->view());
+    const bool regressed = !o_.regress_out.empty() && !makes_dense(o_);
+    pp::Pca r = regressed ? of_residuals(ctx, data, x, options) : pp::pca(ctx, x, options);
     const std::int64_t k = r.variance.size();
     // As scikit-learn's estimators return them: in the precision of X.
     const bool single = data.X->data.index() % 2 == 0;
@@ -652,6 +701,24 @@ class PcaStep final : public Step {
 
  private:
   std::int64_t components(const Shape&) const { return o_.n_comps == 0 ? 50 : o_.n_comps; }
+
+  /// Of what the regression leaves of the genes in use.
+  pp::Pca of_residuals(const Context& ctx, const AnnData& data, const RowBlocks& x, pp::PcaOptions options) const {
+    const Regressor regressor = regressor_of(data, o_.regress_out);
+    const auto mask = std::exchange(options.gene_mask, {});
+    const Matrix<double> fit =
+        transposed(ctx, std::get<Matrix<double>>(std::get<MatrixElement>(data.varm.find("regress_out")->second).data));
+    const auto blocks = [&] {
+      if (regressor.categories) return pp::ResidualBlocks(x, regressor.categories->codes, fit.view(), mask);
+      return pp::ResidualBlocks(x, regressor.view(), fit.view(), mask);
+    }();
+    pp::Pca r = pp::pca(ctx, blocks, options);
+    std::vector<std::int64_t> genes;
+    for (std::int64_t j = 0; j < mask.size; ++j)
+      if (mask[j] != 0) genes.push_back(j);
+    for (std::int64_t& gene : r.genes) gene = genes[static_cast<std::size_t>(gene)];
+    return r;
+  }
   RunOptions o_;
 };
 
@@ -837,7 +904,7 @@ class MarkersStep final : public Step {
   std::string name() const override { return "markers"; }
   std::vector<std::string> operations() const override {
     if (o_.markers == "logreg") return {"tl.logistic_regression"};
-    if (o_.markers == "wilcoxon") return {"tl.rank_genes_groups", "prim.group_moments"};
+    if (o_.markers == "wilcoxon") return {"tl.rank_genes_groups"};
     return {"prim.group_moments"};
   }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {

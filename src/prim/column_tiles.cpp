@@ -68,8 +68,7 @@ class DenseTile {
       : first_(first), tile_(ctx.workspace, rows, last - first, "gene tile") {}
   void add(const Context& ctx, std::int64_t row, const MatrixView<const V>& x) {
     parallel_for(ctx, x.n_rows, kGrain, [&](std::int64_t from, std::int64_t to) {
-      for (std::int64_t i = from; i < to; ++i)
-        std::copy_n(x.row(i) + first_, tile_.n_cols, tile_.view().row(row + i));
+      for (std::int64_t i = from; i < to; ++i) std::copy_n(x.row(i) + first_, tile_.n_cols, tile_.view().row(row + i));
     });
   }
   AnyMatrixView view() const { return tile_.view(); }
@@ -119,8 +118,7 @@ void run(const Context& ctx, const RowBlocks& x, const std::vector<std::int64_t>
 template <class V>
 void run_as(const Context& ctx, const RowBlocks& x,
             const std::function<void(std::int64_t, const AnyMatrixView&)>& body) {
-  if (x.is_sparse())
-    return run<CsrTile<V>, CsrView<const V>>(ctx, x, count_entries<V>(ctx, x), sizeof(V) + 4, body);
+  if (x.is_sparse()) return run<CsrTile<V>, CsrView<const V>>(ctx, x, count_entries<V>(ctx, x), sizeof(V) + 4, body);
   const std::vector<std::int64_t> entries(static_cast<std::size_t>(x.n_cols()), x.n_rows());
   run<DenseTile<V>, MatrixView<const V>>(ctx, x, entries, sizeof(V), body);
 }

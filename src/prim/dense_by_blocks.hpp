@@ -53,8 +53,7 @@ Matrix<V> dense_by_blocks(const Context& ctx, const RowBlocks& x, std::int64_t n
       const MatrixView<V> to = on_host ? home : MatrixView<V>(buffer.data.data(), count, n_cols);
       make(rows_of(block, r, count), first + r, to);
       if (!on_host)
-        copy_bytes(ctx, home.data, Device{}, to.data, ctx.device,
-                   static_cast<std::size_t>(count * n_cols) * sizeof(V));
+        copy_bytes(ctx, home.data, Device{}, to.data, ctx.device, static_cast<std::size_t>(count * n_cols) * sizeof(V));
     }
   });
   return out;
@@ -62,10 +61,10 @@ Matrix<V> dense_by_blocks(const Context& ctx, const RowBlocks& x, std::int64_t n
 
 }  // namespace detail
 
-/// A matrix [rows of x, n_cols] of the value type of x: make(rows, first_row, to) fills `to`, a MatrixView on ctx.device,
-/// with what becomes of some rows of x. The result is in ctx.memory if x is resident as a whole, else on the host. One
-/// pass. Memory besides the result: on CUDA, for a matrix that is not resident, an eighth of what is left (at most
-/// 256 MiB).
+/// A matrix [rows of x, n_cols] of the value type of x: make(rows, first_row, to) fills `to`, a MatrixView on
+/// ctx.device, with what becomes of some rows of x. The result is in ctx.memory if x is resident as a whole, else on
+/// the host. One pass. Memory besides the result: on CUDA, for a matrix that is not resident, an eighth of what is left
+/// (at most 256 MiB).
 template <class Make>
 AnyDenseMatrix dense_by_blocks(const Context& ctx, const RowBlocks& x, std::int64_t n_cols, const char* tag,
                                const Make& make) {

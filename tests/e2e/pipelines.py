@@ -40,11 +40,11 @@ def python_pipeline(path: Path, output: Path, options: dict[str, Any], write: An
 
     scaling, regress = get("scaling", "implicit"), get("regress_out", [])
     max_value = get("max_value", 10)
-    if regress or scaling == "explicit":
+    if scaling == "explicit":
         a.raw = a
         a = a[:, a.var["highly_variable"]].copy()
     if regress:
-        scw.pp.regress_out(a, regress)
+        scw.pp.regress_out(a, regress, lazy=scaling != "explicit")
     if scaling == "explicit":
         scw.pp.scale(a, max_value=max_value)
     implicit = scaling == "implicit"

@@ -29,7 +29,8 @@ struct RunOptions {
   std::optional<std::string> batch_key;  ///< obs column: variable genes are chosen per batch and combined
 
   // Regression and scaling
-  std::vector<std::string> regress_out;  ///< obs columns; makes X dense, with the variable genes only
+  std::vector<std::string> regress_out;  ///< obs columns; inside the PCA, X stays as it is; with explicit scaling X is
+                                         ///< regressed first (dense, variable genes only)
   std::string scaling = "implicit";      ///< implicit: inside the PCA, X stays as it is; explicit: X is scaled (dense,
                                          ///< variable genes only); none
   std::optional<double> max_value = 10;  ///< clip scaled values

@@ -57,8 +57,9 @@ class SCW_API StepObserver {
   virtual void finished(const ReportStep& step) = 0;
 };
 
-/// Runs the steps in order. ctx.rng.seed must be options.seed. With a CUDA context X goes to the device first, what the
-/// steps make stays there, and everything comes back to the host at the end.
+/// Runs the steps in order. ctx.rng.seed must be options.seed. With a CUDA context X goes to the device first if it
+/// has room for the whole job (by the estimates of the steps); else X stays on the host and every step streams it, with
+/// the same result. What the steps make stays on the device, and everything comes back to the host at the end.
 SCW_API std::vector<ReportStep> run_steps(const Context& ctx, AnnData& data, const Steps& steps,
                                           StepObserver* observer = nullptr);
 

@@ -34,7 +34,8 @@ struct QcMetrics {
 /// the sums as IEEE addition would have it.
 ///
 /// Throws InvalidArgument (percent_top), ShapeMismatch (families). Memory: 16 bytes a gene and thread (CUDA: 21 a
-/// gene), and the result. Floor: one read of the matrix, two for values that are not whole numbers below 2^22. One pass over row blocks, for such values three.
+/// gene), and the result. Floor: one read of the matrix, two for values that are not whole numbers below 2^22. One pass
+/// over row blocks, for such values three.
 SCW_API QcMetrics calculate_qc_metrics(const Context& ctx, const RowBlocks& x, const QcOptions& options = {});
 SCW_API QcMetrics calculate_qc_metrics(const Context& ctx, const AnyMatrixView& x, const QcOptions& options = {});
 

@@ -13,6 +13,7 @@
 
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
+#include "scwarp/core/row_blocks.hpp"
 #include "scwarp/core/views.hpp"
 
 namespace scw::tl {
@@ -42,6 +43,9 @@ struct LogisticRegression {
 /// Time an iteration: O(entries x classes). Memory: the CSC form of x (dense x also its CSR form), 8 bytes a cell and
 /// class, 200 a gene and class. On CUDA: 6 or 10 bytes (float, double) an entry, 4 or 8 a cell and class, and for each
 /// multiprocessor 8 a gene and class (at most 32 classes at a time); dense x is used as it is.
+/// Row blocks are collected on ctx.device in two passes (CSR) or one (dense): the matrix must fit there.
+SCW_API LogisticRegression logistic_regression(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
+                                               std::int32_t n_classes, const LogisticRegressionOptions& options = {});
 SCW_API LogisticRegression logistic_regression(const Context& ctx, const AnyMatrixView& x,
                                                Span<const std::int32_t> codes, std::int32_t n_classes,
                                                const LogisticRegressionOptions& options = {});

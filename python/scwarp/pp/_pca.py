@@ -11,6 +11,7 @@ from .._context import _UNSET, make_context, resolve_seed, to_host
 from .._matrix import is_sparse, pack
 from .._settings import settings
 from .._slots import boolean_mask, get_matrix, is_anndata, make_actual
+from ._regress_out import noted_residuals
 from ._scale import noted_scale
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def pca(
         Return a changed copy of an AnnData.
     scale, max_value
         Decompose ``clip((x - mean) / std, -max_value, max_value)`` (what ``scale`` computes) without making it. After
-        ``scale(lazy=True)`` this is the default.
+        ``scale(lazy=True)`` this is the default; after ``regress_out(lazy=True)`` x is what that leaves.
     device
         ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
     **kwargs
@@ -135,12 +136,15 @@ def pca(
     else:
         packed = pack(x, _OP, int_dtype="float64")
         arg, precise = packed.arg, packed.dtype == np.float64
+    residuals = noted_residuals(adata, layer, _OP) if whole and obsm is None else None
+    if residuals is not None:  # of the genes in use alone
+        arg = residuals(arg, mask)
     r = _core.pp.pca(
         ctx,
         arg,
         n_comps,
         centre,
-        None if mask is None else np.ascontiguousarray(mask).view(np.uint8),
+        None if mask is None or residuals is not None else np.ascontiguousarray(mask).view(np.uint8),
         bool(scale),
         None if max_value is None else float(max_value),
         all_of_them,

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _core
 from .._context import is_cupy, make_context
-from .._matrix import is_sparse, pack
+from .._matrix import is_sparse, pack, to_numpy
 from .._settings import logger
 from .._slots import check_copy_inplace, get_matrix, make_actual, require_anndata, set_matrix
 
@@ -27,6 +27,7 @@ def regress_out(
     inplace: bool = True,
     batchsize: int | str | None = None,
     verbose: bool = False,
+    lazy: bool = False,
     device: str | None = None,
 ) -> AnnData | Any | None:
     """Replace every gene by what a linear model of some columns of ``obs`` leaves unexplained.
@@ -47,6 +48,10 @@ def regress_out(
         ``False``: return the residuals and leave ``adata`` alone.
     n_jobs, batchsize, verbose
         Accepted for the sake of scanpy and rapids-singlecell; threads are set by ``settings.n_threads``.
+    lazy
+        Leave ``X`` (or ``layer``) as it is, sparse or dense, and note the fit in ``uns["regress_out"]`` and
+        ``varm["regress_out"]``: ``scale(lazy=True)`` and ``pca`` then work on the residuals without ever making them
+        (scores within 1e-5 of the largest). Other functions see ``X``.
     device
         ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
 
@@ -60,20 +65,84 @@ def regress_out(
     if copy:
         adata = adata.copy()
     keys = [keys] if isinstance(keys, str) else list(keys) or list(adata.obs)
-    regressor = _regressor(adata, keys)
+    if lazy and not inplace:
+        raise ValueError(f"{_OP}: lazy=True does not go with inplace=False")
+    regressor, names = _regressor(adata, keys)
     source = get_matrix(adata, _OP, layer=layer)
+    if lazy:
+        _note(adata, source, keys, regressor, names, layer, device)
+        return adata if copy else None
     if inplace and adata.is_view:
         make_actual(adata, _OP)
         source = get_matrix(adata, _OP, layer=layer)
-    result = _residuals(source, regressor, device, fresh=not inplace)
+    result = _residuals(source, regressor, names, device, fresh=not inplace)
     if not inplace:
         return result
     set_matrix(adata, result, layer=layer)
+    if _noted(adata, layer) is not None:
+        del adata.uns["regress_out"]  # what was put off is done now
     return adata if copy else None
 
 
-def _regressor(adata: AnnData, keys: list[str]) -> Any:
-    """(codes, number of categories) of one categorical column, or the numeric columns as a matrix."""
+def _note(
+    adata: AnnData, x: Any, keys: list[str], regressor: Any, names: Any, layer: str | None, device: str | None
+) -> None:
+    ctx = make_context(x, op=_OP, device=device)
+    arg = pack(x, _OP, int_dtype=_int_dtype(x)).arg
+    note: dict[str, Any] = {"lazy": True, "keys": np.array(keys, dtype=object)}
+    if names is not None:
+        codes = regressor
+        if is_cupy(x):
+            import cupy
+
+            codes = cupy.asarray(codes)
+        fit = to_numpy(_core.pp.gene_moments(ctx, arg, codes, len(names))[0])
+        note["categories"] = np.array([str(c) for c in names], dtype=object)
+    else:
+        fit, used = _core.pp.fit_regression(ctx, arg, regressor)
+        _say_unused(used, regressor)
+    if layer is not None:
+        note["layer"] = layer
+    make_actual(adata, _OP)
+    adata.varm["regress_out"] = np.ascontiguousarray(fit.T)
+    adata.uns["regress_out"] = note
+
+
+def _noted(adata: AnnData, layer: str | None) -> Any:
+    note = adata.uns.get("regress_out")
+    if not isinstance(note, Mapping) or not note.get("lazy", False) or note.get("layer") != layer:
+        return None
+    return note
+
+
+def noted_residuals(adata: AnnData, layer: str | None, op: str) -> Any:
+    """What ``regress_out(lazy=True)`` left to do for ``X`` or a layer: ``f(packed matrix, gene mask)`` gives what the
+    C++ side takes in place of the matrix. ``None`` if there is nothing.
+    """
+    note = _noted(adata, layer)
+    if note is None:
+        return None
+    if "regress_out" not in adata.varm:
+        raise KeyError(f'{op}: varm["regress_out"], the fit of regress_out(lazy=True), is gone')
+    fit = np.ascontiguousarray(np.asarray(adata.varm["regress_out"], dtype=np.float64).T)
+    keys = [str(k) for k in np.atleast_1d(note["keys"])]
+    if "categories" in note:
+        codes, names = _regressor(adata, keys)
+        place = {str(c): i for i, c in enumerate(note["categories"])}
+        regressor = np.array([*(place.get(str(c), -1) for c in names), -1], dtype=np.int32)[
+            codes
+        ]  # code -1 is the last
+    else:
+        regressor = _regressor(adata, keys)[0]
+
+    def source(arg: Any, mask: Any = None) -> Any:
+        return "residuals", arg, regressor, fit, None if mask is None else np.ascontiguousarray(mask).view(np.uint8)
+
+    return source
+
+
+def _regressor(adata: AnnData, keys: list[str]) -> tuple[Any, Any]:
+    """(codes, categories) of one categorical column, or (the numeric columns as a matrix, ``None``)."""
     import pandas as pd
 
     missing = [k for k in keys if k not in adata.obs]
@@ -84,8 +153,8 @@ def _regressor(adata: AnnData, keys: list[str]) -> Any:
         if isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(column.dtype):
             if len(keys) > 1:
                 raise ValueError(f"{_OP}: {k!r} is categorical; only a single categorical key is allowed (got {keys})")
-            codes, names = pd.factorize(column, sort=False)
-            return np.ascontiguousarray(codes, dtype=np.int32), len(names)
+            column = column.astype("category")
+            return np.ascontiguousarray(column.cat.codes, dtype=np.int32), column.cat.categories
     matrix = np.empty((adata.n_obs, len(keys)))
     for i, k in enumerate(keys):  # several times faster than through a frame of them
         matrix[:, i] = adata.obs[k].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -94,16 +163,25 @@ def _regressor(adata: AnnData, keys: list[str]) -> Any:
         raise _core.DataError(
             f"{_OP}: key {keys[k]!r} is not a finite number for cell {adata.obs_names[cell]!r} (got {matrix[cell, k]})"
         )
-    return matrix
+    return matrix, None
 
 
-def _residuals(x: Any, regressor: Any, device: str | None, *, fresh: bool) -> Any:
+def _int_dtype(x: Any) -> str:
+    return "float64" if x.dtype.kind in "iu" and x.dtype.itemsize > 4 else "float32"
+
+
+def _say_unused(used: int, regressor: Any) -> None:
+    if used < regressor.shape[1] and len(regressor):
+        logger.info(
+            "%s: %d of %d keys are constant or depend on the others", _OP, regressor.shape[1] - used, regressor.shape[1]
+        )
+
+
+def _residuals(x: Any, regressor: Any, names: Any, device: str | None, *, fresh: bool) -> Any:
     ctx = make_context(x, op=_OP, device=device)
-    values = getattr(x, "data", x) if is_sparse(x) else x
-    wide = values.dtype.kind in "iu" and values.dtype.itemsize > 4
-    int_dtype = "float64" if wide else "float32"
-    if isinstance(regressor, tuple):
-        codes, n = regressor
+    int_dtype = _int_dtype(x)
+    if names is not None:
+        codes, n = regressor, len(names)
         if is_cupy(x):
             import cupy
 
@@ -121,8 +199,5 @@ def _residuals(x: Any, regressor: Any, device: str | None, *, fresh: bool) -> An
         packed = pack(x.copy() if fresh else x, _OP, mutable=True, int_dtype=int_dtype)
         used = _core.pp.regress_out(ctx, packed.arg, regressor)
         result = packed.result()
-    if used < regressor.shape[1] and len(regressor):
-        logger.info(
-            "%s: %d of %d keys are constant or depend on the others", _OP, regressor.shape[1] - used, regressor.shape[1]
-        )
+    _say_unused(used, regressor)
     return result

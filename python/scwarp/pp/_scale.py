@@ -10,6 +10,7 @@ from .._context import is_cupy, make_context
 from .._matrix import is_sparse, pack, to_numpy
 from .._settings import logger
 from .._slots import boolean_mask, check_copy_inplace, get_matrix, is_anndata, make_actual, set_matrix
+from ._regress_out import noted_residuals
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -89,6 +90,10 @@ def scale(
     if not inplace:
         source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
         return _transform(source, zero_center, max_value, mask, device, fresh=True)[0]
+    if obsm is None and noted_residuals(adata, layer, _OP) is not None:
+        raise ValueError(
+            f"{_OP}: regress_out(lazy=True) is still to be done: use scale(lazy=True), or regress_out without it"
+        )
     get_matrix(adata, _OP, layer=layer, obsm=obsm)  # KeyError before a view becomes a copy
     make_actual(adata, _OP)
     source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
@@ -114,7 +119,10 @@ def _note(data: AnnData, max_value: float | None, copy: bool, layer: str | None,
     adata = data.copy() if copy else data
     x = get_matrix(adata, _OP, layer=layer)
     ctx = make_context(x, op=_OP, device=device)
-    mean, variance = (to_numpy(v)[0] for v in _core.pp.gene_moments(ctx, pack(x, _OP, int_dtype="float64").arg)[:2])
+    arg = pack(x, _OP, int_dtype="float64").arg
+    if (residuals := noted_residuals(adata, layer, _OP)) is not None:
+        arg = residuals(arg)
+    mean, variance = (to_numpy(v)[0] for v in _core.pp.gene_moments(ctx, arg)[:2])
     std = np.sqrt(variance)
     std[std == 0] = 1
     make_actual(adata, _OP)

@@ -10,8 +10,8 @@ SCW_PYTHON(pp, normalize_pearson_residuals) {
       [](PyContext& py, nb::handle x, double theta, std::optional<double> clip) {
         const auto blocks = blocks_arg(py, x);
         AnyDenseMatrix out;
-        const auto r =
-            run(py, [&](const Context& ctx) { return pp::normalize_pearson_residuals(ctx, *blocks, out, {theta, clip}); });
+        const auto r = run(
+            py, [&](const Context& ctx) { return pp::normalize_pearson_residuals(ctx, *blocks, out, {theta, clip}); });
         const nb::object dense = std::visit([](auto& d) { return to_array(std::move(d)); }, out);
         return nb::make_tuple(dense, r.counts);
       },

@@ -6,8 +6,8 @@ namespace scw::python {
 SCW_PYTHON(pp, pca) {
   m.def(
       "pca",
-      [](PyContext& py, nb::handle x, std::int64_t n_comps, bool zero_center, nb::handle gene_mask,
-         bool scale, std::optional<double> max_value, bool whole, bool double_scores) {
+      [](PyContext& py, nb::handle x, std::int64_t n_comps, bool zero_center, nb::handle gene_mask, bool scale,
+         std::optional<double> max_value, bool whole, bool double_scores) {
         pp::PcaOptions o;
         o.n_comps = n_comps;
         o.zero_center = zero_center;
@@ -26,9 +26,8 @@ SCW_PYTHON(pp, pca) {
         out["variance_ratio"] = to_array(std::move(r.variance_ratio));
         return out;
       },
-      nb::arg("ctx"), nb::arg("x"), nb::arg("n_comps"), nb::arg("zero_center"),
-      nb::arg("gene_mask").none(), nb::arg("scale"), nb::arg("max_value").none(), nb::arg("whole"),
-      nb::arg("double_scores"),
+      nb::arg("ctx"), nb::arg("x"), nb::arg("n_comps"), nb::arg("zero_center"), nb::arg("gene_mask").none(),
+      nb::arg("scale"), nb::arg("max_value").none(), nb::arg("whole"), nb::arg("double_scores"),
       "Scores [n x k], components [genes in use x k], variance, variance_ratio.");
 }
 

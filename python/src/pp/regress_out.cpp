@@ -10,11 +10,6 @@ pp::AnyMutableDenseView dense_of(const AnyMutableMatrixView& x) {
   if (const auto* d = std::get_if<MatrixView<double>>(&x)) return *d;
   throw nb::type_error("x: expected a dense matrix");
 }
-AnyCsrView csr_of(const AnyMatrixView& x) {
-  if (const auto* f = std::get_if<CsrView<const float>>(&x)) return *f;
-  if (const auto* d = std::get_if<CsrView<const double>>(&x)) return *d;
-  throw nb::type_error("x: expected a CSR matrix");
-}
 nb::object to_python(AnyDenseMatrix&& m) {
   return std::visit([](auto& d) { return to_array(std::move(d)); }, m);
 }
@@ -26,7 +21,7 @@ SCW_PYTHON(pp, regress_out) {
       "regress_out",
       [](PyContext& py, nb::handle x, nb::handle keys) {
         const PyContext host("cpu", 1, 0, 0, nb::none(), nb::none());
-        const auto view = dense_of(mutable_matrix_arg(py, x));
+        const auto view = dense_of(mutable_rows_arg(py, x));
         const auto k = matrix2d_arg<double>(host, keys, "keys");
         return run(py, [&](const Context& ctx) { return pp::regress_out(ctx, view, k); }).n_independent;
       },
@@ -35,17 +30,27 @@ SCW_PYTHON(pp, regress_out) {
       "regress_out_to_dense",
       [](PyContext& py, nb::handle x, nb::handle keys) {
         const PyContext host("cpu", 1, 0, 0, nb::none(), nb::none());
-        const auto view = csr_of(matrix_arg(py, x));
+        const auto blocks = blocks_arg(py, x);
         const auto k = matrix2d_arg<double>(host, keys, "keys");
         AnyDenseMatrix out;
-        const auto r = run(py, [&](const Context& ctx) { return pp::regress_out_to_dense(ctx, view, out, k); });
+        const auto r = run(py, [&](const Context& ctx) { return pp::regress_out_to_dense(ctx, *blocks, out, k); });
         return nb::make_tuple(to_python(std::move(out)), r.n_independent);
       },
-      nb::arg("ctx"), nb::arg("x"), nb::arg("keys"), "(residuals of sparse x as a dense matrix, keys that counted).");
+      nb::arg("ctx"), nb::arg("x"), nb::arg("keys"), "(residuals of x as a dense matrix, keys that counted).");
+  m.def(
+      "fit_regression",
+      [](PyContext& py, nb::handle x, nb::handle keys) {
+        const PyContext host("cpu", 1, 0, 0, nb::none(), nb::none());
+        const auto blocks = blocks_arg(py, x);
+        const auto k = matrix2d_arg<double>(host, keys, "keys");
+        auto r = run(py, [&](const Context& ctx) { return pp::fit_regression(ctx, *blocks, k); });
+        return nb::make_tuple(to_array(std::move(r.coefficients)), r.n_independent);
+      },
+      nb::arg("ctx"), nb::arg("x"), nb::arg("keys"), "(coefficients [1 + keys x genes], keys that counted).");
   m.def(
       "regress_out_categories",
       [](PyContext& py, nb::handle x, nb::handle codes, std::int32_t n_categories) {
-        const auto view = dense_of(mutable_matrix_arg(py, x));
+        const auto view = dense_of(mutable_rows_arg(py, x));
         const auto c = vector_arg<std::int32_t>(py, codes, "codes");
         run(py, [&](const Context& ctx) { pp::regress_out_categories(ctx, view, c, n_categories); });
       },
@@ -54,14 +59,14 @@ SCW_PYTHON(pp, regress_out) {
   m.def(
       "regress_out_categories_to_dense",
       [](PyContext& py, nb::handle x, nb::handle codes, std::int32_t n_categories) {
-        const auto view = csr_of(matrix_arg(py, x));
+        const auto blocks = blocks_arg(py, x);
         const auto c = vector_arg<std::int32_t>(py, codes, "codes");
         AnyDenseMatrix out;
-        run(py, [&](const Context& ctx) { pp::regress_out_categories_to_dense(ctx, view, out, c, n_categories); });
+        run(py, [&](const Context& ctx) { pp::regress_out_categories_to_dense(ctx, *blocks, out, c, n_categories); });
         return to_python(std::move(out));
       },
       nb::arg("ctx"), nb::arg("x"), nb::arg("codes"), nb::arg("n_categories"),
-      "Sparse x minus category means, as a dense matrix.");
+      "x minus category means, as a dense matrix.");
 }
 
 }  // namespace scw::python

@@ -9,10 +9,10 @@ SCW_PYTHON(tl, logistic_regression) {
       "logistic_regression",
       [](PyContext& py, nb::handle x, nb::handle codes, int n_classes, double c, double tol, int max_iter,
          bool fit_intercept) {
-        const auto view = matrix_arg(py, x);
+        const auto blocks = blocks_arg(py, x);
         const auto classes = host_vector_arg<std::int32_t>(codes, "codes");
         auto r = run(py, [&](const Context& ctx) {
-          return tl::logistic_regression(ctx, view, classes, n_classes, {c, tol, max_iter, fit_intercept});
+          return tl::logistic_regression(ctx, *blocks, classes, n_classes, {c, tol, max_iter, fit_intercept});
         });
         return nb::make_tuple(to_array(std::move(r.coefficients)), r.intercepts, r.n_iterations, r.max_gradient,
                               r.converged);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "core/parallel.hpp"
 #include "get/aggregate/kernel.hpp"
@@ -15,6 +16,8 @@ constinit Kernel<void(const Context&, const RowBlocks&, Span<const std::int32_t>
                       MatrixView<double>)>
     group_median_kernel{"get.aggregate: group_median"};
 
+SCW_BUILT_ON("get.aggregate", "prim.group_moments");
+
 namespace {
 
 constexpr const char* kOp = "get.aggregate";
@@ -23,8 +26,8 @@ constexpr std::int64_t kMomentBytes = 36;  // a group and gene
 
 }  // namespace
 
-Aggregate aggregate(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes_in,
-                    std::int32_t n_groups, const AggregateOptions& o) {
+Aggregate aggregate(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes_in, std::int32_t n_groups,
+                    const AggregateOptions& o) {
   const std::int64_t n_genes = x.n_cols();
   SCW_EXPECT_AS(ShapeMismatch, codes_in.size == x.n_rows(), kOp,
                 "codes must have one entry per cell (got {}, expected {})", codes_in.size, x.n_rows());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "core/transfer.hpp"
 #include "pp/calculate_qc_metrics/kernel.hpp"
@@ -14,6 +15,8 @@ constinit Kernel<void(const Context&, const AnyMatrixView&, const QcOptions&, Qc
     "pp.calculate_qc_metrics"};
 constinit Kernel<void(const Context&, const AnyMatrixView&, AxisCounts&)> cell_counts_kernel{"pp.filter_cells"};
 constinit Kernel<void(const Context&, const AnyMatrixView&, AxisCounts&)> gene_counts_kernel{"pp.filter_genes"};
+
+SCW_BUILT_ON("pp.calculate_qc_metrics", "prim.group_moments");
 
 namespace {
 

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "core/parallel.hpp"
 #include "core/transfer.hpp"
@@ -23,6 +24,8 @@ constinit Kernel<void(const Context&, const RowBlocks&, Span<const std::int32_t>
 constinit Kernel<void(const Context&, Span<const double>, Span<const std::int64_t>, Span<const double>, int,
                       Span<std::int64_t>)>
     expected_zeros_kernel{"pp.highly_variable_genes: expected_zeros"};
+
+SCW_BUILT_ON("pp.highly_variable_genes", "pp.gene_moments");
 
 namespace {
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "core/transfer.hpp"
 #include "pp/gene_moments/kernel.hpp"
@@ -15,6 +16,8 @@ namespace scw::pp {
 
 constinit Kernel<void(const Context&, const AnyMatrixView&, const PearsonModel&, const AnyMutableDenseView&)>
     pearson_residuals_kernel{"pp.normalize_pearson_residuals"};
+
+SCW_BUILT_ON("pp.normalize_pearson_residuals", "pp.gene_moments");
 
 namespace {
 

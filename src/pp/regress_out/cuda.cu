@@ -2,7 +2,6 @@
 // same bits on every run. A sparse matrix is read twice and its residual written once (prim/dense_tiles.cuh); nothing
 // of the size of the result is held besides it. Floor for 1M x 5 000 floats with 600M entries: 20 GB written + 9.6 GB
 // read, 7 ms at 4.3 TB/s; dense in place: 60 GB, 14 ms.
-#include "core/transfer.hpp"
 #include "pp/regress_out/kernel.hpp"
 #include "prim/dense_tiles.cuh"
 
@@ -11,18 +10,12 @@ namespace {
 
 constexpr int kBlock = prim::cuda::kTileBlock;
 constexpr int kMaxTerms = 4;  // regressors whose coefficients a thread keeps in registers
-constexpr std::int64_t kMinSlab = 1024;
-constexpr std::int64_t kMaxSlabs = 256;
 
-std::int64_t slab_rows(std::int64_t n) {
-  const std::int64_t rows = std::max(kMinSlab, (n + kMaxSlabs - 1) / kMaxSlabs);
-  return (rows + prim::cuda::kTileRows - 1) / prim::cuda::kTileRows * prim::cuda::kTileRows;
-}
-
-/// [slabs x p x m] sums of q_ik x_ij.
+/// [slabs x p x m] sums of q_ik x_ij, from the first slab of the block on.
 struct Partial {
   double* data;
   std::int64_t p, m;
+  bool begun;  // sums go on
   __device__ double* at(std::int64_t slab, std::int64_t k) const { return data + (slab * p + k) * m; }
 };
 
@@ -35,7 +28,16 @@ struct ProjectTiles {
   std::int64_t first = 0;
   double sum[prim::cuda::kTileColumns<V>][kTerms] = {};
 
-  __device__ void begin(std::int64_t, std::int64_t f) { first = f; }
+  __device__ void begin(std::int64_t slab, std::int64_t f) {
+    first = f;
+#pragma unroll
+    for (int c = 0; c < prim::cuda::kTileColumns<V>; ++c) {
+      const std::int64_t j = prim::cuda::tile_column<V>(first, c);
+      if (j >= out.m || !out.begun) continue;
+#pragma unroll
+      for (int k = 0; k < kTerms; ++k) sum[c][k] = out.at(slab, k0 + k)[j];
+    }
+  }
   __device__ V fill(std::int64_t, int) const { return V{0}; }
   __device__ V entry(V v, std::int64_t, std::int32_t) const { return v; }
   __device__ void element(V v, std::int64_t row, int c) {
@@ -58,7 +60,9 @@ __global__ void __launch_bounds__(kBlock) project_columns_kernel(MatrixView<cons
                                                                  Partial out, std::int64_t k0, std::int64_t rows) {
   const std::int64_t j = std::int64_t{blockIdx.x} * kBlock + threadIdx.x;
   if (j >= x.n_cols) return;
-  double sum[kTerms] = {};
+  double sum[kTerms];
+#pragma unroll
+  for (int k = 0; k < kTerms; ++k) sum[k] = out.begun ? out.at(blockIdx.y, k0 + k)[j] : 0.0;
   std::int64_t i = blockIdx.y * rows;
   const std::int64_t end = min(i + rows, x.n_rows);
   constexpr int kUnroll = 8;
@@ -80,14 +84,14 @@ __global__ void __launch_bounds__(kBlock) project_columns_kernel(MatrixView<cons
 
 /// coefficients[k, j] = d_k times the slabs' sums, added in order.
 __global__ void __launch_bounds__(kBlock)
-    add_slabs_kernel(Partial partial, std::int64_t slabs, const double* d, double* coefficients) {
-  const std::int64_t size = partial.p * partial.m;
+    add_slabs_kernel(const double* partial, std::int64_t slabs, const double* d, MatrixView<double> coefficients) {
+  const std::int64_t size = coefficients.n_rows * coefficients.n_cols;
   for (std::int64_t t = std::int64_t{blockIdx.x} * kBlock + threadIdx.x; t < size;
        t += std::int64_t{gridDim.x} * kBlock) {
     double sum = 0;
 #pragma unroll 8
-    for (std::int64_t s = 0; s < slabs; ++s) sum += partial.data[s * size + t];
-    coefficients[t] = sum * d[t / partial.m];
+    for (std::int64_t s = 0; s < slabs; ++s) sum += partial[s * size + t];
+    coefficients.data[t] = sum * d[t / coefficients.n_cols];
   }
 }
 
@@ -195,63 +199,63 @@ void project(const Context& ctx, const CsrView<const V>& x, MatrixView<const dou
   prim::cuda::run_dense_tiles(ctx, x, rows, ProjectTiles<V, kTerms>{q, out, k0}, "regress_out: project");
 }
 template <int kTerms, class V>
-void project(const Context& ctx, const MatrixView<V>& x, MatrixView<const double> q, const Partial& out,
+void project(const Context& ctx, const MatrixView<const V>& x, MatrixView<const double> q, const Partial& out,
              std::int64_t k0, std::int64_t rows) {
   const dim3 grid(static_cast<unsigned>((x.n_cols + kBlock - 1) / kBlock),
                   static_cast<unsigned>((x.n_rows + rows - 1) / rows));
-  project_columns_kernel<kTerms, V>
-      <<<grid, kBlock, 0, scw::cuda::stream_of(ctx)>>>(MatrixView<const V>(x), q, out, k0, rows);
+  project_columns_kernel<kTerms, V><<<grid, kBlock, 0, scw::cuda::stream_of(ctx)>>>(x, q, out, k0, rows);
   SCW_CUDA_LAUNCHED("regress_out: project");
-}
-
-/// d q^T x, [p x m].
-template <class X>
-Array<double> coefficients_of(const Context& ctx, const X& x, MatrixView<const double> q, Span<const double> d) {
-  const std::int64_t p = q.n_cols, m = x.n_cols, rows = slab_rows(x.n_rows);
-  const std::int64_t slabs = (x.n_rows + rows - 1) / rows;
-  Array<double> partial(ctx.workspace, checked_mul(slabs, checked_mul(p, m)), "projections", ctx.stream);
-  Array<double> coefficients(ctx.workspace, checked_mul(p, m), "coefficients", ctx.stream);
-  const Array<double> factors = to_device<double>(ctx, d, "regressor norms");
-  const Partial out{partial.data(), p, m};
-  for (std::int64_t k0 = 0; k0 < p; k0 += kMaxTerms)
-    with_terms(p - k0, [&](auto terms) { project<decltype(terms)::value>(ctx, x, q, out, k0, rows); });
-  add_slabs_kernel<<<scw::cuda::grid_for(p * m, kBlock), kBlock, 0, scw::cuda::stream_of(ctx)>>>(
-      out, slabs, factors.data(), coefficients.data());
-  SCW_CUDA_LAUNCHED("regress_out: add_slabs");
-  return coefficients;
 }
 
 }  // namespace
 
-void remove_projection(const Context& ctx, const AnyMutableDenseView& x, MatrixView<const double> q,
-                       Span<const double> d) {
+void projection(const Context& ctx, const AnyMatrixView& x, MatrixView<const double> q, const Slabs& slabs,
+                Span<double> partial) {
+  const scw::cuda::DeviceScope scope(ctx);
+  std::visit(
+      [&](const auto& v) {
+        if (v.n_rows == 0 || v.n_cols == 0) return;
+        const std::int64_t p = q.n_cols, m = v.n_cols;
+        const Partial out{partial.data + slabs.first * p * m, p, m, slabs.begun};
+        for (std::int64_t k0 = 0; k0 < p; k0 += kMaxTerms)
+          with_terms(p - k0, [&](auto terms) { project<decltype(terms)::value>(ctx, v, q, out, k0, slabs.rows); });
+      },
+      x);
+}
+
+void coefficients(const Context& ctx, Span<const double> partial, Span<const double> d, MatrixView<double> out) {
+  const scw::cuda::DeviceScope scope(ctx);
+  const std::int64_t size = out.n_rows * out.n_cols;
+  if (size == 0) return;
+  add_slabs_kernel<<<scw::cuda::grid_for(size, kBlock), kBlock, 0, scw::cuda::stream_of(ctx)>>>(
+      partial.data, partial.size / size, d.data, out);
+  SCW_CUDA_LAUNCHED("regress_out: add_slabs");
+}
+
+void residual(const Context& ctx, const AnyMutableDenseView& x, MatrixView<const double> q,
+              MatrixView<const double> c) {
   const scw::cuda::DeviceScope scope(ctx);
   std::visit(
       [&](const auto& v) {
         using V = std::remove_pointer_t<decltype(v.data)>;
-        if (v.n_rows == 0 || v.n_cols == 0) return;
-        const Array<double> c = coefficients_of(ctx, v, q, d);
         with_terms(q.n_cols, [&](auto terms) {
           constexpr int kTerms = decltype(terms)::value;
-          prim::cuda::update_columns(ctx, v, ResidualColumn<V, kTerms>{{q, c.data(), v.n_cols}},
-                                     "regress_out: residual");
+          prim::cuda::update_columns(ctx, v, ResidualColumn<V, kTerms>{{q, c.data, v.n_cols}}, "regress_out: residual");
         });
       },
       x);
 }
 
-void residual_to_dense(const Context& ctx, const AnyCsrView& x, MatrixView<const double> q, Span<const double> d,
+void residual_to_dense(const Context& ctx, const AnyCsrView& x, MatrixView<const double> q, MatrixView<const double> c,
                        const AnyMutableDenseView& out) {
   const scw::cuda::DeviceScope scope(ctx);
   std::visit(
       [&](const auto& v) {
         using V = std::remove_const_t<std::remove_pointer_t<decltype(v.values.data)>>;
-        if (v.n_rows == 0 || v.n_cols == 0) return;
-        const Array<double> c = coefficients_of(ctx, v, q, d);
         with_terms(q.n_cols, [&](auto terms) {
           constexpr int kTerms = decltype(terms)::value;
           constexpr std::int64_t kSlabRows = 64;
-          const ResidualTiles<V, kTerms> body{{q, c.data(), v.n_cols}, std::get<MatrixView<V>>(out)};
+          const ResidualTiles<V, kTerms> body{{q, c.data, v.n_cols}, std::get<MatrixView<V>>(out)};
           prim::cuda::run_dense_tiles(ctx, v, kSlabRows, body, "regress_out: residual");
         });
       },
@@ -280,7 +284,9 @@ void densify(const Context& ctx, const AnyCsrView& x, const AnyMutableDenseView&
       x);
 }
 
-SCW_REGISTER(remove_projection_kernel, cuda, &remove_projection);
+SCW_REGISTER(projection_kernel, cuda, &projection);
+SCW_REGISTER(coefficients_kernel, cuda, &coefficients);
+SCW_REGISTER(residual_kernel, cuda, &residual);
 SCW_REGISTER(residual_to_dense_kernel, cuda, &residual_to_dense);
 SCW_REGISTER(subtract_group_means_kernel, cuda, &subtract_group_means);
 SCW_REGISTER(densify_kernel, cuda, &densify);

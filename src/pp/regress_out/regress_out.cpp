@@ -5,23 +5,32 @@
 #include <memory>
 #include <vector>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "core/parallel.hpp"
 #include "core/transfer.hpp"
 #include "pp/regress_out/kernel.hpp"
+#include "prim/csr_subset/csr_subset.hpp"
+#include "prim/dense_by_blocks.hpp"
 #include "scwarp/pp/gene_moments.hpp"
 
 namespace scw::pp {
 
-constinit Kernel<void(const Context&, const AnyMutableDenseView&, MatrixView<const double>, Span<const double>)>
-    remove_projection_kernel{"pp.regress_out"};
-constinit Kernel<void(const Context&, const AnyCsrView&, MatrixView<const double>, Span<const double>,
+constinit Kernel<void(const Context&, const AnyMatrixView&, MatrixView<const double>, const Slabs&, Span<double>)>
+    projection_kernel{"pp.regress_out: projection"};
+constinit Kernel<void(const Context&, Span<const double>, Span<const double>, MatrixView<double>)> coefficients_kernel{
+    "pp.regress_out: coefficients"};
+constinit Kernel<void(const Context&, const AnyMutableDenseView&, MatrixView<const double>, MatrixView<const double>)>
+    residual_kernel{"pp.regress_out"};
+constinit Kernel<void(const Context&, const AnyCsrView&, MatrixView<const double>, MatrixView<const double>,
                       const AnyMutableDenseView&)>
     residual_to_dense_kernel{"pp.regress_out: residual_to_dense"};
 constinit Kernel<void(const Context&, const AnyMutableDenseView&, Span<const std::int32_t>, MatrixView<const double>)>
     subtract_group_means_kernel{"pp.regress_out: subtract_group_means"};
 constinit Kernel<void(const Context&, const AnyCsrView&, const AnyMutableDenseView&)> densify_kernel{
     "pp.regress_out: densify"};
+
+SCW_BUILT_ON("pp.regress_out", "pp.gene_moments");
 
 namespace {
 
@@ -56,16 +65,28 @@ void change_all(const Context& host, std::int64_t n, Column& column, const Chang
   });
 }
 
-/// Ones, then an orthonormal basis of the centred keys; [n x (rank + 1)].
-Matrix<double> orthogonal_design(const Context& host, MatrixView<const double> keys) {
+/// Ones, then an orthonormal basis of the centred keys; [n x (rank + 1)]. Column r is `made_of[r][0]` plus the sum of
+/// made_of[r][1 + k] times key k.
+Matrix<double> orthogonal_design(const Context& host, MatrixView<const double> keys,
+                                 std::vector<std::vector<double>>& made_of) {
   const std::int64_t n = keys.n_rows;
   const double n_cells = static_cast<double>(n);
   std::vector<Column> basis;
+  const auto unit = [&](std::int64_t k) {
+    std::vector<double> v(static_cast<std::size_t>(keys.n_cols) + 1, 0.0);
+    v[static_cast<std::size_t>(k)] = 1;
+    return v;
+  };
+  made_of = {unit(0)};
   const auto norm = [&](const Column& v) {
     return std::sqrt(sum_over(host, n, [&](std::size_t i) { return v[i] * v[i]; }));
   };
   for (std::int64_t k = 0; k < keys.n_cols; ++k) {
     auto column = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(n));
+    std::vector<double> parts = unit(k + 1);
+    const auto scale_parts = [&](double factor) {
+      for (double& part : parts) part *= factor;
+    };
     std::vector<double> maxima(static_cast<std::size_t>(chunk_count(n, kChunk)));
     parallel_chunks(host, n, kChunk, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end, int) {
       double largest = 0;
@@ -85,22 +106,29 @@ Matrix<double> orthogonal_design(const Context& host, MatrixView<const double> k
     } else {
       change_all(host, n, column, [=](double v, std::size_t) { return std::scalbn(v, -exponent); });
     }
+    parts[static_cast<std::size_t>(k) + 1] = std::scalbn(1.0, -exponent);
     for (int pass = 0; pass < 2; ++pass) {  // the second mean is what the first left over
       const double mean = sum_over(host, n, [&](std::size_t i) { return column[i]; }) / n_cells;
       change_all(host, n, column, [=](double v, std::size_t) { return v - mean; });
+      parts[0] -= mean;
     }
     const double length = norm(column);
     if (length <= 1e-13 * std::sqrt(n_cells)) continue;  // constant
     change_all(host, n, column, [=](double v, std::size_t) { return v / length; });
+    scale_parts(1 / length);
     for (int pass = 0; pass < 2; ++pass)
-      for (const auto& q : basis) {
+      for (std::size_t b = 0; b < basis.size(); ++b) {
+        const auto& q = basis[b];
         const double c = sum_over(host, n, [&](std::size_t i) { return q[i] * column[i]; });
         change_all(host, n, column, [&, c](double v, std::size_t i) { return v - c * q[i]; });
+        for (std::size_t t = 0; t < parts.size(); ++t) parts[t] -= c * made_of[b + 1][t];
       }
     const double rest = norm(column);
     if (rest <= 1e-10) continue;
     change_all(host, n, column, [=](double v, std::size_t) { return v / rest; });
+    scale_parts(1 / rest);
     basis.push_back(std::move(column));
+    made_of.push_back(std::move(parts));
   }
   const auto p = static_cast<std::int64_t>(basis.size()) + 1;
   Matrix<double> out(host.workspace, n, p, "regressors");
@@ -119,6 +147,7 @@ struct Design {
   Matrix<double> host;
   Array<double> copy;  // empty on the CPU
   std::vector<double> d;
+  std::vector<std::vector<double>> made_of;
   MatrixView<const double> q() const {
     return {copy.empty() ? host.data.data() : copy.data(), host.n_rows, host.n_cols};
   }
@@ -126,7 +155,7 @@ struct Design {
 
 Design make_design(const Context& ctx, MatrixView<const double> keys) {
   Design out;
-  out.host = orthogonal_design(ctx.host(), keys);
+  out.host = orthogonal_design(ctx.host(), keys, out.made_of);
   out.d.assign(static_cast<std::size_t>(out.host.n_cols), 1.0);
   out.d[0] = 1.0 / static_cast<double>(out.host.n_rows);
   if (ctx.device.type != DeviceType::cpu)
@@ -151,17 +180,81 @@ void check_codes(Span<const std::int32_t> codes, std::int32_t n_categories, std:
   SCW_EXPECT(n_categories >= 0, kOp, "n_categories must not be negative (got {})", n_categories);
 }
 
-/// make(view) fills a new dense matrix of the shape and value type of x.
-template <class Make>
-void new_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out, const Make& make) {
-  std::visit(
-      [&](const auto& v) {
-        using V = std::remove_const_t<std::remove_pointer_t<decltype(v.values.data)>>;
-        Matrix<V> dense(ctx.memory, v.n_rows, v.n_cols, "residuals", ctx.stream);
-        make(AnyMutableDenseView(dense.view()));
-        out = std::move(dense);
-      },
-      x);
+/// Rows of a slab: their number depends on the number of cells alone.
+std::int64_t slab_rows(const Context& ctx, std::int64_t n) {
+  constexpr std::int64_t kMinSlab = 1024, kUnit = 8;
+  const std::int64_t slabs = ctx.device.type == DeviceType::cpu ? 64 : 256;
+  return std::max(kMinSlab, (n + slabs * kUnit - 1) / (slabs * kUnit) * kUnit);
+}
+
+/// d q^T x, [p x genes] on ctx.device. One pass.
+Matrix<double> coefficients_of(const Context& ctx, const RowBlocks& x, const Design& design) {
+  const MatrixView<const double> q = design.q();
+  const std::int64_t n = x.n_rows(), p = q.n_cols, m = x.n_cols();
+  Slabs slabs;
+  slabs.rows = slab_rows(ctx, n);
+  const std::int64_t size = checked_mul(chunk_count(n, slabs.rows), checked_mul(p, m));
+  Array<double> partial(ctx.workspace, size, "projections", ctx.stream);
+  x.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& block) {
+    const std::int64_t rows = n_rows(block);
+    for (std::int64_t r = 0, count = 0; r < rows; r += count) {
+      const std::int64_t inside = (first + r) % slabs.rows;
+      count = inside == 0 ? rows - r : std::min(rows - r, slabs.rows - inside);
+      slabs.first = (first + r) / slabs.rows;
+      slabs.begun = inside != 0;
+      projection_kernel(ctx, prim::rows_of(block, r, count), {q.row(first + r), count, p, q.ld}, slabs, partial.view());
+    }
+  });
+  Matrix<double> out(ctx.workspace, p, m, "coefficients", ctx.stream);
+  const Array<double> d = to_device<double>(ctx, design.d, "regressor norms");
+  coefficients_kernel(ctx, std::as_const(partial).view(), d.view(), out.view());
+  return out;
+}
+
+/// body(first row, rows) for a dense matrix that is changed row by row.
+template <class Body>
+void change_rows(const Context& ctx, const AnyMutableDenseView& x, const Body& body) {
+  stream_rows(ctx, std::visit([](const auto& v) -> AnyMutableMatrixView { return v; }, x), RowParts::all,
+              [&](std::int64_t first, const AnyMutableMatrixView& rows) {
+                std::visit(
+                    [&](const auto& v) {
+                      if constexpr (requires { v.ld; }) body(first, v);
+                    },
+                    rows);
+              });
+}
+
+/// to <- x, whether sparse or dense.
+template <class V>
+void densify(const Context& ctx, const AnyMatrixView& x, const MatrixView<V>& to) {
+  if (const auto* const dense = std::get_if<MatrixView<const V>>(&x))
+    prim::copy_rows(ctx, *dense, to);
+  else
+    densify_kernel(ctx, std::get<CsrView<const V>>(x), to);
+}
+
+/// to <- x - q c.
+template <class V>
+void residual_of(const Context& ctx, const AnyMatrixView& x, MatrixView<const double> q, MatrixView<const double> c,
+                 const MatrixView<V>& to) {
+  if (const auto* const csr = std::get_if<CsrView<const V>>(&x)) {
+    residual_to_dense_kernel(ctx, *csr, q, c, to);
+  } else {
+    densify(ctx, x, to);
+    residual_kernel(ctx, to, q, c);
+  }
+}
+
+MatrixView<const double> rows_of(const MatrixView<const double>& q, std::int64_t first, std::int64_t count) {
+  return {q.row(first), count, q.n_cols, q.ld};
+}
+
+GeneMoments means_of(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
+                     std::int32_t n_categories) {
+  GeneMomentsOptions g;
+  g.groups = codes;
+  g.n_groups = n_categories;
+  return gene_moments(ctx, x, g);
 }
 
 }  // namespace
@@ -172,46 +265,170 @@ RegressOut regress_out(const Context& ctx, const AnyMutableDenseView& x, MatrixV
   if (keys.n_rows == 0) return out;
   const Design design = make_design(ctx, keys);
   out.n_independent = design.q().n_cols - 1;
-  remove_projection_kernel(ctx, x, design.q(), Span<const double>(design.d));
+  const Matrix<double> c = coefficients_of(ctx, ResidentBlocks(to_const(x)), design);
+  change_rows(ctx, x, [&](std::int64_t first, const auto& rows) {
+    residual_kernel(ctx, rows, rows_of(design.q(), first, rows.n_rows), c.view());
+  });
   return out;
+}
+
+RegressOut regress_out_to_dense(const Context& ctx, const RowBlocks& x, AnyDenseMatrix& out,
+                                MatrixView<const double> keys) {
+  check_keys(keys, x.n_rows());
+  RegressOut r;
+  Design design;
+  Matrix<double> c;
+  if (keys.n_rows > 0) {
+    design = make_design(ctx, keys);
+    r.n_independent = design.q().n_cols - 1;
+    c = coefficients_of(ctx, x, design);
+  }
+  const auto make = [&](const AnyMatrixView& rows, std::int64_t first, const auto& to) {
+    if (to.n_rows > 0) residual_of(ctx, rows, rows_of(design.q(), first, to.n_rows), std::as_const(c).view(), to);
+  };
+  out = prim::dense_by_blocks(ctx, x, x.n_cols(), "residuals", make);
+  return r;
 }
 
 RegressOut regress_out_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
                                 MatrixView<const double> keys) {
-  check_keys(keys, n_rows(to_any_matrix(x)));
-  RegressOut r;
-  const Design design = keys.n_rows > 0 ? make_design(ctx, keys) : Design{};
-  new_dense(ctx, x, out, [&](const AnyMutableDenseView& dense) {
-    if (keys.n_rows == 0) return;
-    r.n_independent = design.q().n_cols - 1;
-    residual_to_dense_kernel(ctx, x, design.q(), Span<const double>(design.d), dense);
-  });
-  return r;
+  return regress_out_to_dense(ctx, ResidentBlocks(to_any_matrix(x)), out, keys);
+}
+
+RegressOut fit_regression(const Context& ctx, const RowBlocks& x, MatrixView<const double> keys) {
+  check_keys(keys, x.n_rows());
+  RegressOut out;
+  const std::int64_t genes = x.n_cols();
+  out.coefficients = Matrix<double>(host_memory(), keys.n_cols + 1, genes, "regression");
+  std::fill(out.coefficients.data.begin(), out.coefficients.data.end(), 0.0);
+  if (keys.n_rows == 0) return out;
+  const Design design = make_design(ctx, keys);
+  out.n_independent = design.q().n_cols - 1;
+  const Matrix<double> on_device = coefficients_of(ctx, x, design);
+  const Array<double> c = to_host<double>(ctx, on_device.data.view());
+  for (std::size_t r = 0; r < design.made_of.size(); ++r)
+    for (std::int64_t k = 0; k <= keys.n_cols; ++k) {
+      const double factor = design.made_of[r][static_cast<std::size_t>(k)];
+      double* const row = out.coefficients.view().row(k);
+      for (std::int64_t j = 0; j < genes; ++j) row[j] += factor * c[static_cast<std::int64_t>(r) * genes + j];
+    }
+  return out;
 }
 
 void regress_out_categories(const Context& ctx, const AnyMutableDenseView& x, Span<const std::int32_t> codes,
                             std::int32_t n_categories) {
   check_codes(codes, n_categories, n_rows(to_const(x)));
   if (n_categories == 0 || codes.empty()) return;
-  GeneMomentsOptions g;
-  g.groups = codes;
-  g.n_groups = n_categories;
-  const GeneMoments m = gene_moments(ctx, to_const(x), g);
-  subtract_group_means_kernel(ctx, x, codes, m.mean.view());
+  const GeneMoments m = means_of(ctx, ResidentBlocks(to_const(x)), codes, n_categories);
+  change_rows(ctx, x, [&](std::int64_t first, const auto& rows) {
+    subtract_group_means_kernel(ctx, rows, codes.subspan(first, rows.n_rows), m.mean.view());
+  });
+}
+
+void regress_out_categories_to_dense(const Context& ctx, const RowBlocks& x, AnyDenseMatrix& out,
+                                     Span<const std::int32_t> codes, std::int32_t n_categories) {
+  check_codes(codes, n_categories, x.n_rows());
+  GeneMoments m;
+  if (n_categories > 0 && !codes.empty()) m = means_of(ctx, x, codes, n_categories);  // exact: as of the dense matrix
+  const auto make = [&](const AnyMatrixView& rows, std::int64_t first, const auto& to) {
+    densify(ctx, rows, to);
+    if (m.mean.n_rows > 0)
+      subtract_group_means_kernel(ctx, to, codes.subspan(first, to.n_rows), std::as_const(m.mean).view());
+  };
+  out = prim::dense_by_blocks(ctx, x, x.n_cols(), "residuals", make);
 }
 
 void regress_out_categories_to_dense(const Context& ctx, const AnyCsrView& x, AnyDenseMatrix& out,
                                      Span<const std::int32_t> codes, std::int32_t n_categories) {
-  check_codes(codes, n_categories, n_rows(to_any_matrix(x)));
-  GeneMomentsOptions g;
-  g.groups = codes;
-  g.n_groups = n_categories;
-  GeneMoments m;
-  if (n_categories > 0 && !codes.empty()) m = gene_moments(ctx, to_any_matrix(x), g);  // exact: as of the dense matrix
-  new_dense(ctx, x, out, [&](const AnyMutableDenseView& dense) {
-    densify_kernel(ctx, x, dense);
-    if (m.mean.n_rows > 0) subtract_group_means_kernel(ctx, dense, codes, m.mean.view());
+  regress_out_categories_to_dense(ctx, ResidentBlocks(to_any_matrix(x)), out, codes, n_categories);
+}
+
+ResidualBlocks::ResidualBlocks(const RowBlocks& x, MatrixView<const double> keys, MatrixView<const double> coefficients,
+                               Span<const std::uint8_t> gene_mask)
+    : x_(x), keys_(keys), fit_(coefficients), gene_mask_(gene_mask) {
+  SCW_EXPECT_AS(ShapeMismatch, keys.n_rows == x.n_rows() && coefficients.n_rows == keys.n_cols + 1, kOp,
+                "keys are {} x {} and coefficients {} x {} (expected {} cells, and one row of coefficients more than "
+                "keys)",
+                keys.n_rows, keys.n_cols, coefficients.n_rows, coefficients.n_cols, x.n_rows());
+  check_genes();
+}
+
+ResidualBlocks::ResidualBlocks(const RowBlocks& x, Span<const std::int32_t> codes, MatrixView<const double> means,
+                               Span<const std::uint8_t> gene_mask)
+    : x_(x), fit_(means), codes_(codes), gene_mask_(gene_mask), categorical_(true) {
+  SCW_EXPECT_AS(ShapeMismatch, codes.size == x.n_rows(), kOp,
+                "codes must have one entry per cell (got {}, expected {})", codes.size, x.n_rows());
+  check_genes();
+}
+
+void ResidualBlocks::check_genes() {
+  const std::int64_t genes = x_.n_cols();
+  SCW_EXPECT_AS(ShapeMismatch, fit_.n_cols == genes && (gene_mask_.empty() || gene_mask_.size == genes), kOp,
+                "the fit is of {} genes, the mask has {} entries (expected {})", fit_.n_cols, gene_mask_.size, genes);
+  n_cols_ = gene_mask_.empty() ? genes : std::count_if(gene_mask_.begin(), gene_mask_.end(), [](auto k) { return k; });
+}
+
+template <class V>
+void ResidualBlocks::visit_as(const Context& ctx, const Body& body) const {
+  const std::int64_t n = n_rows(), p = fit_.n_rows;
+  Matrix<double> fit(ctx.host().workspace, p, n_cols_, "regression");
+  for (std::int64_t k = 0; k < p; ++k)
+    for (std::int64_t j = 0, at = 0; j < fit_.n_cols; ++j)
+      if (gene_mask_.empty() || gene_mask_[j] != 0) fit.view()(k, at++) = fit_(k, j);
+  const Array<double> c = to_device<double>(ctx, std::as_const(fit.data).view(), "regression");
+  const MatrixView<const double> c_view(c.data(), p, n_cols_);
+
+  // Blocks of whole tiles of PCA where the memory allows it: they need no copy there.
+  constexpr std::int64_t kTile = 4096, kBytes = std::int64_t{512} << 20;
+  const std::int64_t room =
+      std::min(kBytes, available_bytes(ctx) / 8) / std::max<std::int64_t>(1, n_cols_ * std::int64_t{sizeof(V)} + p * 8);
+  const std::int64_t most = std::clamp<std::int64_t>(room < kTile ? room : room / kTile * kTile, 1, n);
+  Matrix<V> buffer(ctx.workspace, most, n_cols_, "residual block", ctx.stream);
+  Array<double> design(ctx.workspace, categorical_ ? 0 : checked_mul(most, p), "regressors", ctx.stream);
+  Array<std::int32_t> codes(ctx.workspace, categorical_ ? most : 0, "categories", ctx.stream);
+  std::vector<double> host(static_cast<std::size_t>(design.size()));
+  Context scratch = ctx;
+  scratch.memory = ctx.workspace;
+
+  x_.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& block) {
+    const std::int64_t rows = scw::n_rows(block);
+    for (std::int64_t r = 0, count = 0; r < rows; r += count) {
+      // Up to the next tile, then whole tiles.
+      const std::int64_t inside = most % kTile == 0 ? (first + r) % kTile : 0;
+      count = std::min(rows - r, most - inside);
+      AnyMatrixView part = prim::rows_of(block, r, count);
+      AnyMatrix kept;
+      if (!gene_mask_.empty()) {
+        kept = prim::subset(scratch, part, {}, gene_mask_);
+        part = std::visit([](const auto& m) { return AnyMatrixView(m.view()); }, kept);
+      }
+      const MatrixView<V> to(buffer.data.data(), count, n_cols_);
+      if (categorical_) {
+        copy_bytes(ctx, codes.data(), ctx.device, codes_.data + first + r, Device{},
+                   static_cast<std::size_t>(count) * sizeof(std::int32_t));
+        densify(ctx, part, to);
+        subtract_group_means_kernel(ctx, to, std::as_const(codes).view().subspan(0, count), c_view);
+      } else {
+        for (std::int64_t i = 0; i < count; ++i) {
+          double* const row = host.data() + i * p;
+          row[0] = 1;
+          std::copy_n(keys_.row(first + r + i), p - 1, row + 1);
+        }
+        copy_bytes(ctx, design.data(), ctx.device, host.data(), Device{},
+                   static_cast<std::size_t>(count * p) * sizeof(double));
+        residual_of(ctx, part, {std::as_const(design).data(), count, p}, c_view, to);
+      }
+      body(first + r, MatrixView<const V>(to));
+    }
   });
+}
+
+void ResidualBlocks::visit(const Context& ctx, RowParts, const Body& body) const {
+  if (n_rows() == 0) return;
+  if (is_double(ctx))
+    visit_as<double>(ctx, body);
+  else
+    visit_as<float>(ctx, body);
 }
 
 }  // namespace scw::pp

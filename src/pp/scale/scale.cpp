@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "core/transfer.hpp"
 #include "pp/scale/kernel.hpp"
@@ -17,6 +18,8 @@ namespace scw::pp {
 constinit Kernel<void(const Context&, const AnyMutableMatrixView&, const ScaleArguments&)> scale_kernel{"pp.scale"};
 constinit Kernel<void(const Context&, const AnyCsrView&, const ScaleArguments&, const AnyMutableMatrixView&)>
     scale_to_dense_kernel{"pp.scale: scale_to_dense"};
+
+SCW_BUILT_ON("pp.scale", "pp.gene_moments");
 
 namespace {
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/check.hpp"
+#include "prim/collect.hpp"
 #include "tl/logistic_regression/kernel.hpp"
 
 namespace scw::tl {
@@ -11,11 +12,11 @@ constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int3
                       const LogisticRegressionOptions&, LogisticRegression&)>
     logistic_regression_kernel{"tl.logistic_regression"};
 
-LogisticRegression logistic_regression(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
+LogisticRegression logistic_regression(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
                                        std::int32_t n_classes, const LogisticRegressionOptions& o) {
   constexpr const char* kOp = "tl.logistic_regression";
-  SCW_EXPECT_AS(ShapeMismatch, codes.size == n_rows(x), kOp, "codes must have one entry per cell (got {}, expected {})",
-                codes.size, n_rows(x));
+  SCW_EXPECT_AS(ShapeMismatch, codes.size == x.n_rows(), kOp,
+                "codes must have one entry per cell (got {}, expected {})", codes.size, x.n_rows());
   SCW_EXPECT(n_classes >= 2, kOp, "at least two classes are needed (got {})", n_classes);
   SCW_EXPECT(o.c > 0 && std::isfinite(o.c), kOp, "c must be positive and finite (got {})", o.c);
   SCW_EXPECT(o.tol > 0, kOp, "tol must be positive (got {})", o.tol);
@@ -28,8 +29,19 @@ LogisticRegression logistic_regression(const Context& ctx, const AnyMatrixView& 
   for (std::int32_t c = 0; c < n_classes; ++c)
     SCW_EXPECT(sizes[static_cast<std::size_t>(c)] > 0, kOp, "class {} has no cells", c);
   LogisticRegression out;
-  logistic_regression_kernel(ctx, x, codes, n_classes, o, out);
+  if (const AnyMatrixView* const all = x.whole(ctx)) {
+    logistic_regression_kernel(ctx, *all, codes, n_classes, o, out);
+    return out;
+  }
+  const AnyMatrix collected = prim::collect(ctx, x);
+  const auto view = std::visit([](const auto& m) { return AnyMatrixView(m.view()); }, collected);
+  logistic_regression_kernel(ctx, view, codes, n_classes, o, out);
   return out;
+}
+
+LogisticRegression logistic_regression(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
+                                       std::int32_t n_classes, const LogisticRegressionOptions& options) {
+  return logistic_regression(ctx, ResidentBlocks(x), codes, n_classes, options);
 }
 
 }  // namespace scw::tl

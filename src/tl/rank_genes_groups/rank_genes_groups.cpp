@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "core/parallel.hpp"
 #include "tl/rank_genes_groups/kernel.hpp"
@@ -17,6 +18,8 @@ constinit Kernel<void(const Context&, const RowBlocks&, Span<const std::int32_t>
     rank_sums_kernel{"tl.rank_genes_groups: rank_sums"};
 constinit Kernel<void(const Context&, const AnyMatrixView&, double&, double&)> value_range_kernel{
     "tl.rank_genes_groups: value_range"};
+
+SCW_BUILT_ON("tl.rank_genes_groups", "prim.group_moments");
 
 namespace {
 
@@ -57,10 +60,9 @@ Score rank_sum(std::int64_t twice_r, std::int64_t n1, std::int64_t n2, double ti
   return {o.return_u_values ? u : z, normal_two_sided(z)};
 }
 
-void check(const RowBlocks& x, Span<const std::int32_t> codes, std::int32_t n_groups,
-           const RankGenesGroupsOptions& o) {
-  SCW_EXPECT_AS(ShapeMismatch, codes.size == x.n_rows(), kOp, "codes must have one entry per cell (got {}, expected {})",
-                codes.size, x.n_rows());
+void check(const RowBlocks& x, Span<const std::int32_t> codes, std::int32_t n_groups, const RankGenesGroupsOptions& o) {
+  SCW_EXPECT_AS(ShapeMismatch, codes.size == x.n_rows(), kOp,
+                "codes must have one entry per cell (got {}, expected {})", codes.size, x.n_rows());
   SCW_EXPECT(x.n_rows() < prim::kFixedMaxTerms, kOp, "at most 2^31 - 1 cells (got {})", x.n_rows());
   SCW_EXPECT(n_groups >= 1, kOp, "at least one group is needed (got {})", n_groups);
   SCW_EXPECT(!o.reference || (*o.reference >= 0 && *o.reference < n_groups), kOp,

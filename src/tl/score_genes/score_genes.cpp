@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/built_on.hpp"
 #include "core/check.hpp"
 #include "core/transfer.hpp"
 #include "prim/group_moments/group_moments.hpp"
@@ -16,6 +17,8 @@ constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::uint
     set_scores_kernel{"tl.score_genes: set_scores"};
 constinit Kernel<void(const Context&, const AnyMatrixView&, Span<std::int64_t>)> count_nan_kernel{
     "tl.score_genes: count_nan"};
+
+SCW_BUILT_ON("tl.score_genes", "prim.group_moments");
 
 namespace {
 

@@ -107,10 +107,11 @@ TEST(Streaming, CudaPaddedDenseRowsAndErrors) {
   const std::size_t used = memory->used_bytes();
   Context ctx = cuda;
   ctx.block_bytes = 200;
-  EXPECT_THROW(ResidentBlocks(MatrixView<const double>(x.data(), 50, 5, 8)).for_each(ctx,
-                           [](std::int64_t first, const AnyMatrixView&) {
-                             if (first > 10) throw InvalidArgument("stop");
-                           }),
+  EXPECT_THROW(ResidentBlocks(MatrixView<const double>(x.data(), 50, 5, 8))
+                   .for_each(ctx,
+                             [](std::int64_t first, const AnyMatrixView&) {
+                               if (first > 10) throw InvalidArgument("stop");
+                             }),
                InvalidArgument);
   EXPECT_EQ(memory->used_bytes(), used);
 }

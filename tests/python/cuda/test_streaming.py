@@ -83,11 +83,15 @@ def test_qc_of_counts(layout, block):
 
 
 @needs("pp.calculate_qc_metrics")
-def test_streamed_qc_of_other_values_says_so():
+def test_streamed_qc_of_other_values(block):
     x = simulated_counts(500, 200, seed=8)
     x.data /= 3
-    with scw.settings.override(block_bytes="30KiB"), pytest.raises(NotImplementedError, match="must hold counts"):
-        scw.pp.calculate_qc_metrics(ad.AnnData(x), percent_top=None, device="cuda")
+    a = ad.AnnData(x)
+    for want, got in zip(
+        *(scw.pp.calculate_qc_metrics(a, percent_top=[7], device=d) for d in ("cpu", "cuda")), strict=True
+    ):
+        for column in want.columns:
+            np.testing.assert_array_equal(got[column], want[column], err_msg=column)
 
 
 @needs("pp.gene_moments", "pp.scale")
@@ -183,8 +187,8 @@ def test_an_error_leaves_the_object():
 
 @needs("prim.group_moments", "tl.rank_genes_groups: rank_sums", "tl.score_genes: set_sums", "pp.regress_out")
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_operations_that_upload(layout):
-    """The rest of the operations: arguments are copied to the device, results back."""
+def test_the_other_operations(layout, block):
+    """Groups, scores, regression: the CPU's bits in tier A, for any blocks."""
     x = simulated_counts(400, 150, seed=9)
     x.data = np.log1p(x.data)
     out = {}
@@ -194,14 +198,14 @@ def test_operations_that_upload(layout):
         a.obs["g"] = a.obs["g"].astype("category")
         a.obs["total"] = np.asarray(x.sum(axis=1)).ravel()
         a.uns["log1p"] = {"base": None}
-        for method in ("t-test", "wilcoxon"):
+        for method in ("t-test", "wilcoxon", "wilcoxon_binned"):
             scw.tl.rank_genes_groups(a, "g", method=method, key_added=method, device=device)
         scw.tl.score_genes(a, list(a.var_names[10:30]), ctrl_size=20, device=device)
         sums = scw.get.aggregate(a, "g", ["sum", "mean", "var"], device=device)
         scw.pp.regress_out(a, ["total"], device=device)
         out[device] = a, sums
     (cpu, cpu_sums), (cuda, cuda_sums) = out["cpu"], out["cuda"]
-    for method in ("t-test", "wilcoxon"):
+    for method in ("t-test", "wilcoxon", "wilcoxon_binned"):
         for name in ("a", "d"):
             np.testing.assert_array_equal(cuda.uns[method]["names"][name], cpu.uns[method]["names"][name])
             np.testing.assert_array_equal(cuda.uns[method]["scores"][name], cpu.uns[method]["scores"][name])

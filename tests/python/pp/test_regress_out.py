@@ -198,3 +198,59 @@ def test_published_categorical(shared_data):
     a, want = _reference(shared_data, "regress_test_small_cat.npy")
     scw.pp.regress_out(a, "bulk_labels")
     np.testing.assert_allclose(a.X, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+@pytest.mark.parametrize("keys", [["total", "share"], ["cat"], ["text"], ["total", "total"]], ids="+".join)
+@pytest.mark.parametrize("max_value", [None, 2.0])
+def test_lazy_regression_is_done_by_pca(data, layout, keys, max_value):
+    if layout == "dense":
+        data.X = data.X.toarray()
+    x = data.X.copy()
+    eager, lazy = data.copy(), data.copy()
+    scw.pp.regress_out(eager, keys)
+    scw.pp.scale(eager, max_value=max_value)
+    scw.pp.regress_out(lazy, keys, lazy=True)
+    scw.pp.scale(lazy, max_value=max_value, lazy=True)
+    np.testing.assert_array_equal(dense(lazy.X), dense(x))
+    np.testing.assert_allclose(lazy.var["std"], eager.var["std"], rtol=1e-5)
+    mask = np.arange(data.n_vars) % 4 > 0
+    for genes in (None, mask):
+        for a in (eager, lazy):
+            scw.pp.pca(a, n_comps=5, mask_var=genes)
+        want = eager.obsm["X_pca"]
+        np.testing.assert_allclose(lazy.obsm["X_pca"], want, atol=1e-5 * np.abs(want).max())
+        np.testing.assert_allclose(lazy.varm["PCs"], eager.varm["PCs"], atol=1e-5)
+        np.testing.assert_allclose(lazy.uns["pca"]["variance"], eager.uns["pca"]["variance"], rtol=1e-5)
+    assert lazy.varm["regress_out"].shape == (data.n_vars, 3 if "cat" in keys or "text" in keys else len(keys) + 1)
+
+
+def test_lazy_regression_survives_a_file_and_subsets(data, tmp_path):
+    scw.pp.regress_out(data, ["cat"], lazy=True)
+    data.write_h5ad(tmp_path / "a.h5ad")
+    again = ad.read_h5ad(tmp_path / "a.h5ad")
+    for a in (data, again):
+        scw.pp.pca(a, n_comps=4)
+    np.testing.assert_array_equal(again.obsm["X_pca"], data.obsm["X_pca"])
+    # The fit stays that of all cells and genes.
+    cells, genes = np.arange(data.n_obs) % 3 > 0, np.arange(data.n_vars) % 2 > 0
+    part = data[cells][:, genes].copy()
+    scw.pp.pca(part, n_comps=4)
+    residuals = scw.pp.regress_out(data, ["cat"], inplace=False)[cells][:, genes]
+    want = scw.pp.pca(residuals, n_comps=4)
+    np.testing.assert_allclose(part.obsm["X_pca"], want, atol=1e-5 * np.abs(want).max())
+
+
+def test_lazy_regression_is_done_once(data):
+    scw.pp.regress_out(data, ["total"], lazy=True)
+    with pytest.raises(ValueError, match="still to be done"):
+        scw.pp.scale(data)
+    scw.pp.regress_out(data, ["total"])
+    assert "regress_out" not in data.uns
+    scw.pp.scale(data)
+    with pytest.raises(ValueError, match="does not go with"):
+        scw.pp.regress_out(data, ["total"], lazy=True, inplace=False)
+    scw.pp.regress_out(data, ["total"], lazy=True)
+    del data.varm["regress_out"]
+    with pytest.raises(KeyError, match="is gone"):
+        scw.pp.pca(data, n_comps=3)
