@@ -61,7 +61,8 @@ std::shared_ptr<DeviceCache::Group> DeviceCache::make_group() {
 void DeviceCache::add(const Context& ctx, const Group& group, const void* host, std::size_t bytes, const void* device,
                       std::shared_ptr<void> owner) {
   if (bytes < kSmallest) return;
-  const std::size_t most = detail::backend_hooks(ctx.device.type).memory_info(ctx.device.id).total / 8;
+  std::size_t most = detail::backend_hooks(ctx.device.type).memory_info(ctx.device.id).total / 8;
+  if (const std::size_t limit = device_memory(ctx.device)->limit_bytes(); limit != 0) most = std::min(most, limit / 8);
   if (bytes > most) return;
   Entry entry{group.id_, digest(ctx, host, bytes), bytes, ctx.device, device, std::move(owner)};
   device_memory(ctx.device)->set_reclaim([] { instance().clear(); });

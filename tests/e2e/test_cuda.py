@@ -61,3 +61,24 @@ def test_auto_takes_the_gpu(scwarp: Run, simulated: Path, tmp_path: Path) -> Non
         pytest.skip("no CUDA device")
     out = scwarp("run", simulated, "-o", tmp_path / "o.h5ad", "--verbose")
     assert "runs on cuda:0" in out.stdout + out.stderr
+
+
+def test_a_quarter_of_the_memory_streams_to_the_same_file(scwarp: Run, tmp_path: Path) -> None:
+    if not json.loads(scwarp("doctor", "--json").stdout)["facts"]["CUDA"].startswith("usable"):
+        pytest.skip("no CUDA device")
+    data = tmp_path / "data.h5ad"
+    scwarp("simulate", "-o", data, "--n-cells", "20000", "--n-genes", "6000", "--mean-counts", "6000")
+    options = ["--device", "cuda", "--n-top-genes", "400", "--regress-out", "total_counts,pct_counts_mt", "--json"]
+    options += ["--umap-epochs", "50", "--compression", "none"]
+
+    def run(path: Path, *more: str) -> dict[str, int]:
+        events = [json.loads(line) for line in scwarp("run", data, "-o", path, *options, *more).stdout.splitlines()]
+        return {e["step"]: e for e in events if e["event"] == "done" and "step" in e}
+
+    resident = run(tmp_path / "resident.h5ad")
+    assert "X is on cuda" in resident["upload"]["summary"]
+    need = max(e["peak_bytes"] for e in resident.values() if e["step"] not in ("read", "write"))
+    streamed = run(tmp_path / "streamed.h5ad", "--memory-limit", str(need // 4))
+    assert "streamed" in streamed["upload"]["summary"]
+    assert all(e["peak_bytes"] <= need // 4 for e in streamed.values() if e["step"] not in ("read", "write"))
+    assert differences(tmp_path / "resident.h5ad", tmp_path / "streamed.h5ad") == []

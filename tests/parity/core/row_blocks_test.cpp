@@ -67,7 +67,7 @@ constexpr std::int32_t kCols = 83;
 
 std::vector<std::int32_t> codes_of(std::int64_t rows) {  // -1: in no group
   std::vector<std::int32_t> codes;
-  for (std::int64_t i = 0; i < rows; ++i) codes.push_back(static_cast<std::int32_t>(i * i % 5) - 1);
+  for (std::int64_t i = 0; i < rows; ++i) codes.push_back(static_cast<std::int32_t>((i + i / 3) % 5) - 1);
   return codes;
 }
 

@@ -54,8 +54,9 @@ Result run(const Context& ctx, const Case& c, bool squares) {
   for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = i % 11 == 0 ? -1 : static_cast<std::int32_t>(i * i % 7);
   const auto view = scw::as_const(x.view(c.sparse));
   const ValueMap map{c.expm1};
-  const GeneScales scales = gene_scales(ctx, view, map);
-  const GroupMoments m = group_moments(ctx, view, codes, c.all_rows ? 0 : 2, c.all_rows ? 1 : 3, map, scales, squares);
+  const GeneScales scales = gene_scales(ctx, ResidentBlocks(view), map);
+  const GroupMoments m =
+      group_moments(ctx, ResidentBlocks(view), codes, c.all_rows ? 0 : 2, c.all_rows ? 1 : 3, map, scales, squares);
   Result out;
   for (const FixedMoments& f : m.moments)
     for (const Int128 v : {f.sum, squares ? f.sum_sq : Int128{0}}) {

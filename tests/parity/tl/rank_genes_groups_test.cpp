@@ -91,7 +91,7 @@ Result rank_sums(const Context& ctx, const Data<V>& d, bool sparse, const RankSp
   std::fill(r.twice_rank_sum.begin(), r.twice_rank_sum.end(), -1);
   std::fill(r.ties.begin(), r.ties.end(), -1.0);
   std::fill(m.nonzero.begin(), m.nonzero.end(), -1);
-  rank_sums_kernel(ctx, scw::as_const(matrix.view(sparse)), d.codes, spec, map, m, r);
+  rank_sums_kernel(ctx, ResidentBlocks(scw::as_const(matrix.view(sparse))), d.codes, spec, map, m, r);
   static_cast<void>(matrix.result(sparse));  // guards
   Result out;
   const std::int64_t reference = spec.reference;
