@@ -66,7 +66,8 @@ TrackedMemory& tracked(const Context& ctx) {
 
 /// Whether the device has room for X beside what the steps allocate. Else X stays on the host and is streamed.
 bool fits_device(const Context& ctx, const AnnData& data, const Steps& steps) {
-  const Shape shape = shape_of(data);
+  Shape shape = shape_of(data);
+  shape.device = ctx.device.type;
   std::int64_t held = shape.matrix_bytes(), peak = held;
   for (const auto& step : steps) {
     peak = std::max(peak, checked_add(held, step->peak_bytes(shape, 1)));

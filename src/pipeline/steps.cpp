@@ -643,10 +643,12 @@ class PcaStep final : public Step {
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     estimate::Shape e = shape_for(s, n_threads);
     e.n_cols = variable_genes(o_, s);
-    if (makes_dense(o_)) e.sparse = false;
+    const bool residuals = !o_.regress_out.empty() && !makes_dense(o_);
+    if (makes_dense(o_) || residuals) e.sparse = false;
     e.nnz = e.sparse ? s.nnz / 2 : checked_mul(s.n_obs, e.n_cols);
+    const std::int64_t block = residuals ? std::min(std::int64_t{640} << 20, 2 * e.nnz * s.value_bytes) : 0;
     const std::int64_t loadings = on_host(s) ? 8 * s.n_vars * components(s) : 0;
-    return 4 * s.n_vars + loadings + estimate::pca(e, components(s), o_.scaling == "implicit").peak;
+    return 4 * s.n_vars + loadings + block + estimate::pca(e, components(s), o_.scaling == "implicit").peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override {
     return s.n_obs * components(s) * 4 + (on_host(s) ? s.n_vars * components(s) * 8 : 0);

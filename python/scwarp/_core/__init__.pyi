@@ -30,7 +30,9 @@ def memory_peak() -> int: ...
 def reset_memory_peak() -> None: ...
 def supports(op: str, device: str) -> bool: ...
 def kernels(op: str, device: str) -> tuple[int, int]:
-    """(kernels of the operation that `device` has, kernels there are)"""
+    """
+    (kernels of the operation and of those it is built on that `device` has, kernels there are)
+    """
 
 __version__: str
 

@@ -113,7 +113,6 @@ def normalize_total(
 def pca(
     ctx: _core.Context,
     x: object,
-    in_blocks: bool,
     n_comps: int,
     zero_center: bool,
     gene_mask: object | None,
@@ -123,7 +122,6 @@ def pca(
     double_scores: bool,
 ) -> dict:
     """
-    x is a packed matrix, or with in_blocks (n_rows, n_cols, is_sparse, callable that yields packed blocks).
     Scores [n x k], components [genes in use x k], variance, variance_ratio.
     """
 
@@ -131,13 +129,16 @@ def regress_out(ctx: _core.Context, x: object, keys: object) -> int:
     """Residuals of dense x, in place; returns the keys that counted."""
 
 def regress_out_to_dense(ctx: _core.Context, x: object, keys: object) -> tuple[Any, ...]:
-    """(residuals of sparse x as a dense matrix, keys that counted)."""
+    """(residuals of x as a dense matrix, keys that counted)."""
+
+def fit_regression(ctx: _core.Context, x: object, keys: object) -> tuple[Any, ...]:
+    """(coefficients [1 + keys x genes], keys that counted)."""
 
 def regress_out_categories(ctx: _core.Context, x: object, codes: object, n_categories: int) -> None:
     """Subtracts category means of dense x, in place."""
 
 def regress_out_categories_to_dense(ctx: _core.Context, x: object, codes: object, n_categories: int) -> Any:
-    """Sparse x minus category means, as a dense matrix."""
+    """x minus category means, as a dense matrix."""
 
 def scale(
     ctx: _core.Context, x: object, zero_center: bool, max_value: float | None, mask: object | None
