@@ -237,19 +237,28 @@ std::vector<std::int64_t> plan(const Array<U64>& entries, std::int64_t room, std
   return ends;
 }
 
+/// x comes in blocks of rows of type X.
 template <class V, class X>
-void run(const Context& ctx, const X& x, const Array<std::int32_t>& codes, const Array<std::int64_t>& sizes,
+void run(const Context& ctx, const RowBlocks& x, const Array<std::int32_t>& codes, const Array<std::int64_t>& sizes,
          double* out) {
   using Key = typename Bits<V>::Key;
   const cudaStream_t stream = scw::cuda::stream_of(ctx);
-  const std::int64_t genes = x.n_cols, n_groups = sizes.size();
+  const std::int64_t genes = x.n_cols(), n_groups = sizes.size();
   Layout<V> layout;
   layout.group_bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(n_groups - 1)));
 
   Array<U64> counts(ctx.workspace, genes, "entries of genes", ctx.stream);
   SCW_CUDA(cudaMemsetAsync(counts.data(), 0, static_cast<std::size_t>(genes) * sizeof(U64), stream));
   const EntryCount<V> op{counts.data()};
-  prim::cuda::run_genes(ctx, x, prim::cuda::RowOrder{x.n_rows}, op, op, "aggregate: entries");
+  const auto for_each_block = [&](const auto& body) {
+    x.for_each(ctx, [&](std::int64_t row, const AnyMatrixView& block) {
+      const X& rows = std::get<X>(block);
+      if (rows.n_rows > 0) body(row, rows);
+    });
+  };
+  for_each_block([&](std::int64_t, const X& rows) {
+    prim::cuda::run_genes(ctx, rows, prim::cuda::RowOrder{rows.n_rows}, op, op, "aggregate: entries");
+  });
   const Array<U64> entries = to_host<U64>(ctx, std::as_const(counts).view());
   const std::int64_t room = std::clamp<std::int64_t>(available_bytes(ctx) / 2, 1, kSortBytes) / (2 * sizeof(Key));
   std::int64_t most = 0;
@@ -268,9 +277,11 @@ void run(const Context& ctx, const X& x, const Array<std::int32_t>& codes, const
   for (const std::int64_t last : ends) {
     std::int64_t n = 0;
     SCW_CUDA(cudaMemsetAsync(used.data(), 0, sizeof(U64), stream));
-    fill_kernel<V><<<scw::cuda::grid_for(x.n_rows, kRows, 1 << 30), kThreads, 0, stream>>>(
-        x, codes.data(), static_cast<std::int32_t>(n_groups), first, last, layout, keys.data(), used.data());
-    SCW_CUDA_LAUNCHED("aggregate: fill");
+    for_each_block([&](std::int64_t row, const X& rows) {
+      fill_kernel<V><<<scw::cuda::grid_for(rows.n_rows, kRows, 1 << 30), kThreads, 0, stream>>>(
+          rows, codes.data() + row, static_cast<std::int32_t>(n_groups), first, last, layout, keys.data(), used.data());
+      SCW_CUDA_LAUNCHED("aggregate: fill");
+    });
     copy_bytes(ctx, &n, Device{}, used.data(), ctx.device, sizeof(n));
     cub::DoubleBuffer<Key> buffer(keys.data(), spare.data());
     const int end_bit = Layout<V>::kValueBits + layout.group_bits +
@@ -287,7 +298,7 @@ void run(const Context& ctx, const X& x, const Array<std::int32_t>& codes, const
 
 }  // namespace
 
-void group_median(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
+void group_median(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
                   Span<const std::int64_t> sizes, MatrixView<double> out) {
   const scw::cuda::DeviceScope scope(ctx);
   const std::int64_t size = checked_mul(out.n_rows, out.n_cols);
@@ -295,12 +306,16 @@ void group_median(const Context& ctx, const AnyMatrixView& x, Span<const std::in
   const Array<std::int32_t> device_codes = to_device<std::int32_t>(ctx, codes, "cell groups");
   const Array<std::int64_t> device_sizes = to_device<std::int64_t>(ctx, sizes, "group sizes");
   Array<double> medians(ctx.workspace, size, "group medians", ctx.stream);
-  std::visit(
-      [&](const auto& v) {
-        using V = std::remove_cvref_t<decltype(prim::cuda::value_at(v, 0))>;
-        run<V>(ctx, v, device_codes, device_sizes, medians.data());
-      },
-      x);
+  const auto run_as = [&]<class V>(V) {
+    if (x.is_sparse())
+      run<V, CsrView<const V>>(ctx, x, device_codes, device_sizes, medians.data());
+    else
+      run<V, MatrixView<const V>>(ctx, x, device_codes, device_sizes, medians.data());
+  };
+  if (x.is_double(ctx))
+    run_as(double{});
+  else
+    run_as(float{});
   copy_bytes(ctx, out.data, Device{}, medians.data(), ctx.device, static_cast<std::size_t>(size) * sizeof(double));
 }
 

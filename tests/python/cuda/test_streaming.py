@@ -187,8 +187,14 @@ def test_an_error_leaves_the_object():
 
 @needs("prim.group_moments", "tl.rank_genes_groups: rank_sums", "tl.score_genes: set_sums", "pp.regress_out")
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_the_other_operations(layout, block):
+@pytest.mark.parametrize("bytes_at_once", [None, "30KiB"])
+def test_the_other_operations(layout, bytes_at_once):
     """Groups, scores, regression: the CPU's bits in tier A, for any blocks."""
+    with scw.settings.override(block_bytes=bytes_at_once):
+        check_the_other_operations(layout)
+
+
+def check_the_other_operations(layout):
     x = simulated_counts(400, 150, seed=9)
     x.data = np.log1p(x.data)
     out = {}
