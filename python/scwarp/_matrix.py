@@ -12,6 +12,7 @@ import numpy as np
 
 from . import _core
 from ._context import is_cupy, make_context
+from ._on_disk import as_on_disk, is_on_disk
 from ._settings import logger
 
 _FLOATS = ("float32", "float64")
@@ -41,8 +42,11 @@ def check_container(x: Any, op: str, name: str = "X") -> None:
     module = type(x).__module__.partition(".")[0]
     if module == "dask":
         raise TypeError(f"{op}: {name} is a Dask array; compute it first: adata.X = adata.X.compute()")
-    if module == "h5py" or type(x).__name__.endswith("Dataset"):
-        raise TypeError(f"{op}: {name} is on disk (backed); load it first: adata = adata.to_memory()")
+    if is_on_disk(x) or module == "h5py" or type(x).__name__.endswith("Dataset"):
+        raise TypeError(
+            f"{op}: {name} is on disk (backed), which this operation does not read in blocks; "
+            "load it first: adata = adata.to_memory()"
+        )
     if hasattr(x, "indptr") or hasattr(x, "tocsr"):
         if getattr(x, "format", None) not in ("csr", "csc"):
             raise TypeError(f"{op}: {name} is sparse {x.format!r}; convert it with {name} = {name}.tocsr()")
@@ -150,7 +154,21 @@ def _csr_arg(x: Any, op: str) -> tuple[Any, Any, Any, int]:
     )
 
 
-def pack(x: Any, op: str, *, name: str = "X", mutable: bool = False, int_dtype: str = "float32") -> Packed:
+class PackedRows(Packed):
+    """A matrix on disk: ``arg`` goes where a packed matrix of an operation that reads blocks of rows goes."""
+
+    def __init__(self, x: Any, int_dtype: str) -> None:
+        super().__init__(x.source(int_dtype), x, _same)
+        self._double = x.resolve_double(int_dtype)
+
+    @property
+    def dtype(self) -> Any:
+        return np.dtype(np.float64 if self._double else np.float32)
+
+
+def pack(
+    x: Any, op: str, *, name: str = "X", mutable: bool = False, int_dtype: str = "float32", blocks: bool = False
+) -> Packed:
     """Cells x genes for an operation that works along rows.
 
     mutable
@@ -158,7 +176,11 @@ def pack(x: Any, op: str, *, name: str = "X", mutable: bool = False, int_dtype: 
         layout (scanpy does the same), else a converted copy; ``result()`` is then what belongs into the slot.
     int_dtype
         What integers become.
+    blocks
+        The operation reads blocks of rows one after another: a matrix on disk will do.
     """
+    if blocks and (on_disk := as_on_disk(x, op, name)) is not None:
+        return PackedRows(on_disk, int_dtype)
     check_container(x, op, name)
     xp = _array_module(x)
     restore = _same

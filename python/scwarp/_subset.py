@@ -15,6 +15,7 @@ import numpy as np
 from . import _core
 from ._context import is_cupy, make_context
 from ._matrix import is_canonical, is_sparse, sparse_format
+from ._on_disk import is_on_disk
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,6 +40,8 @@ def subset_matrix(x: Any, cells: Any, genes: Any, op: str) -> Any:
 
     Runs where ``x`` is; CSC is subset as the CSR matrix of its transpose.
     """
+    if is_on_disk(x):
+        return x.subset(cells, genes)
     xp = _array_module(x)
     sparse = is_sparse(x)
     ours = x.dtype in (np.float32, np.float64) and (
@@ -79,7 +82,7 @@ def _subset_value(value: Any, rows: Any, cols: Any, op: str) -> Any:
     if rows is None and cols is None:
         return value
     plain = hasattr(value, "dtype") and hasattr(value, "shape") and len(value.shape) == 2
-    if plain and (type(value) is np.ndarray or is_cupy(value) or is_sparse(value)):
+    if plain and (type(value) is np.ndarray or is_cupy(value) or is_sparse(value) or is_on_disk(value)):
         return subset_matrix(value, rows, cols, op)
     if rows is not None:
         index = np.flatnonzero(rows)

@@ -304,19 +304,20 @@ class PyResidualBlocks final : public RowBlocks {
   }
 
  private:
-  std::unique_ptr<RowBlocks> x_;
+  std::shared_ptr<const RowBlocks> x_;
   std::optional<pp::ResidualBlocks> residuals_;
 };
 
 }  // namespace
 
-std::unique_ptr<RowBlocks> blocks_arg(const PyContext& py, nb::handle x, Passes passes) {
+std::shared_ptr<const RowBlocks> blocks_arg(const PyContext& py, nb::handle x, Passes passes) {
+  if (nb::isinstance<RowSource>(x)) return nb::cast<const RowSource&>(x).rows;
   if (nb::isinstance<nb::tuple>(x)) {
     const auto parts = nb::cast<nb::tuple>(x);
-    if (parts.size() == 5 && nb::isinstance<nb::str>(parts[0])) return std::make_unique<PyResidualBlocks>(py, parts);
-    if (parts.size() == 5) return std::make_unique<PyRowBlocks>(py, parts);
+    if (parts.size() == 5 && nb::isinstance<nb::str>(parts[0])) return std::make_shared<PyResidualBlocks>(py, parts);
+    if (parts.size() == 5) return std::make_shared<PyRowBlocks>(py, parts);
   }
-  return std::make_unique<ResidentBlocks>(rows_arg(py, x, passes));
+  return std::make_shared<ResidentBlocks>(rows_arg(py, x, passes));
 }
 
 AnyMutableMatrixView mutable_rows_arg(const PyContext& py, nb::handle packed) {

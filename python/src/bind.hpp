@@ -152,14 +152,19 @@ MatrixView<const T> matrix2d_arg(const PyContext& py, nb::handle h, const char* 
 AnyMatrixView matrix_arg(const PyContext& py, nb::handle packed);
 AnyMutableMatrixView mutable_matrix_arg(const PyContext& py, nb::handle packed);
 
+/// Rows that come block by block, from a file: what operations that read the matrix in passes take in its place.
+struct RowSource {
+  std::shared_ptr<const RowBlocks> rows;
+};
+
 /// For operations that read the matrix in passes (scwarp/core/row_blocks.hpp): what matrix_arg takes, where a host
-/// matrix stays on the host and is streamed, or (n_rows, n_cols, is_sparse, is_double, callable): the callable yields
-/// consecutive blocks of rows in the form that matrix_arg takes, one pass a call; or what pp.regress_out leaves of any
-/// of these: ("residuals", x, keys, coefficients, gene mask or None), with codes and means for a categorical key. A
-/// host matrix that is read in several passes is uploaded nevertheless if half of the free memory holds it. `x` must
-/// outlive the result.
+/// matrix stays on the host and is streamed, a RowSource, or (n_rows, n_cols, is_sparse, is_double, callable): the
+/// callable yields consecutive blocks of rows in the form that matrix_arg takes, one pass a call; or what
+/// pp.regress_out leaves of any of these: ("residuals", x, keys, coefficients, gene mask or None), with codes and means
+/// for a categorical key. A host matrix that is read in several passes is uploaded nevertheless if half of the free
+/// memory holds it. `x` must outlive the result.
 enum class Passes : std::uint8_t { one, several };
-std::unique_ptr<RowBlocks> blocks_arg(const PyContext& py, nb::handle x, Passes passes = Passes::several);
+std::shared_ptr<const RowBlocks> blocks_arg(const PyContext& py, nb::handle x, Passes passes = Passes::several);
 /// For operations that change each row alone: as mutable_matrix_arg, but a host matrix stays on the host.
 AnyMutableMatrixView mutable_rows_arg(const PyContext& py, nb::handle packed);
 

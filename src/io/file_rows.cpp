@@ -10,7 +10,7 @@
 #include "core/check.hpp"
 #include "core/parallel.hpp"
 #include "io/read_ahead.hpp"
-#include "io/stored_numbers.hpp"
+#include "io/stored_rows.hpp"
 
 namespace scw::io {
 namespace {
@@ -30,10 +30,12 @@ enum class Order : std::uint8_t { unknown, sorted, unsorted };
 }  // namespace
 
 struct FileMatrix::Impl {
+  Impl(std::string p, std::string e, StoredRows s) : path(std::move(p)), element(std::move(e)), stored(std::move(s)) {}
   std::string path, element;
   StoredRows stored;
   std::vector<std::int64_t> indptr;
   mutable std::atomic<int> fits_float{-1};
+  mutable std::atomic<std::int64_t> passes[2]{};
   mutable std::atomic<Order> order{Order::unknown};  // of the column indices in all rows
 };
 
@@ -42,23 +44,19 @@ FileMatrix::~FileMatrix() = default;
 
 std::shared_ptr<const FileMatrix> FileMatrix::open(const Context& ctx, const std::string& path,
                                                    const std::string& element) {
-  auto impl = std::make_unique<Impl>();
-  impl->path = path;
-  impl->element = element;
-  impl->stored = open_h5_rows(ctx, path, element);
+  const Context host = ctx.host();
+  auto impl = std::make_unique<Impl>(path, element, open_rows(host, kOp, path, element));
   const StoredRows& s = impl->stored;
   if (s.indptr != nullptr) {
     auto& indptr = impl->indptr;
     indptr.resize(at(s.n_rows + 1));
-    if (!s.indptr->read(ctx, 0, s.n_rows + 1, indptr.data())) s.indptr->fail("holds values out of range for 64 bits");
-    if (indptr[0] != 0) s.indptr->fail(fmt::format("starts at {} (expected 0)", indptr[0]));
+    if (!s.indptr->read_numbers(host, indptr.data())) s.indptr->fail("holds values out of range for 64 bits");
+    if (indptr[0] != 0) s.indptr->fail("starts at {} (expected 0)", indptr[0]);
     for (std::size_t i = 0; i + 1 < indptr.size(); ++i)
       if (indptr[i] > indptr[i + 1])
-        s.indptr->fail(
-            fmt::format("falls from {} to {} at position {} (expected rising)", indptr[i], indptr[i + 1], i + 1));
+        s.indptr->fail("falls from {} to {} at position {} (expected rising)", indptr[i], indptr[i + 1], i + 1);
     for (const auto* const part : {s.indices.get(), s.data.get()})
-      if (part->dims()[0] != indptr.back())
-        part->fail(fmt::format("has {} entries (expected {})", part->dims()[0], indptr.back()));
+      if (part->count != indptr.back()) part->fail("has {} entries (expected {})", part->count, indptr.back());
   }
   return std::shared_ptr<const FileMatrix>(new FileMatrix(std::move(impl)));
 }
@@ -71,10 +69,12 @@ bool FileMatrix::is_sparse() const { return impl_->stored.indptr != nullptr; }
 std::int64_t FileMatrix::n_entries() const {
   return is_sparse() ? impl_->indptr.back() : checked_mul(n_rows(), n_cols());
 }
-const std::string& FileMatrix::dtype() const { return impl_->stored.data->dtype(); }
+const std::string& FileMatrix::dtype() const { return impl_->stored.data->type.name; }
 Span<const std::int64_t> FileMatrix::indptr() const {
   return {impl_->indptr.data(), static_cast<std::int64_t>(impl_->indptr.size())};
 }
+
+std::int64_t FileMatrix::n_passes(RowParts parts) const { return impl_->passes[parts == RowParts::all ? 0 : 1]; }
 
 bool FileMatrix::fits_float(const Context& ctx) const {
   const std::string& type = dtype();
@@ -82,7 +82,7 @@ bool FileMatrix::fits_float(const Context& ctx) const {
   if (!is_integer(type) || type.ends_with("8") || type.ends_with("16")) return true;
   if (const int known = impl_->fits_float; known >= 0) return known != 0;
   const Context host = ctx.host();
-  const std::int64_t rows = impl_->stored.data->dims()[0];
+  const std::int64_t rows = impl_->stored.data->rows();
   const std::int64_t width = is_sparse() ? 1 : std::max<std::int64_t>(1, n_cols());
   const std::int64_t step = std::max<std::int64_t>(1, kScanEntries / width);
   Array<float> values(host.workspace, checked_mul(std::min(step, rows), width), "values");
@@ -210,7 +210,7 @@ void picked_parts(const Request& r, std::int64_t first, std::int64_t n, std::int
   }
 }
 
-void check_fits(const Request& r, bool fits, const StoredNumbers& part) {
+void check_fits(const Request& r, bool fits, const StoredArray& part) {
   if (!fits && (&part == r.stored.indices.get())) part.fail("holds values out of range for 32 bits");
 }
 
@@ -224,7 +224,7 @@ void read(const Context& ctx, const Request& r, std::int64_t first, std::int64_t
   out.indptr.resize(at(n + 1));
   for (std::int64_t i = 0; i <= n; ++i) out.indptr[at(i)] = r.indptr[first + i] - r.indptr[first];
   out.size = out.indptr.back();
-  const auto read_part = [&](const StoredNumbers& part, auto* to) {
+  const auto read_part = [&](const StoredArray& part, auto* to) {
     const auto offsets = r.matrix.indptr();
     if (r.picked == nullptr) return check_fits(r, part.read(ctx, offsets[first], out.size, to), part);
     using T = std::remove_pointer_t<decltype(to)>;
@@ -253,7 +253,7 @@ void read(const Context& ctx, const Request& r, std::int64_t first, std::int64_t
   make_room(ctx, out.values, checked_mul(r.largest_rows, cols));
   out.n_rows = n;
   out.n_cols = cols;
-  const StoredNumbers& data = *r.stored.data;
+  const StoredArray& data = *r.stored.data;
   if (r.picked == nullptr) {
     data.read(ctx, first, n, out.values.data());
     return;
@@ -322,7 +322,10 @@ void for_each_block(const Context& ctx, Request r, std::int64_t n_rows, std::int
   detail::stream_blocks<Room>(
       ctx, blocks, [&] { return make_device_room(tag, ctx, r); },
       [&](const Context& uploads, std::size_t b, Room& room) {
-        room.fill(uploads, ahead.take(b).view());
+        // On this thread alone, beside the bus: a loop of the pool would leave the reader without its helpers.
+        Context alone = uploads;
+        alone.n_threads = 1;
+        room.fill(alone, ahead.take(b).view());
         ahead.give_back(b);
       },
       [&](std::size_t b, Room& room) { body(bounds[b], room.view()); });
@@ -361,18 +364,121 @@ void FileRows::for_each_owned(const Context& ctx, RowParts parts, const OwnedBod
             .indptr = nullptr,
             .unsorted = unsorted};
   const auto run = [&]<class View>(const View*) { for_each_block<View>(ctx, r, n_rows(), options_.block_rows, body); };
-  if (!is_sparse())
+  if (!is_sparse()) {
+    ++impl.passes[0];
     return as_double ? run(static_cast<const MatrixView<double>*>(nullptr))
                      : run(static_cast<const MatrixView<float>*>(nullptr));
+  }
   // Sums along a row depend on its order: values alone only where that is known to be the right one.
   r.with_indices = parts == RowParts::all || impl.order != Order::sorted;
   r.indptr = options_.all_rows ? impl.indptr.data() : indptr_.data();
+  ++impl.passes[r.with_indices ? 0 : 1];
   as_double ? run(static_cast<const CsrView<double>*>(nullptr)) : run(static_cast<const CsrView<float>*>(nullptr));
   if (!r.with_indices) return;
   if (unsorted)
     impl.order = Order::unsorted;
   else if (options_.all_rows && impl.order == Order::unknown)
     impl.order = Order::sorted;
+}
+
+namespace {
+
+/// Blocks of a matrix, kept until all are there.
+template <class View>
+class Collected;
+
+template <class V>
+class Collected<CsrView<const V>> {
+ public:
+  Collected(const Context& ctx, const RowBlocks& source) : ctx_(ctx) {
+    out_.n_rows = source.n_rows();
+    out_.n_cols = static_cast<std::int32_t>(source.n_cols());
+    out_.indptr = Array<std::int64_t>(ctx.memory, out_.n_rows + 1, "indptr");
+    out_.indptr[0] = 0;
+  }
+  void add(std::int64_t first, const CsrView<const V>& x) {
+    const std::int64_t begin = x.indptr[0], n = x.indptr[x.n_rows] - begin;
+    for (std::int64_t i = 0; i < x.n_rows; ++i)
+      out_.indptr[first + i + 1] = out_.indptr[first] + x.indptr[i + 1] - begin;
+    parts_.emplace_back(Array<std::int32_t>(ctx_.memory, n, "indices"), Array<V>(ctx_.memory, n, "values"));
+    copy(x.indices.data + begin, parts_.back().first, 0, n);
+    copy(x.values.data + begin, parts_.back().second, 0, n);
+  }
+  Csr<V> finish() {
+    if (parts_.size() == 1) {
+      out_.indices = std::move(parts_[0].first);
+      out_.values = std::move(parts_[0].second);
+      return std::move(out_);
+    }
+    const std::int64_t nnz = out_.indptr[out_.n_rows];
+    out_.indices = Array<std::int32_t>(ctx_.memory, nnz, "indices");
+    out_.values = Array<V>(ctx_.memory, nnz, "values");
+    std::int64_t at = 0;
+    for (auto& [indices, values] : parts_) {
+      copy(indices.data(), out_.indices, at, indices.size());
+      copy(values.data(), out_.values, at, values.size());
+      at += values.size();
+      indices = {};
+      values = {};
+    }
+    return std::move(out_);
+  }
+
+ private:
+  template <class T>
+  void copy(const T* from, Array<T>& to, std::int64_t at, std::int64_t n) const {
+    parallel_for(ctx_, n, 1 << 18, [&](std::int64_t begin, std::int64_t end) {
+      std::copy(from + begin, from + end, to.data() + at + begin);
+    });
+  }
+
+  const Context& ctx_;
+  Csr<V> out_;
+  std::vector<std::pair<Array<std::int32_t>, Array<V>>> parts_;
+};
+
+template <class V>
+class Collected<MatrixView<const V>> {
+ public:
+  Collected(const Context& ctx, const RowBlocks& source) : out_(ctx.memory, source.n_rows(), source.n_cols()) {}
+  void add(std::int64_t first, const MatrixView<const V>& x) {
+    for (std::int64_t i = 0; i < x.n_rows; ++i) std::copy_n(x.row(i), x.n_cols, out_.view().row(first + i));
+  }
+  Matrix<V> finish() { return std::move(out_); }
+
+ private:
+  Matrix<V> out_;
+};
+
+}  // namespace
+
+AnyMatrix load_rows(const Context& ctx, const RowBlocks& rows) {
+  SCW_EXPECT(ctx.device.type == DeviceType::cpu, kOp, "load_rows needs a CPU context (got {})", to_string(ctx.device));
+  std::variant<std::monostate, Collected<CsrView<const float>>, Collected<CsrView<const double>>,
+               Collected<MatrixView<const float>>, Collected<MatrixView<const double>>>
+      all;
+  rows.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& block) {
+    std::visit(
+        [&]<class View>(const View& x) {
+          if (std::holds_alternative<std::monostate>(all)) all.emplace<Collected<View>>(ctx, rows);
+          std::get<Collected<View>>(all).add(first, x);
+        },
+        block);
+  });
+  if (std::holds_alternative<std::monostate>(all)) {  // no rows
+    if (rows.is_sparse())
+      all.emplace<Collected<CsrView<const float>>>(ctx, rows);
+    else
+      all.emplace<Collected<MatrixView<const float>>>(ctx, rows);
+  }
+  return std::visit(
+      []<class C>(C& c) -> AnyMatrix {
+        if constexpr (std::is_same_v<C, std::monostate>)
+          return {};
+        else
+          return c.finish();
+      },
+      all);
 }
 
 }  // namespace scw::io

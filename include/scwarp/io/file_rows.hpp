@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "scwarp/core/array.hpp"
 #include "scwarp/core/config.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/row_blocks.hpp"
@@ -42,6 +43,9 @@ class SCW_API FileMatrix {
   /// Whether float holds every value: not for double, and for integers above 2^24. For integers of 32 and 64 bits this
   /// reads all values, once.
   bool fits_float(const Context& ctx) const;
+
+  /// How often FileRows were read: with column indices, and without.
+  std::int64_t n_passes(RowParts parts) const;
 
   struct Impl;  ///< private to the implementation
 
@@ -83,5 +87,8 @@ class SCW_API FileRows final : public OwnedRowBlocks {
   FileRowsOptions options_;
   std::vector<std::int64_t> indptr_;  // of the rows in use, if they are not all
 };
+
+/// All rows of a source, on the host; ctx is a CPU context. Memory: the matrix, of a sparse one twice for a moment.
+SCW_API AnyMatrix load_rows(const Context& ctx, const RowBlocks& rows);
 
 }  // namespace scw::io

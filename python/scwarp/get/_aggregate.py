@@ -108,7 +108,7 @@ def aggregate(
         x = x.T if by_var else x
 
     ctx = make_context(x, op=_OP, device=device)
-    packed = pack(x, _OP)
+    packed = pack(x, _OP, blocks=True)
     layers = _core.get.aggregate(ctx, packed.arg, codes.astype(np.int32, copy=False), len(labels), functions, int(dof))
     if return_sparse and is_sparse(packed.matrix):
         layers = {name: _sparse(name, values) for name, values in layers.items()}

@@ -10,6 +10,7 @@ import numpy as np
 from .. import _core
 from .._context import is_cupy
 from .._matrix import is_sparse
+from .._on_disk import is_on_disk
 from .._settings import logger, settings
 from .._slots import get_matrix, make_actual, require_anndata, set_matrix
 
@@ -78,6 +79,10 @@ def X_to_GPU(X: Any, warning: str = "X") -> Any:
             _gpu()
             return X.map_blocks(X_to_GPU, meta=X_to_GPU(meta))
         return X
+    if is_on_disk(X):
+        _gpu()
+        logger.info("%s is on disk: loaded to be moved", warning)
+        X = X.to_memory()
     if isinstance(X, np.ndarray):
         return _array_to_gpu(_gpu(), X)
     if is_sparse(X) and X.format in ("csr", "csc"):

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _core
 from .._context import device_context, is_cupy, make_context
+from .._on_disk import open_matrix
 from .._settings import logger
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _CHUNK_BYTES = 512 << 10
 
 def read_h5ad(
     filename: str | os.PathLike[str],
+    backed: str | bool | None = None,
     *,
     check_counts: bool = False,
     obs_mask: Any = None,
@@ -27,7 +29,7 @@ def read_h5ad(
     device: str | None = None,
     layers_on_device: bool = False,
 ) -> AnnData:
-    """Read an h5ad file into an AnnData in memory.
+    """Read an h5ad file into an AnnData.
 
     ``X`` and ``layers`` are read by scwarp, whose threads unpack gzip, zstd, blosc, lz4 and lzf; the rest by anndata.
     Indices are checked.
@@ -36,6 +38,12 @@ def read_h5ad(
     ----------
     filename
         The file.
+    backed
+        ``"r"``: ``X``, ``layers`` and ``raw.X`` stay in the file, and may be larger than the memory. Functions that
+        read the matrix stream it in blocks of rows (``settings.block_bytes``), on the CPU or through the GPU;
+        ``pp.normalize_total``, ``pp.log1p``, ``pp.sqrt``, filters and subsets are noted and done to every block that is
+        read; indexing and ``adata.to_memory()`` load. All of it with the bits of the same steps in memory. The file is
+        never changed, and must stay where it is. Needs anndata 0.10, and matrices that are dense or CSR.
     check_counts
         Refuse NaN, infinite and negative values in ``X``: :class:`scwarp.DataError` names the first cell and gene.
     obs_mask, var_mask
@@ -51,6 +59,12 @@ def read_h5ad(
     import h5py
 
     path = os.fspath(filename)
+    if backed:
+        if check_counts or device is not None or layers_on_device:
+            raise ValueError("read_h5ad: backed reads no values: check_counts and device do not go with it")
+        if obs_mask is not None or var_mask is not None:
+            raise ValueError("read_h5ad: backed loads nothing: subset the result instead of obs_mask and var_mask")
+        return _read_backed(path, backed)
     ctx = make_context(op="read_h5ad", device="cpu")
     on_device = None if device in (None, "cpu") else device_context("read_h5ad", str(device))
     with h5py.File(path, "r") as f:
@@ -178,6 +192,38 @@ def _to_device(x: Any) -> Any:
 
         return csr_matrix(x.tocsr())
     return cupy.asarray(x)
+
+
+def _read_backed(path: str, backed: str | bool) -> AnnData:
+    import anndata
+    import h5py
+
+    if backed not in ("r", True):
+        raise ValueError(f"read_h5ad: backed={backed!r}; expected 'r' (scwarp never writes into an open file)")
+    read = anndata.io.read_elem if hasattr(anndata, "io") else anndata.experimental.read_elem
+    with h5py.File(path, "r") as f:
+        if f.attrs.get("encoding-type") != "anndata" or not isinstance(f.get("obs"), h5py.Group):
+            raise NotImplementedError(
+                f"read_h5ad: '{path}' was written by anndata before 0.8, which backed does not read: write it anew"
+            )
+        parts: dict[str, Any] = {
+            slot: read(f[slot]) for slot in ("obs", "var", "obsm", "varm", "obsp", "varp", "uns") if slot in f
+        }
+        parts["X"] = _on_disk(path, f, "X", read)
+        parts["layers"] = {k: _on_disk(path, f, f"layers/{k}", read) for k in f.get("layers", ())}
+        if "raw" in f:
+            parts["raw"] = {k: read(f[f"raw/{k}"]) for k in ("var", "varm") if k in f["raw"]}
+            parts["raw"]["X"] = _on_disk(path, f, "raw/X", read)
+    return anndata.AnnData(**parts)
+
+
+def _on_disk(path: str, f: Any, name: str, read: Any) -> Any:
+    """A matrix of the file that stays there; other things (none, data frames) are read."""
+    if name not in f:
+        return None
+    if f[name].attrs.get("encoding-type") in (*_MATRICES, "csc_matrix"):
+        return open_matrix(path, name)
+    return read(f[name])
 
 
 def _matrix(read: tuple[Any, tuple[int, int], str, str]) -> Any:

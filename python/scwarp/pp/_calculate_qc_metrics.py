@@ -76,7 +76,7 @@ def calculate_qc_metrics(
     if tops and (tops[0] < 1 or tops[-1] > source.shape[1]):
         raise IndexError(f"{_OP}: percent_top must be from 1 to the number of genes, {source.shape[1]} (got {tops})")
     ctx = make_context(source, op=_OP, device=device)
-    x = pack(source, _OP)
+    x = pack(source, _OP, blocks=True)
     if is_cupy(source):
         import cupy
 

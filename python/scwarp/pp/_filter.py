@@ -24,7 +24,7 @@ def _one_threshold(op: str, thresholds: dict[str, float | None]) -> str:
 
 def _numbers(op: str, counts: Any, x: Any, name: str, device: str | None) -> Any:
     ctx = make_context(x, op=op, device=device)
-    total, n_positive = counts(ctx, pack(x, op).arg)
+    total, n_positive = counts(ctx, pack(x, op, blocks=True).arg)
     if not name.endswith("_counts"):
         return to_numpy(n_positive).astype(np.int64)
     return to_numpy(total).astype(x.dtype if x.dtype.kind == "f" else np.int64)

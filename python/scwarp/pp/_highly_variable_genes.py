@@ -119,7 +119,7 @@ def highly_variable_genes(
     base = adata.uns.get("log1p", {}).get("base") if flavor == "seurat" else None
     r = _core.pp.highly_variable_genes(
         ctx,
-        pack(source, _OP).arg,
+        pack(source, _OP, blocks=True).arg,
         flavor,
         None if n_top_genes is None else int(n_top_genes),
         **given,

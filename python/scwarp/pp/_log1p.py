@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import _core
 from .._context import make_context
 from .._matrix import pack
+from .._on_disk import is_on_disk
 from .._settings import logger
 from .._slots import check_copy_inplace, get_matrix, is_anndata, make_actual, set_matrix
 
@@ -66,6 +69,9 @@ def log1p(
 
 def _transform(x: Any, base: float | None, device: str | None) -> Any:
     ctx = make_context(x, op=_OP, device=device)
+    if is_on_disk(x):
+        _core.pp.log1p(ctx, np.empty((0, 0), np.float32), base)  # checks
+        return x.then("log1p", base, int_dtype="float64")
     packed = pack(x, _OP, mutable=True, int_dtype="float64")
     _core.pp.log1p(ctx, packed.arg, base)
     return packed.result()

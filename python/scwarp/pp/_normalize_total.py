@@ -7,6 +7,7 @@ import numpy as np
 from .. import _core
 from .._context import is_cupy, make_context
 from .._matrix import pack
+from .._on_disk import is_on_disk
 from .._settings import logger
 from .._slots import check_copy_inplace, get_matrix, make_actual, require_anndata, set_matrix
 
@@ -53,6 +54,9 @@ def normalize_total(
 
     Notes
     -----
+    A matrix on disk (``read_h5ad(..., backed="r")``) is normalised while it is read: without ``target_sum``, with
+    ``exclude_highly_expressed`` or ``key_added`` one pass finds the ``c_i`` now, else the file is not touched.
+
     Cells without counts stay as they are. Same bits on CPU and CUDA, for any number of threads (tier A).
     """
     check_copy_inplace(_OP, copy, inplace)
@@ -67,15 +71,28 @@ def normalize_total(
             source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
     else:
         source = source.copy()
-    packed = pack(source, _OP, mutable=True)
-    counts, target, n_empty, _ = _core.pp.normalize_total(
-        ctx, packed.arg, target_sum, exclude_highly_expressed, max_fraction
-    )
+    if is_on_disk(source):
+        if target_sum is not None and not exclude_highly_expressed and key_added is None and inplace:
+            _core.pp.normalize_total(ctx, np.empty((0, 0), np.float32), target_sum, False, 0.0)  # checks
+            # No pass over the file: cells are counted when they are read.
+            set_matrix(adata, source.then("normalize", float(target_sum)), layer=layer, obsm=obsm)
+            return adata if copy else None
+        packed: Any = pack(source, _OP, blocks=True)
+        counts, target, n_empty, _ = _core.pp.size_factors(
+            ctx, packed.arg, target_sum, exclude_highly_expressed, max_fraction
+        )
+        result = source.then("scale", np.ascontiguousarray(counts), target)
+    else:
+        packed = pack(source, _OP, mutable=True)
+        counts, target, n_empty, _ = _core.pp.normalize_total(
+            ctx, packed.arg, target_sum, exclude_highly_expressed, max_fraction
+        )
+        result = packed.result()
     if n_empty:
         logger.warning("%s: %d cells have no counts and stay as they are", _OP, n_empty)
     if not inplace:
-        return {"X": packed.result(), "norm_factor": counts / target}
-    set_matrix(adata, packed.result(), layer=layer, obsm=obsm)
+        return {"X": result, "norm_factor": counts / target}
+    set_matrix(adata, result, layer=layer, obsm=obsm)
     if key_added is not None:
         adata.obs[key_added] = (counts.get() if is_cupy(counts) else np.asarray(counts)) / target
     return adata if copy else None

@@ -63,8 +63,8 @@ def pca(
         Any of scanpy's and rapids-singlecell's names, or ``None``. All give the exact components: the covariance matrix
         and block Lanczos up to 6000 genes in use, block Lanczos on the matrix above.
     chunked, chunk_size
-        Work on ``chunk_size`` cells at a time (also of a backed ``X``), always centred. Exact, with the same bits as
-        without.
+        Accepted for scanpy's sake: always centred, exact, with the same bits as without. A matrix on disk is read in
+        blocks anyway (``settings.block_bytes``); one that is stored by columns (CSC) needs ``chunked``.
     random_state, rng
         Seed of the starting block; the result depends on it by rounding only.
     return_info
@@ -112,8 +112,11 @@ def pca(
     if whole and obsm is None and not scale and (note := noted_scale(adata, layer)) is not None:
         scale, max_value = True, note.get("max_value") if max_value is None else max_value
     backed = whole and adata.isbacked and layer is None and obsm is None
-    if backed and not chunked:
-        raise NotImplementedError(f"{_OP}: X is on disk (backed): use chunked=True, or load it with adata.to_memory()")
+    by_columns = backed and getattr(x, "format", "csr") == "csc"  # its rows come from anndata, slowly
+    if by_columns and not chunked:
+        raise NotImplementedError(
+            f"{_OP}: X is on disk (backed) by columns: use chunked=True, or load it with adata.to_memory()"
+        )
 
     n, m = x.shape
     params, mask = _gene_mask(adata if whole and obsm is None else None, m, mask_var, use_highly_variable)
@@ -130,11 +133,11 @@ def pca(
             f"{_OP}: n_comps must be between 1 and {most} for {n} cells and {used} genes in use (got {n_comps})"
         )
     dtype = np.dtype(dtype)
-    ctx = make_context(None if backed else x, op=_OP, device=device, seed=resolve_seed(_OP, random_state, rng))
-    if backed:
+    ctx = make_context(None if by_columns else x, op=_OP, device=device, seed=resolve_seed(_OP, random_state, rng))
+    if by_columns:
         arg, precise = _blocks(adata, int(chunk_size or 1))
     else:
-        packed = pack(x, _OP, int_dtype="float64")
+        packed = pack(x, _OP, int_dtype="float64", blocks=True)
         arg, precise = packed.arg, packed.dtype == np.float64
     residuals = noted_residuals(adata, layer, _OP) if whole and obsm is None else None
     if residuals is not None:  # of the genes in use alone

@@ -119,7 +119,7 @@ def _note(data: AnnData, max_value: float | None, copy: bool, layer: str | None,
     adata = data.copy() if copy else data
     x = get_matrix(adata, _OP, layer=layer)
     ctx = make_context(x, op=_OP, device=device)
-    arg = pack(x, _OP, int_dtype="float64").arg
+    arg = pack(x, _OP, int_dtype="float64", blocks=True).arg
     if (residuals := noted_residuals(adata, layer, _OP)) is not None:
         arg = residuals(arg)
     mean, variance = (to_numpy(v)[0] for v in _core.pp.gene_moments(ctx, arg)[:2])

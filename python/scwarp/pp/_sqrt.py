@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _core
 from .._context import make_context
 from .._matrix import pack
+from .._on_disk import is_on_disk
 from .._slots import check_copy_inplace, get_matrix, is_anndata, make_actual, set_matrix
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def sqrt(
 
 def _transform(x: Any, device: str | None) -> Any:
     ctx = make_context(x, op=_OP, device=device)
+    if is_on_disk(x):
+        return x.then("sqrt", int_dtype="float64")
     packed = pack(x, _OP, mutable=True, int_dtype="float64")
     _core.pp.sqrt(ctx, packed.arg)
     return packed.result()

@@ -9,6 +9,7 @@ from .. import _core
 from .._context import is_cupy, make_context
 from .._groups import categorical_column
 from .._matrix import is_sparse, pack
+from .._on_disk import is_on_disk
 from .._settings import logger
 from .._slots import boolean_mask, get_matrix, make_actual, require_anndata
 from .._subset import subset_matrix
@@ -138,7 +139,7 @@ def rank_genes_groups(
     if mask is not None:
         x, var_names = subset_matrix(x, None, mask, _OP), var_names[mask]
     ctx = make_context(x, op=_OP, device=device)
-    packed = pack(x, _OP)
+    packed = pack(x, _OP, blocks=method != "logreg")
     if method != "logreg" and _looks_like_counts(packed.matrix):
         logger.warning("%s: the data look like raw counts; logarithmise them first", _OP)
 
@@ -380,6 +381,8 @@ def _bin_range(method: str, bin_range: Any, x: Any, adata: AnnData) -> tuple[flo
 
 def _looks_like_counts(x: Any) -> bool:
     """Whether all values are non-negative integers; the first few decide nearly always."""
+    if is_on_disk(x):
+        x = x[:512]  # the first few cells decide
     values = x.data if is_sparse(x) else x.ravel()
     start, step = 0, 4096
     while start < len(values):

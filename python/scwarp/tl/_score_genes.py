@@ -8,6 +8,7 @@ import numpy as np
 from .. import _core
 from .._context import is_cupy, make_context
 from .._matrix import is_sparse, pack
+from .._on_disk import is_on_disk, row_ranges
 from .._settings import logger
 from .._slots import get_matrix, make_actual, require_anndata
 
@@ -118,14 +119,16 @@ def _score(
     x = adata.raw.X if use_raw else get_matrix(adata, _OP, layer=layer)
     genes, pool = _present(pd, gene_list, gene_pool, var_names)
     ctx = make_context(x, op=_OP, device=device)
-    packed = pack(x, _OP)
+    packed = pack(x, _OP, blocks=True)
     generator = None
     if rng is not None:
         generator = np.random.default_rng(rng)
     elif random_state is not None:
         np.random.seed(0 if random_state is _UNSET else random_state)
 
-    average = np.asarray(_averages(ctx, packed, x, pool))
+    average = np.asarray(
+        _averages(ctx, packed, x, pool) if not is_on_disk(packed.matrix) else _streamed_averages(packed.matrix)[pool]
+    )
     chosen = list(_controls(pd, average, genes, pool, var_names, ctrl_as_ref, ctrl_size, n_bins, generator))
     control = np.unique(np.concatenate([np.empty(0, np.int64), *chosen]))
     if len(control) == 0:
@@ -175,6 +178,28 @@ def _averages(ctx: Any, packed: Any, x: Any, pool: Any) -> Any:
         x.eliminate_zeros()
     with np.errstate(invalid="ignore"):
         return (np.asarray(x.sum(axis=0, dtype="float64")).ravel() / counts)[pool]
+
+
+def _streamed_averages(x: Any) -> Any:
+    """The same of a matrix on disk, with the same rounding: a part begins with the sums of what comes before it."""
+    import scipy.sparse as sp
+
+    dtype = np.dtype(np.float64) if x.dtype.kind != "f" else x.dtype
+    total, missing = np.zeros((1, x.shape[1]), dtype), np.zeros(x.shape[1], np.int64)
+    for first, last in row_ranges(x):
+        part = x[first:last]
+        values = part.data if x.is_sparse else part
+        holes = np.isnan(values)
+        if holes.any():
+            missing += np.bincount(part.indices[holes], minlength=x.shape[1]) if x.is_sparse else holes.sum(axis=0)
+            values[holes] = 0
+        if x.is_sparse:
+            total = np.asarray(sp.vstack([sp.csr_matrix(total), part]).sum(axis=0))
+        else:
+            total = np.vstack([total, part.astype(dtype, copy=False)]).sum(axis=0, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        counts = x.shape[0] - missing
+        return total.ravel().astype(np.float64) / counts if x.is_sparse else (total.ravel() / counts).astype(dtype)
 
 
 def _controls(

@@ -18,6 +18,19 @@ SCW_PYTHON(pp, normalize_total) {
       },
       nb::arg("ctx"), nb::arg("x"), nb::arg("target_sum").none(), nb::arg("exclude_highly_expressed"),
       nb::arg("max_fraction"), "Scales the rows of x in place; returns (counts, target_sum, n_empty, gene_excluded).");
+  m.def(
+      "size_factors",
+      [](PyContext& py, nb::handle x, std::optional<double> target_sum, bool exclude_highly_expressed,
+         double max_fraction) {
+        const auto blocks = blocks_arg(py, x);
+        auto r = run(py, [&](const Context& ctx) {
+          return pp::size_factors(ctx, *blocks, {target_sum, exclude_highly_expressed, max_fraction});
+        });
+        return nb::make_tuple(to_array(std::move(r.counts)), r.target_sum, r.n_empty,
+                              to_array(std::move(r.gene_excluded)));
+      },
+      nb::arg("ctx"), nb::arg("x"), nb::arg("target_sum").none(), nb::arg("exclude_highly_expressed"),
+      nb::arg("max_fraction"), "What normalize_total returns; x stays as it is.");
 }
 
 }  // namespace scw::python

@@ -239,7 +239,8 @@ TEST_P(FileRowsTest, UnsortedRowsAreSortedAndBadOnesRefused) {
 
 TEST_P(FileRowsTest, ColumnIndicesAreNotReadTwiceForValues) {
   const auto x = HostCsr<float>::random(80, 30, 0.4, 5, false);
-  const io::FileRows rows(open(write("x.h5ad", owned(x))));
+  const auto file = open(write("x.h5ad", owned(x)));
+  const io::FileRows rows(file);
   const auto has_indices = [&](RowParts parts) {
     bool has = false;
     rows.for_each_owned(ctx_, parts, [&](std::int64_t, const AnyMutableMatrixView& block) {
@@ -250,6 +251,8 @@ TEST_P(FileRowsTest, ColumnIndicesAreNotReadTwiceForValues) {
   EXPECT_TRUE(has_indices(RowParts::values));  // it is not known yet that they are sorted
   EXPECT_FALSE(has_indices(RowParts::values));
   EXPECT_TRUE(has_indices(RowParts::all));
+  EXPECT_EQ(file->n_passes(RowParts::all), 2);
+  EXPECT_EQ(file->n_passes(RowParts::values), 1);
 }
 
 TEST_P(FileRowsTest, WhatCannotBeRead) {

@@ -152,11 +152,17 @@ def test_backed_dense_and_integer(tmp_path):
     for name, data in {"dense": x, "integer": sp.csr_matrix(x.astype(np.int32))}.items():
         ad.AnnData(data).write_h5ad(tmp_path / f"{name}.h5ad")
         backed = ad.read_h5ad(tmp_path / f"{name}.h5ad", backed="r")
-        with pytest.raises(NotImplementedError, match="chunked=True"):
-            scw.pp.pca(backed, n_comps=5)
-        scw.pp.pca(backed, n_comps=5, chunked=True, chunk_size=64)
-        np.testing.assert_array_equal(backed.obsm["X_pca"], scw.pp.pca(data, n_comps=5))
+        for chunked in (False, True):
+            scw.pp.pca(backed, n_comps=5, chunked=chunked, chunk_size=64)
+            np.testing.assert_array_equal(backed.obsm.pop("X_pca"), scw.pp.pca(data, n_comps=5))
         backed.file.close()
+    ad.AnnData(sp.csc_matrix(x)).write_h5ad(tmp_path / "csc.h5ad")
+    backed = ad.read_h5ad(tmp_path / "csc.h5ad", backed="r")
+    with pytest.raises(NotImplementedError, match="chunked=True"):
+        scw.pp.pca(backed, n_comps=5)
+    scw.pp.pca(backed, n_comps=5, chunked=True, chunk_size=64)
+    np.testing.assert_array_equal(backed.obsm["X_pca"], scw.pp.pca(sp.csr_matrix(x), n_comps=5))
+    backed.file.close()
 
 
 def test_mask_arguments(counts):

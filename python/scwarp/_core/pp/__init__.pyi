@@ -110,6 +110,11 @@ def normalize_total(
     Scales the rows of x in place; returns (counts, target_sum, n_empty, gene_excluded).
     """
 
+def size_factors(
+    ctx: _core.Context, x: object, target_sum: float | None, exclude_highly_expressed: bool, max_fraction: float
+) -> tuple[Any, ...]:
+    """What normalize_total returns; x stays as it is."""
+
 def pca(
     ctx: _core.Context,
     x: object,
