@@ -30,14 +30,6 @@ def concat(
     compression_level: int,
     chunk_bytes: int,
 ) -> None: ...
-def read_h5ad_matrix(
-    ctx: _core.Context,
-    path: str,
-    element: str = "X",
-    check_counts: bool = False,
-    obs_mask: object | None = None,
-    var_mask: object | None = None,
-) -> Any: ...
 
 class FileMatrix:
     """A matrix that stays in its file."""
@@ -80,6 +72,14 @@ def visit_rows(ctx: _core.Context, source: RowSource, values_only: bool = False)
 def load_rows(ctx: _core.Context, source: RowSource) -> Any:
     """All rows in memory: (indptr, indices, data) or an array."""
 
+def read_h5ad_matrix(
+    ctx: _core.Context,
+    path: str,
+    element: str = "X",
+    check_counts: bool = False,
+    obs_mask: object | None = None,
+    var_mask: object | None = None,
+) -> Any: ...
 def copy_h5ad(
     ctx: _core.Context, source: str, target: str, compression_level: int = -1, check_counts: bool = False
 ) -> None: ...
