@@ -12,7 +12,7 @@ from __future__ import annotations
 from . import datasets, get, io, memory, pp, tl
 from ._core import BackendUnavailable, DataError, __version__
 from ._settings import settings
-from .io import read, read_10x_h5, read_10x_mtx, read_csv, read_h5ad, write_h5ad
+from .io import read, read_10x_h5, read_10x_mtx, read_csv, read_h5ad, read_zarr, write_h5ad, write_zarr
 
 __all__ = [
     "BackendUnavailable",
@@ -28,7 +28,9 @@ __all__ = [
     "read_10x_mtx",
     "read_csv",
     "read_h5ad",
+    "read_zarr",
     "settings",
     "tl",
     "write_h5ad",
+    "write_zarr",
 ]

@@ -5,9 +5,11 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <set>
 
 #include "core/parallel.hpp"
 #include "io/anndata_codec.hpp"
+#include "io/store_copy.hpp"
 #include "io/transpose.hpp"
 
 namespace scw::io {
@@ -137,6 +139,8 @@ class Writer {
   void frame(GroupWriter& g, const std::string& name, const DataFrame& f);
   void opaque(GroupWriter& g, const std::string& name, const OpaqueRows& o);
   void foreign(GroupWriter& g, const std::string& name, const std::string& path);
+  bool is_left_out(const Foreign& f, const std::string& path);
+  bool is_left_out(const OpaqueRows& o, const std::string& path);
   void axis(GroupWriter& g, const std::string& name, const AxisElements& all);
   void struct_array(GroupWriter& g, const std::string& name, const StructArray& s);
   void value(GroupWriter& g, const std::string& name, const Value& v);
@@ -148,6 +152,7 @@ class Writer {
   const AnnData& data_;
   bool has_source_ = false;  // it is there and as it was
   bool can_copy_ = false;    // and of the format that is written
+  std::set<std::string> warned_;
 };
 
 /// An array in its stored type if all values fit that, else in V.
@@ -276,6 +281,7 @@ void Writer::categorical(GroupWriter& t, const std::string& name, const Categori
 }
 
 void Writer::opaque(GroupWriter& t, const std::string& name, const OpaqueRows& o) {
+  if (is_left_out(o, t.path + "/" + name)) return;
   Attributes attributes = encoding("array", "0.2.0");
   if (has_source_ && !o.path.empty())
     if (const auto from = data_.source->root()->find(o.path.substr(1)))
@@ -288,7 +294,30 @@ void Writer::foreign(GroupWriter& t, const std::string& name, const std::string&
   SCW_EXPECT(data_.source != nullptr, op_, "'{}/{}' is to be copied from a file, but there is no source", t.path, name);
   SCW_EXPECT_AS(IoError, has_source_, op_, "'{}/{}' is to be copied from '{}', which was changed since it was read",
                 t.path, name, data_.source->name());
-  t.copy(name, *data_.source, path);
+  if (can_copy_) return t.copy(name, *data_.source, path);
+  if (is_left_out(Foreign{path, {}}, t.path + "/" + name)) return;
+  transcode(ctx_, t, name, *data_.source->root()->child(path.substr(1)));
+}
+
+/// Whether the format has no form for what came from a store of another one; says so.
+bool Writer::is_left_out(const Foreign& f, const std::string& path) {
+  if (can_copy_ || !has_source_) return false;
+  const auto node = data_.source->root()->find(f.path.substr(1));
+  if (!node) return false;
+  const std::string why = cannot_transcode(*node);
+  if (why.empty()) return false;
+  if (warned_.insert(path).second)
+    ctx_.warn(
+        fmt::format("{}: '{}': '{}' has no form in {} and is left out ({})", op_, file_, path, out_.format(), why));
+  return true;
+}
+
+bool Writer::is_left_out(const OpaqueRows& o, const std::string& path) {
+  if (out_.takes(o)) return false;
+  if (warned_.insert(path).second)
+    ctx_.warn(fmt::format("{}: '{}': '{}' has no form in {} and is left out (its type is another format's own)", op_,
+                          file_, path, out_.format()));
+  return true;
 }
 
 void Writer::column(GroupWriter& t, const std::string& name, const Column& c) {
@@ -351,7 +380,14 @@ void Writer::frame(GroupWriter& t, const std::string& name, const DataFrame& f) 
     index_name = "_index";
     same = nullptr;
   }
-  for (const auto& [column_name, c] : f.columns()) order.push_back(column_name);
+  const auto leaves_out = [&](const std::string& column_name, const Column& c) {
+    const std::string at = path + "/" + column_name;
+    if (const auto* rows = std::get_if<OpaqueRows>(&c.data)) return is_left_out(*rows, at);
+    const auto* elsewhere = std::get_if<Foreign>(&c.data);
+    return elsewhere != nullptr && is_left_out(*elsewhere, at);
+  };
+  for (const auto& [column_name, c] : f.columns())
+    if (!leaves_out(column_name, c)) order.push_back(column_name);
   Attributes attributes = encoding("dataframe", "0.2.0");
   attributes.emplace_back("column-order", std::move(order));
   attributes.emplace_back("_index", index_name);
@@ -359,7 +395,7 @@ void Writer::frame(GroupWriter& t, const std::string& name, const DataFrame& f) 
   GroupWriter& g = *group;
   index(g, index_name, f);
   for (const auto& [column_name, c] : f.columns())
-    if (&c != same) column(g, column_name, c);
+    if (&c != same && !leaves_out(column_name, c)) column(g, column_name, c);
 }
 
 void Writer::axis(GroupWriter& t, const std::string& name, const AxisElements& all) {

@@ -283,6 +283,14 @@ Id type_of_name(std::string_view name) {
   for (const auto& [n, type] : known)
     if (n == name) return Id(H5Tcopy(type));
   if (name == "bool") return bool_type();
+  if (name == "complex64" || name == "complex128") {  // as h5py has them
+    const hid_t part = name == "complex64" ? H5T_NATIVE_FLOAT : H5T_NATIVE_DOUBLE;
+    const std::size_t n = H5Tget_size(part);
+    Id t(H5Tcreate(H5T_COMPOUND, 2 * n));
+    H5Tinsert(t.get(), "r", 0, part);
+    H5Tinsert(t.get(), "i", n, part);
+    return t;
+  }
   if (name == "float16") {
     Id t(H5Tcopy(H5T_IEEE_F32LE));
     H5Tset_fields(t.get(), 15, 10, 5, 0, 10);

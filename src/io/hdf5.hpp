@@ -251,7 +251,10 @@ Target group(const Target& parent, const std::string& name, Id& keep);
 void write_attribute(const Target& t, hid_t object, const char* name, std::string_view text);
 void write_attribute(const Target& t, hid_t object, const char* name, const std::vector<std::string>& texts);
 void write_attribute(const Target& t, hid_t object, const char* name, const std::vector<std::int64_t>& values);
+void write_attribute(const Target& t, hid_t object, const char* name, const std::vector<double>& values);
 void write_attribute(const Target& t, hid_t object, const char* name, bool value);
+void write_attribute(const Target& t, hid_t object, const char* name, std::int64_t value);
+void write_attribute(const Target& t, hid_t object, const char* name, double value);
 void write_encoding(const Target& t, hid_t object, const char* type, const char* version);
 /// Copies attributes that `object` does not have yet.
 void copy_attributes(const Target& t, hid_t from, hid_t object);

@@ -5,83 +5,13 @@
 #include <cstring>
 
 #include "core/parallel.hpp"
-#include "core/simd.hpp"
+#include "io/numbers.hpp"
 
 namespace scw::io::h5 {
 namespace {
 
 constexpr std::int64_t kBlockBytes = 1 << 20;
 constexpr std::int64_t kTaskBytes = 1 << 16;  // small chunks are handed out in groups of this size
-
-/// Converts n values; true if all fit.
-template <class Dst, class Src>
-SCW_CLONES bool convert(const Src* in, Dst* out, std::int64_t n) {
-  if constexpr (std::is_same_v<Src, Dst>) {
-    std::memcpy(out, in, static_cast<std::size_t>(n) * sizeof(Dst));
-    return true;
-  } else if constexpr (std::is_integral_v<Src> && std::is_integral_v<Dst>) {
-    using Bits = std::make_unsigned_t<Src>;
-    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Dst>(in[i]);
-    // In this form the compiler finds vectors: what differs after the way back, and signs that differ.
-    Bits bad = 0;
-    for (std::int64_t i = 0; i < n; ++i) bad |= static_cast<Bits>(in[i] ^ static_cast<Src>(static_cast<Dst>(in[i])));
-    if constexpr (std::is_signed_v<Src> != std::is_signed_v<Dst>) {
-      constexpr int kTop = 8 * static_cast<int>(std::min(sizeof(Src), sizeof(Dst))) - 1;
-      if constexpr (std::is_signed_v<Src> || sizeof(Src) >= sizeof(Dst)) {
-        Bits signs = 0;
-        for (std::int64_t i = 0; i < n; ++i) signs |= static_cast<Bits>(in[i]);
-        if constexpr (std::is_signed_v<Src>)
-          bad |= static_cast<Bits>(signs >> (8 * sizeof(Src) - 1));
-        else
-          bad |= static_cast<Bits>(signs >> kTop & 1U);
-      }
-    }
-    return bad == 0;
-  } else if constexpr (std::is_integral_v<Src>) {
-    // Integers up to 2^24 (2^53) are exact in float (double); larger ones are asked for more room, also when they
-    // happen to be exact.
-    constexpr std::int64_t kExact = std::int64_t{1} << (std::is_same_v<Dst, float> ? 24 : 53);
-    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Dst>(in[i]);
-    if constexpr (sizeof(Src) * 8 - std::is_signed_v<Src> <= (std::is_same_v<Dst, float> ? 24 : 53)) {
-      return true;
-    } else {
-      Src least = 0, most = 0;
-      for (std::int64_t i = 0; i < n; ++i) {
-        least = std::min(least, in[i]);
-        most = std::max(most, in[i]);
-      }
-      return std::cmp_greater_equal(least, -kExact) && std::cmp_less_equal(most, kExact);
-    }
-  } else {
-    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Dst>(in[i]);
-    return true;
-  }
-}
-
-template <class F>
-void visit_integer(const Type& t, F&& f) {
-  if (t.kind == Kind::boolean) return f(std::int8_t{});
-  if (t.is_signed) switch (t.size) {
-      case 1:
-        return f(std::int8_t{});
-      case 2:
-        return f(std::int16_t{});
-      case 4:
-        return f(std::int32_t{});
-      default:
-        return f(std::int64_t{});
-    }
-  switch (t.size) {
-    case 1:
-      return f(std::uint8_t{});
-    case 2:
-      return f(std::uint16_t{});
-    case 4:
-      return f(std::uint32_t{});
-    default:
-      return f(std::uint64_t{});
-  }
-}
 
 template <class Src>
 bool is_stored_as(const Type& t) {
@@ -392,7 +322,7 @@ bool RangeReader::read(const Context& ctx, std::int64_t first, std::int64_t n, T
     });
   };
   if (integers)
-    visit_integer(d.type, as);
+    visit_integer(d.type.kind, d.type.size, d.type.is_signed, as);
   else if (d.type.size <= 4)
     as(float{});
   else

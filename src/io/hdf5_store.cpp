@@ -20,6 +20,8 @@ class HdfArray final : public StoredArray {
  public:
   explicit HdfArray(h5::Dataset d) : StoredArray(*d.source, d.path), d_(std::move(d)) {
     type = {d_.type.kind, d_.type.size, d_.type.is_signed, d_.type.name};
+    if (type.kind == Kind::compound)
+      if (auto name = numpy_name(); !name.empty()) type = {Kind::other, type.size, true, std::move(name)};  // complex
     is_null = d_.is_null;
     dims = d_.dims;
     count = d_.count;
@@ -94,6 +96,7 @@ class HdfNode final : public Node {
   std::optional<std::vector<std::string>> texts_attribute(const char* name) const override {
     return h5::texts_attribute(node_, name);
   }
+  Attributes attributes(std::vector<std::string>& dropped) const override;
   std::optional<std::vector<std::int64_t>> integers_attribute(const char* name) const override {
     return h5::integers_attribute(node_, name);
   }
@@ -112,6 +115,55 @@ class HdfNode final : public Node {
   h5::Node node_;
 };
 
+herr_t collect_name(hid_t, const char* name, const H5A_info_t*, void* out) {
+  try {
+    static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+  } catch (...) {
+    return -1;
+  }
+  return 0;
+}
+
+Attributes HdfNode::attributes(std::vector<std::string>& dropped) const {
+  std::vector<std::string> names;
+  hsize_t at = 0;
+  if (H5Aiterate2(node_.id.get(), H5_INDEX_NAME, H5_ITER_INC, &at, &collect_name, &names) < 0)
+    fail("its attributes are damaged ({})", h5::last_error());
+  Attributes out;
+  for (const auto& name : names) {
+    const h5::Id a(H5Aopen(node_.id.get(), name.c_str(), H5P_DEFAULT));
+    const h5::Id space(H5Aget_space(a.get()));
+    const h5::Type t = h5::describe(h5::Id(H5Aget_type(a.get())));
+    const int rank = H5Sget_simple_extent_ndims(space.get());
+    const bool scalar = rank == 0 && H5Sget_simple_extent_type(space.get()) == H5S_SCALAR;
+    const auto add = [&](auto values) {
+      if (scalar && values->size() == 1)
+        out.emplace_back(name, std::move(values->front()));
+      else
+        out.emplace_back(name, std::move(*values));
+    };
+    if (!scalar && rank != 1) {
+      dropped.push_back(name);
+    } else if (t.kind == Kind::string) {
+      add(texts_attribute(name.c_str()));
+    } else if (t.kind == Kind::boolean && scalar) {
+      out.emplace_back(name, integers_attribute(name.c_str())->front() != 0);
+    } else if (t.kind == Kind::integer) {
+      add(integers_attribute(name.c_str()));
+    } else if (t.kind == Kind::floating && t.size <= 8) {
+      const auto n = H5Sget_simple_extent_npoints(space.get());
+      if (n < 0 || n > 1 << 22) fail("attribute '{}' declares an implausible size", name);
+      std::optional<std::vector<double>> values(std::in_place, static_cast<std::size_t>(n));
+      if (n > 0 && H5Aread(a.get(), H5T_NATIVE_DOUBLE, values->data()) < 0)
+        fail("attribute '{}' cannot be read ({})", name, h5::last_error());
+      add(std::move(values));
+    } else {
+      dropped.push_back(name);
+    }
+  }
+  return out;
+}
+
 bool HdfArray::can_be_opaque() const {
   const hid_t t = d_.type.id.get();
   return !is_null && !dims.empty() && H5Tdetect_class(t, H5T_VLEN) <= 0 && H5Tdetect_class(t, H5T_REFERENCE) <= 0 &&
@@ -127,7 +179,7 @@ std::string HdfArray::numpy_name() const {
   if (type.kind == Kind::floating)
     return type.size <= 8 && H5Tequal(t, h5::type_of_name(type.name).get()) > 0 ? type.name : "";
   for (const char* name : {"complex64", "complex128"})
-    if (type.kind == Kind::compound && H5Tequal(t, h5::type_of_name(name).get()) > 0) return name;
+    if (d_.type.kind == Kind::compound && H5Tequal(t, h5::type_of_name(name).get()) > 0) return name;
   return "";
 }
 

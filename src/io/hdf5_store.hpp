@@ -17,6 +17,7 @@ class HdfWriter final : public StoreWriter {
       : StoreWriter(ctx, op, std::move(name)), file_(file), options_(options) {}
   const char* format() const override { return "HDF5"; }
   std::unique_ptr<GroupWriter> root(const Attributes& attributes) override;
+  bool takes(const OpaqueRows&) const override { return true; }
   void copy_extra_attributes(const Store& from) override;
 
  private:

@@ -130,11 +130,9 @@ void HdfGroup::opaque(const std::string& name, const OpaqueRows& o, const Attrib
 }
 
 void HdfGroup::copy(const std::string& name, const Store& from, const std::string& from_path) {
-  const auto* source = dynamic_cast<const Source*>(&from);
-  SCW_EXPECT_AS(NotSupported, source != nullptr, out_.op(), "'{}': '{}/{}' cannot be carried from {} to HDF5",
-                out_.name(), path, name, from.format());
+  const auto& source = static_cast<const Source&>(from);
   const h5::Id links = h5::create_links(name);
-  if (H5Ocopy(source->file(), from_path.c_str(), target_.id, name.c_str(), H5P_DEFAULT, links.get()) < 0)
+  if (H5Ocopy(source.file(), from_path.c_str(), target_.id, name.c_str(), H5P_DEFAULT, links.get()) < 0)
     detail::fail<IoError>(out_.op(), "'{}': object '{}/{}' cannot be copied from '{}' ({})", out_.name(), path, name,
                           from.name(), h5::last_error());
 }

@@ -69,6 +69,16 @@ void write_attribute(const Target& t, hid_t object, const char* name, const std:
   const hsize_t n = values.size();
   write_attribute_data(t, object, name, H5T_NATIVE_INT64, Id(H5Screate_simple(1, &n, nullptr)), values.data());
 }
+void write_attribute(const Target& t, hid_t object, const char* name, const std::vector<double>& values) {
+  const hsize_t n = values.size();
+  write_attribute_data(t, object, name, H5T_NATIVE_DOUBLE, Id(H5Screate_simple(1, &n, nullptr)), values.data());
+}
+void write_attribute(const Target& t, hid_t object, const char* name, std::int64_t value) {
+  write_attribute_data(t, object, name, H5T_NATIVE_INT64, Id(H5Screate(H5S_SCALAR)), &value);
+}
+void write_attribute(const Target& t, hid_t object, const char* name, double value) {
+  write_attribute_data(t, object, name, H5T_NATIVE_DOUBLE, Id(H5Screate(H5S_SCALAR)), &value);
+}
 void write_attribute(const Target& t, hid_t object, const char* name, bool value) {
   const Id type = bool_type();
   const std::int8_t v = value ? 1 : 0;

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/check.hpp"
-#include "io/hdf5.hpp"
+#include "io/store.hpp"
 
 namespace scw::io {
 
@@ -97,7 +97,7 @@ struct Inspector {
 }  // namespace
 
 std::vector<FileEntry> inspect(const std::string& path) {
-  const std::shared_ptr<const Store> source = Source::open("inspect", path);
+  const auto source = open_store("inspect", path);
   const auto session = source->session();
   Inspector inspector;
   inspector.visit(*source->root(), 0);

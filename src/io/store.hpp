@@ -31,6 +31,10 @@ struct ElementType {
   std::string name;  ///< as numpy calls it, "int64"; else in words
 };
 
+using Attribute = std::variant<std::string, std::vector<std::string>, std::vector<std::int64_t>, bool, std::int64_t,
+                               double, std::vector<double>>;
+using Attributes = std::vector<std::pair<std::string, Attribute>>;
+
 class Node;
 
 /// A file or folder, open for reading.
@@ -155,6 +159,8 @@ class SCW_API Node {
   virtual bool has_attribute(const char* name) const = 0;
   virtual std::optional<std::vector<std::string>> texts_attribute(const char* name) const = 0;
   virtual std::optional<std::vector<std::int64_t>> integers_attribute(const char* name) const = 0;
+  /// All of them; `dropped` gets the names of those that Attribute has no form for.
+  virtual Attributes attributes(std::vector<std::string>& dropped) const = 0;
   std::optional<std::string> text_attribute(const char* name) const {
     auto all = texts_attribute(name);
     if (!all) return std::nullopt;
@@ -168,10 +174,10 @@ class SCW_API Node {
   }
 };
 
-// ------------------------------------------------------------------------------------------------------------ writing
+/// An HDF5 file or a Zarr folder, by content. Throws IoError, FormatError. `op` starts every message.
+SCW_API std::shared_ptr<const Store> open_store(const char* op, const std::string& path);
 
-using Attribute = std::variant<std::string, std::vector<std::string>, std::vector<std::int64_t>, bool>;
-using Attributes = std::vector<std::pair<std::string, Attribute>>;
+// ------------------------------------------------------------------------------------------------------------ writing
 
 /// The two attributes that every encoded element has.
 inline Attributes encoding(std::string type, std::string version) {
@@ -200,10 +206,10 @@ class SCW_API GroupWriter {
                      const std::vector<std::string>& values, const Attributes& attributes) = 0;
   virtual void null(const std::string& name, const Attributes& attributes) = 0;
   virtual void records(const std::string& name, const StructArray& values, const Attributes& attributes) = 0;
-  /// Throws NotSupported if the format has no such type.
+  /// The writer was asked whether it takes them.
   virtual void opaque(const std::string& name, const OpaqueRows& values, const Attributes& attributes) = 0;
-  /// The element at `path` of a store, with everything below and all attributes. Throws IoError; NotSupported for what
-  /// the format cannot take.
+  /// The element at `path` of a store of the same format, verbatim, with everything below and all attributes. Throws
+  /// IoError.
   virtual void copy(const std::string& name, const Store& from, const std::string& path) = 0;
 };
 
@@ -221,6 +227,7 @@ class SCW_API StoreWriter {
   const std::string& name() const { return name_; }
   virtual const char* format() const = 0;
   virtual std::unique_ptr<GroupWriter> root(const Attributes& attributes) = 0;
+  virtual bool takes(const OpaqueRows& rows) const = 0;
   /// Attributes that the encodings do not know, on objects that were in the store that the data came from: they are
   /// carried over. Called last, for a source of the same format.
   virtual void copy_extra_attributes(const Store& from) = 0;

@@ -285,14 +285,29 @@ def write_h5ad(
         Size of a chunk before compression, default 512 KiB: 131 072 values of a sparse matrix, some 50 to 100 cells, so
         that reading a block of cells unpacks little else.
     """
-    import anndata
-    import scipy.sparse as sp
-
     op = "write_h5ad"
     if compression not in ("gzip", "zstd", None):
         raise ValueError(f"{op}: compression must be 'gzip', 'zstd' or None (got {compression!r})")
     target = os.fspath(filename)
     ctx = make_context(op=op, device=device)
+    image, streams = _light(adata)
+    _core.io.write_h5ad(
+        ctx,
+        image,
+        target,
+        streams,
+        compression or "none",
+        -1 if compression_level is None else compression_level,
+        _CHUNK_BYTES if chunk_bytes is None else chunk_bytes,
+    )
+    logger.debug("%s: %s", op, target)
+
+
+def _light(adata: AnnData) -> tuple[bytes, list[tuple[str, tuple[Any, ...]]]]:
+    """What the C++ writers take: an h5ad image of everything but the matrices, and those by their places."""
+    import anndata
+    import scipy.sparse as sp
+
     slots = ("layers", "obsm", "varm", "obsp", "varp")
     matrices: dict[str, Any] = {"X": adata.X}
     for slot in slots:
@@ -317,16 +332,7 @@ def write_h5ad(
             X=rest("raw/X", adata.raw.X), var=adata.raw.var, varm=dict(adata.raw.varm), obs=light.obs[[]]
         )
         light.raw = raw
-    _core.io.write_h5ad(
-        ctx,
-        _image(light),
-        target,
-        list(streams.items()),
-        compression or "none",
-        -1 if compression_level is None else compression_level,
-        _CHUNK_BYTES if chunk_bytes is None else chunk_bytes,
-    )
-    logger.debug("%s: %s", op, target)
+    return _image(light), list(streams.items())
 
 
 def _image(adata: AnnData) -> bytes:

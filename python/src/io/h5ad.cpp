@@ -1,4 +1,5 @@
 #include "scwarp/io/h5ad.hpp"
+#include "scwarp/io/zarr.hpp"
 
 #include <cstring>
 
@@ -181,6 +182,67 @@ SCW_PYTHON(io, h5ad) {
       },
       nb::arg("ctx"), nb::arg("image"), nb::arg("target"), nb::arg("matrices"), nb::arg("compression") = "gzip",
       nb::arg("compression_level") = -1, nb::arg("chunk_bytes") = io::WriteH5adOptions().chunk_bytes);
+}
+
+SCW_PYTHON(io, zarr) {
+  m.def(
+      "read_zarr_matrix",
+      [](PyContext& py, const std::string& path, const std::string& element, bool check_counts) {
+        io::ReadZarrOptions options;
+        options.check_counts = check_counts;
+        return to_python(
+            run(py, [&](const Context& ctx) { return io::read_zarr_matrix(ctx, path, element, options); }));
+      },
+      nb::arg("ctx"), nb::arg("path"), nb::arg("element") = "X", nb::arg("check_counts") = false);
+  m.def("is_zarr", &io::is_zarr, nb::arg("path"));
+  const auto options = [](int format, const std::string& compression, int level, bool shards) {
+    io::WriteZarrOptions o;
+    o.format = format;
+    o.codec = compression == "lz4"          ? io::ZarrCodec::blosc_lz4
+              : compression == "blosc-zstd" ? io::ZarrCodec::blosc_zstd
+              : compression == "zstd"       ? io::ZarrCodec::zstd
+              : compression == "gzip"       ? io::ZarrCodec::gzip
+                                            : io::ZarrCodec::none;
+    o.level = level;
+    o.shards = shards;
+    return o;
+  };
+  // `image`: an h5ad file in memory with everything but the matrices.
+  m.def(
+      "write_zarr",
+      [options](PyContext& py, nb::bytes image, const std::string& to,
+                const std::vector<std::pair<std::string, nb::tuple>>& matrices, int format,
+                const std::string& compression, int compression_level, bool shards) {
+        std::vector<std::pair<std::string, MatrixElement>> streams;
+        for (const auto& [name, parts] : matrices) streams.emplace_back(name, streamed(name, parts));
+        const auto write = options(format, compression, compression_level, shards);
+        const Span<const std::byte> bytes{static_cast<const std::byte*>(image.data()),
+                                          static_cast<std::int64_t>(image.size())};
+        run(py, [&](const Context& ctx) {
+          AnnData data = io::read_h5ad(ctx, bytes, to);
+          for (auto& [name, x] : streams) put(data, name, std::move(x));
+          io::write_zarr(ctx, data, to, write);
+          return 0;
+        });
+      },
+      nb::arg("ctx"), nb::arg("image"), nb::arg("target"), nb::arg("matrices"), nb::arg("format"),
+      nb::arg("compression"), nb::arg("compression_level"), nb::arg("shards"));
+  // A whole file into another one of any format, decoded and encoded again: for tests of both.
+  m.def(
+      "copy_file",
+      [options](PyContext& py, const std::string& from, const std::string& to, int format,
+                const std::string& compression, int compression_level, bool shards) {
+        run(py, [&](const Context& ctx) {
+          const AnnData data = io::is_zarr(from) ? io::read_zarr(ctx, from) : io::read_h5ad(ctx, from);
+          if (format == 0)
+            io::write_h5ad(ctx, data, to);
+          else
+            io::write_zarr(ctx, data, to, options(format, compression, compression_level, shards));
+          return 0;
+        });
+      },
+      nb::arg("ctx"), nb::arg("source"), nb::arg("target"), nb::arg("format") = 2, nb::arg("compression") = "lz4",
+      nb::arg("compression_level") = -1, nb::arg("shards") = false);
 }
 
 }  // namespace scw::python

@@ -97,3 +97,24 @@ def read_10x_mtx(
     ctx: _core.Context, folder: str, gene_symbols: bool, gex_only: bool, prefix: str
 ) -> tuple[Any, ...]: ...
 def read_text(ctx: _core.Context, path: str, delimiter: str, rows: str) -> tuple[Any, ...]: ...
+def read_zarr_matrix(ctx: _core.Context, path: str, element: str = "X", check_counts: bool = False) -> Any: ...
+def is_zarr(path: str) -> bool: ...
+def write_zarr(
+    ctx: _core.Context,
+    image: bytes,
+    target: str,
+    matrices: Sequence[tuple[str, tuple]],
+    format: int,
+    compression: str,
+    compression_level: int,
+    shards: bool,
+) -> None: ...
+def copy_file(
+    ctx: _core.Context,
+    source: str,
+    target: str,
+    format: int = 2,
+    compression: str = "lz4",
+    compression_level: int = -1,
+    shards: bool = False,
+) -> None: ...
