@@ -5,21 +5,22 @@ from typing import TYPE_CHECKING, Any
 
 from ._h5ad import read_h5ad
 from ._tables import read_10x_h5, read_10x_mtx, read_csv
+from ._zarr import read_zarr
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 def read(filename: str | os.PathLike[str], **kwargs: Any) -> AnnData:
-    """Read h5ad, 10x Genomics HDF5, a 10x folder or a table, told apart by content, not by name.
+    """Read h5ad, Zarr, 10x Genomics HDF5, a 10x folder or a table, told apart by content, not by name.
 
     Parameters
     ----------
     filename
         The file or folder.
     kwargs
-        Passed on to the reader of that format: :func:`read_h5ad`, :func:`read_10x_h5`, :func:`read_10x_mtx` or
-        :func:`read_csv`.
+        Passed on to the reader of that format: :func:`read_h5ad`, :func:`read_zarr`, :func:`read_10x_h5`,
+        :func:`read_10x_mtx` or :func:`read_csv`.
     """
     import h5py
 
@@ -27,7 +28,8 @@ def read(filename: str | os.PathLike[str], **kwargs: Any) -> AnnData:
     if not os.path.exists(path):
         raise FileNotFoundError(f"read: {path!r} does not exist")
     if os.path.isdir(path):
-        return read_10x_mtx(path, **kwargs)
+        is_zarr = any(os.path.exists(os.path.join(path, name)) for name in ("zarr.json", ".zgroup"))
+        return read_zarr(path, **kwargs) if is_zarr else read_10x_mtx(path, **kwargs)
     if not h5py.is_hdf5(path):
         return read_csv(path, **kwargs)
     with h5py.File(path, "r") as f:

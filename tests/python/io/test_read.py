@@ -53,6 +53,13 @@ def test_folder_and_table(tmp_path: Path) -> None:
     np.testing.assert_array_equal(got.toarray() if sp.issparse(got) else got, X.toarray())
 
 
+def test_zarr(tmp_path: Path) -> None:
+    pytest.importorskip("zarr", minversion="3")
+    for name, version in (("two.zarr", 2), ("three.zarr", 3)):
+        scw.write_zarr(ad.AnnData(X.copy()), tmp_path / name, zarr_format=version)
+        assert (scw.read(tmp_path / name).X != X).nnz == 0
+
+
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         scw.read(tmp_path / "none")
