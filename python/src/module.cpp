@@ -111,7 +111,8 @@ NB_MODULE(_core, m) {
           }
         return std::pair(here, all);
       },
-      nb::arg("op"), nb::arg("device"), "(kernels of the operation and of those it is built on that `device` has, kernels there are)");
+      nb::arg("op"), nb::arg("device"),
+      "(kernels of the operation and of those it is built on that `device` has, kernels there are)");
 
   auto& all = entries();
   std::sort(all.begin(), all.end(),

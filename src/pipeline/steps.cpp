@@ -541,8 +541,7 @@ class RegressOutStep final : public Step {
     return kept_bytes(s) + estimate::regress_out(dense_shape(s, n_threads, s.n_vars, s.value_bytes), keys).peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override {
-    if (!makes_dense(o_))
-      return on_host(s) ? 8 * s.n_vars * (static_cast<std::int64_t>(o_.regress_out.size()) + 1) : 0;
+    if (!makes_dense(o_)) return on_host(s) ? 8 * s.n_vars * (static_cast<std::int64_t>(o_.regress_out.size()) + 1) : 0;
     return s.n_obs * variable_genes(o_, s) * s.value_bytes;
   }
 
