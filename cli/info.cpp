@@ -10,6 +10,7 @@
 #include "scwarp/core/error.hpp"
 #include "scwarp/io/inspect.hpp"
 #include "scwarp/io/read.hpp"
+#include "scwarp/io/zarr.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
 #include "session.hpp"
 
@@ -33,7 +34,7 @@ int info_command(const Arguments& a) {
   if (!std::filesystem::exists(a.input, error))
     throw FormatError(fmt::format("info: {}: there is no such file", a.input));
   std::vector<io::FileEntry> entries;
-  if (is_hdf5(a.input)) {
+  if (is_hdf5(a.input) || io::is_zarr(a.input)) {
     entries = io::inspect(a.input);
   } else {  // tables and matrix folders have no headers: they are read
     const auto shape = pipeline::shape_of(io::read(Context::cpu(), a.input));

@@ -10,6 +10,7 @@
 #include "scwarp/core/error.hpp"
 #include "scwarp/io/h5ad.hpp"
 #include "scwarp/io/inspect.hpp"
+#include "scwarp/io/zarr.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
 #include "scwarp/version.hpp"
 #include "session.hpp"
@@ -30,10 +31,11 @@ class Observer final : public pipeline::StepObserver {
   Console& console_;
 };
 
-/// From the headers of an h5ad file; other formats have to be read.
+/// From the headers of an h5ad file or Zarr store; other formats have to be read.
 pipeline::Shape input_shape(const Context& ctx, const Arguments& a, std::string& name) {
   pipeline::Shape shape;
-  if (std::filesystem::path(a.input).extension() == ".h5ad" && std::filesystem::is_regular_file(a.input)) {
+  if (io::is_zarr(a.input) ||
+      (std::filesystem::path(a.input).extension() == ".h5ad" && std::filesystem::is_regular_file(a.input))) {
     for (const auto& e : io::inspect(a.input)) {
       if (e.path != "/X" || e.shape.size() != 2) continue;
       name = std::filesystem::path(a.input).filename().string();

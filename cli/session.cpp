@@ -13,6 +13,7 @@
 #include "scwarp/core/kernel.hpp"
 #include "scwarp/io/h5ad.hpp"
 #include "scwarp/io/read.hpp"
+#include "scwarp/io/zarr.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
 
 namespace scw::cli {
@@ -68,6 +69,11 @@ AnnData read_input(const Context& ctx, const Arguments& a, std::string& name) {
     io::ReadH5adOptions options;
     options.check_counts = true;
     return io::read_h5ad(ctx, a.input, options);
+  }
+  if (io::is_zarr(a.input)) {
+    io::ReadZarrOptions options;
+    options.check_counts = true;
+    return io::read_zarr(ctx, a.input, options);
   }
   return io::read(ctx, a.input);
 }

@@ -10,6 +10,7 @@
 #include "io/hdf5.hpp"
 #include "scwarp/io/h5ad.hpp"
 #include "scwarp/io/tenx.hpp"
+#include "scwarp/io/zarr.hpp"
 
 namespace scw::io {
 namespace {
@@ -42,6 +43,7 @@ AnnData read(const Context& ctx, const std::string& path, const ReadOptions& opt
   const auto status = std::filesystem::status(path, ec);
   SCW_EXPECT_AS(IoError, std::filesystem::exists(status), kOp, "'{}' does not exist", path);
   if (std::filesystem::is_directory(status)) {
+    if (is_zarr(path)) return read_zarr(ctx, path);
     Read10xMtxOptions o;
     o.gex_only = options.gex_only;
     return read_10x_mtx(ctx, path, o);

@@ -1,4 +1,4 @@
-// What an HDF5 file (h5ad, 10x h5) holds, without reading its data.
+// What an HDF5 file (h5ad, 10x h5) or a Zarr store holds, without reading its data.
 #pragma once
 
 #include <cstdint>

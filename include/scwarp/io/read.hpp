@@ -17,7 +17,7 @@ struct ReadOptions {
   bool stream_matrices = false;
 };
 
-/// Reads h5ad, 10x HDF5, a 10x folder, or a CSV/TSV table, told apart by content, not by name.
+/// Reads h5ad, Zarr, 10x HDF5, a 10x folder, or a CSV/TSV table, told apart by content, not by name.
 SCW_API AnnData read(const Context& ctx, const std::string& path, const ReadOptions& options = {});
 
 }  // namespace scw::io

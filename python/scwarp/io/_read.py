@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from .. import _core
 from ._h5ad import read_h5ad
 from ._tables import read_10x_h5, read_10x_mtx, read_csv
 from ._zarr import read_zarr
@@ -28,8 +29,7 @@ def read(filename: str | os.PathLike[str], **kwargs: Any) -> AnnData:
     if not os.path.exists(path):
         raise FileNotFoundError(f"read: {path!r} does not exist")
     if os.path.isdir(path):
-        is_zarr = any(os.path.exists(os.path.join(path, name)) for name in ("zarr.json", ".zgroup"))
-        return read_zarr(path, **kwargs) if is_zarr else read_10x_mtx(path, **kwargs)
+        return read_zarr(path, **kwargs) if _core.io.is_zarr(path) else read_10x_mtx(path, **kwargs)
     if not h5py.is_hdf5(path):
         return read_csv(path, **kwargs)
     with h5py.File(path, "r") as f:

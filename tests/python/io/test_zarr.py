@@ -62,6 +62,11 @@ def copy(
     _core.io.copy_file(make_context(op="test"), str(source), str(target), version, codec, level, shards)
 
 
+def test_read_knows_it_by_content(tmp_path: Path) -> None:
+    write(everything(), tmp_path / "folder", 3)
+    check(scw.read(tmp_path / "folder"), scw.read_zarr(tmp_path / "folder"))
+
+
 def contents(store: Path) -> dict[str, bytes]:
     return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*")) if p.is_file()}
 
