@@ -86,8 +86,14 @@ std::int64_t available_bytes(const Context& ctx) {
   const auto memory = device_memory(ctx.device);
   std::size_t free = std::size_t{1} << 62;
   if (ctx.device.type != DeviceType::cpu) free = detail::backend_hooks(ctx.device.type).memory_info(ctx.device.id).free;
-  if (const std::size_t limit = memory->limit_bytes(); limit != 0)
-    free = std::min(free, limit - std::min(limit, memory->used_bytes()));
+  const auto keep_to = [&free](const TrackedMemory& m) {
+    if (const std::size_t limit = m.limit_bytes(); limit != 0)
+      free = std::min(free, limit - std::min(limit, m.used_bytes()));
+  };
+  keep_to(*memory);
+  // A context's workspace may have a limit of its own.
+  const auto* const own = dynamic_cast<const TrackedMemory*>(ctx.workspace.get());
+  if (own != nullptr && own != memory.get()) keep_to(*own);
   return static_cast<std::int64_t>(free);
 }
 

@@ -88,7 +88,7 @@ def _rank(method: str, groups: int) -> Callable[[Any, Data], Any]:
 
 
 def _pca(k: int, scale: bool = False) -> Callable[[Any, Data], Any]:
-    return lambda ctx, d: _core.pp.pca(ctx, d.arg, False, k, True, None, scale, None, False, False)
+    return lambda ctx, d: _core.pp.pca(ctx, d.arg, k, True, None, scale, None, False, False)
 
 
 def _genes(d: Data) -> np.ndarray:

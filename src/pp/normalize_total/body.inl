@@ -42,7 +42,8 @@ struct ScaleRow {
   double target;
   template <class V>
   SCW_HD V operator()(V value, std::int64_t row, std::int32_t) const {
-    return for_row(row)(value, 0);
+    const double c = counts[row];
+    return c > 0 ? static_cast<V>(static_cast<double>(value) * (target / c)) : value;
   }
 
   struct Row {

@@ -312,7 +312,7 @@ def test_logistic_regression(large):
 
 def test_pca(large):
     def run(ctx: Any, x: Any) -> Any:
-        return _core.pp.pca(ctx, x, False, 2, True, None, False, None, False, False)
+        return _core.pp.pca(ctx, x, 2, True, None, False, None, False, False)
 
     want, got = run(cpu(), large.block), run(gpu(), large.arg())
     ratio = large.k * (R - 1) / (large.n - 1)

@@ -120,10 +120,11 @@ def test_everything_streams_within_a_quarter(counts):
 
 
 def test_dense_results_stay_on_the_host(counts):
-    few = counts[:, :800].copy()  # a quarter must hold two tiles of the PCA, 4096 rows
+    few = counts[:, :800].copy()
     scw.memory.free()
     resident = Job(few, "cuda", dense=True).run()
-    with scw.memory.configured(limit=max(resident.peaks.values()) // 4):
+    # A third, not a quarter: the PCA holds tiles of 4096 rows, a fifth of these cells.
+    with scw.memory.configured(limit=max(resident.peaks.values()) // 3):
         streamed = Job(few, "cuda", dense=True).run()
     assert not differences(resident.a, streamed.a)
     cpu = Job(few, "cpu", dense=True).run()
