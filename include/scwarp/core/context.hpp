@@ -73,7 +73,7 @@ SCW_API int available_threads();
 SCW_API void copy_bytes(const Context& ctx, void* dst, Device dst_device, const void* src, Device src_device,
                         std::size_t bytes);
 
-/// Bytes that ctx.memory can still give: what is free on the device, within the limit. CPU: the limit alone.
+/// Bytes that memory and workspace can still give: what is free on the device, within the limits. CPU: limits alone.
 SCW_API std::int64_t available_bytes(const Context& ctx);
 
 }  // namespace scw
