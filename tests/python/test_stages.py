@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
-from conftest import SHARED, dense
+from conftest import SHARED, dense, rank_stably
 
 import scwarp as scw
 
@@ -55,13 +55,11 @@ def made(request: pytest.FixtureRequest) -> dict[str, ad.AnnData]:
         out["normalised"] = a.copy()
         sc.pp.log1p(a)
         out["log1p"] = a.copy()
-        original = np.argsort
         for flavor in FLAVORS:
             b = {"seurat": "log1p", "cell_ranger": "normalised", "seurat_v3": "filtered"}[flavor]
             out[flavor] = out[b].copy()
             with pytest.MonkeyPatch.context() as patch:
-                # scanpy ranks with an unstable sort: with a stable one its ties go by index, as ours do
-                patch.setattr(np, "argsort", lambda a, axis=-1, **_: original(a, axis=axis, kind="stable"))
+                rank_stably(patch)
                 sc.pp.highly_variable_genes(out[flavor], n_top_genes=GENES, flavor=flavor)
         a = out["seurat"].copy()
         a = a[:, a.var["highly_variable"]].copy()

@@ -315,6 +315,8 @@ def _light(adata: AnnData) -> tuple[bytes, list[tuple[str, tuple[Any, ...]]]]:
     if adata.raw is not None:
         matrices["raw/X"] = adata.raw.X
     streams = {k: s for k, v in matrices.items() if (s := _stream(v)) is not None}
+    for name in streams:
+        _refuse_duplicates(name, matrices[name])
 
     def rest(path: str, value: Any) -> Any:
         """What anndata is given: a matrix of the same shape without values where scwarp writes them."""
@@ -377,6 +379,21 @@ def _stream(x: Any) -> tuple[Any, ...] | None:
         return None
     parts = [np.ascontiguousarray(np.asarray(a)) for a in (x.data, x.indices, x.indptr)]
     return (x.format, *x.shape, x.data.dtype.name, *parts)
+
+
+def _refuse_duplicates(name: str, x: Any) -> None:
+    """DataError for a sparse matrix with an index twice in a row or column, which readers understand differently."""
+    if not hasattr(x, "indptr") or x.has_canonical_format:
+        return
+    ordered = x.copy()  # rows of graphs come nearest first
+    ordered.sort_indices()
+    major = np.repeat(np.arange(len(x.indptr) - 1), np.diff(ordered.indptr))
+    twice = np.flatnonzero((ordered.indices[1:] == ordered.indices[:-1]) & (major[1:] == major[:-1]))
+    if twice.size:
+        raise _core.DataError(
+            f"write: {name}: duplicate index {ordered.indices[twice[0]]} in {'row' if x.format == 'csr' else 'column'} "
+            f"{major[twice[0]]} (add them up first: sum_duplicates())"
+        )
 
 
 def _is_number(dtype: np.dtype[Any]) -> bool:

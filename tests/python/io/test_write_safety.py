@@ -91,7 +91,7 @@ def limited(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
     """Runs `body` in a process in which no file can grow beyond 100 kB."""
     script = f"""
         import resource, sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(scw.__file__).parents[1])!r}]
         from test_write_safety import numbered
         import scwarp as scw
         big, small = numbered(3), numbered(2, 20)[:, :10].copy()

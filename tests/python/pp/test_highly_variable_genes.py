@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-from conftest import dense, simulated_counts
+from conftest import dense, rank_stably, simulated_counts
 
 import scwarp as scw
 
@@ -41,9 +41,7 @@ def assert_same_var(a: ad.AnnData, b: ad.AnnData, rtol: float = 1e-5, atol: floa
 
 @pytest.fixture
 def stable_ranks(monkeypatch):
-    """scanpy ranks with an unstable sort: with a stable one its ties go by index, as ours do."""
-    original = np.argsort
-    monkeypatch.setattr(np, "argsort", lambda a, axis=-1, **_: original(a, axis=axis, kind="stable"))
+    rank_stably(monkeypatch)
 
 
 CASES = [
