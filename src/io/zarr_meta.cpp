@@ -58,7 +58,7 @@ std::optional<Type> named(std::string_view name) {
   const std::string_view base = name.substr(0, digits);
   std::size_t bits = 0;
   const auto r = std::from_chars(name.data() + digits, name.data() + name.size(), bits);
-  if (r.ec != std::errc{} || r.ptr != name.data() + name.size()) return std::nullopt;
+  if (r.ec != std::errc{} || r.ptr != name.data() + name.size() || name[digits] == '0') return std::nullopt;
   const bool power = bits == 8 || bits == 16 || bits == 32 || bits == 64;
   if (base == "int" && power) return number(Kind::integer, bits / 8, true, std::string(name));
   if (base == "uint" && power) return number(Kind::integer, bits / 8, false, std::string(name));
@@ -328,7 +328,7 @@ Pipeline v3_pipeline(const Json& list, const Type& type, std::size_t rank, std::
   bool is_bytes = false;
   for (const Json& entry : list) {
     std::string name = entry.is_string() ? entry.get<std::string>() : text_member(entry, "name");
-    const Json none = Json::object();
+    static const Json none = Json::object();  // `shards` may be left pointing at it
     const Json& c = entry.is_object() && entry.contains("configuration") ? entry.at("configuration") : none;
     if (name.starts_with("numcodecs.")) name.erase(0, 10);
     if (name == "transpose") {

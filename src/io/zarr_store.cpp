@@ -152,8 +152,14 @@ class ZarrArray final : public StoredArray {
 };
 
 void ZarrArray::check_plausible() const {
-  const auto size = static_cast<std::int64_t>(std::max<std::size_t>(1, type.size));
-  const std::int64_t declared = count * size;  // both were checked to fit
+  // A text takes this much even where nothing was written.
+  const auto size = static_cast<std::int64_t>(type.kind == Kind::string ? std::max(type.size, sizeof(std::string))
+                                                                        : std::max<std::size_t>(1, type.size));
+  std::int64_t declared = 0;
+  if (__builtin_mul_overflow(count, size, &declared)) fail("declares {} elements of {} bytes", count, size);
+  // Unpacked as a whole, however little of it is inside the array.
+  if (count > 0 && meta_.chunk_bytes() > kFreeBytes && meta_.chunk_elements() / 16 > count)
+    fail("declares chunks of {} bytes for {} elements", meta_.chunk_bytes(), count);
   const std::int64_t tasks = count == 0 ? 0 : count_pieces(0, rows());
   if (declared <= kFreeBytes && tasks <= kFreeTasks) return;
   const std::int64_t wanted = std::max(declared / kMaxExpansion, tasks > kFreeTasks ? tasks * 4 : 0);
@@ -232,11 +238,15 @@ std::shared_ptr<const ZarrArray::Index> ZarrArray::shard_index(const std::string
     if (meta_.index.swapped) reverse_units(plain.data(), plain.size(), 8);
     index = std::make_shared<Index>(static_cast<std::size_t>(2 * inner));
     std::memcpy(index->data(), plain.data(), plain.size());
+    std::uint64_t total = 0;
     for (std::size_t i = 0; i < index->size(); i += 2) {
       const std::uint64_t offset = (*index)[i], n = (*index)[i + 1], whole = static_cast<std::uint64_t>(*size);
       if (offset == kMissing && n == kMissing) continue;
       if (offset > whole || n > whole - offset)
         fail("chunk {} of the shard '{}' is outside of its {} bytes", i / 2, key, *size);
+      // The same few bytes as every chunk would make a small file a large array.
+      total += n;
+      if (total > whole) fail("the chunks of the shard '{}' overlap: they have more than its {} bytes", key, *size);
     }
   }
   const std::lock_guard lock(mutex_);
@@ -423,6 +433,7 @@ std::vector<std::string> ZarrArray::texts(const Context& ctx) const {
   };
   std::vector<Room> rooms(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
   const auto expected = static_cast<std::uint64_t>(meta_.chunk_elements());
+  std::atomic<std::int64_t> filled{0};  // bytes of texts that nobody stored
   pieces(ctx, 0, count == 0 ? 0 : rows(), [&](const Piece& piece, int worker) {
     Room& room = rooms[static_cast<std::size_t>(worker)];
     Unpacker& u = room.unpacker;
@@ -445,6 +456,9 @@ std::vector<std::string> ZarrArray::texts(const Context& ctx) const {
       }
     }
     runs(piece, [&](std::int64_t from, std::int64_t to, std::int64_t length, std::int64_t step) {
+      if (const auto n = static_cast<std::int64_t>(meta_.fill_text.size());
+          !is_there && n > 0 && (length > kFreeBytes / n || (filled += length * n) > kFreeBytes))
+        fail("its fill value of {} bytes takes the place of more than {} texts", n, kFreeBytes / n);
       for (std::int64_t k = 0; k < length; ++k)
         out[static_cast<std::size_t>(to + k)] =
             is_there ? room.texts[static_cast<std::size_t>(from + k * step)] : std::string_view(meta_.fill_text);

@@ -10,6 +10,8 @@
 
 #include "formats.hpp"
 #include "scwarp/io/h5ad.hpp"
+#include "scwarp/io/zarr.hpp"
+#include "store.hpp"
 
 namespace scw::fuzz {
 namespace {
@@ -96,12 +98,28 @@ std::string example_h5ad(int level) {
   return out;
 }
 
+Bytes example_zarr(int version, io::ZarrCodec codec, bool shards) {
+  const auto ctx = Context::cpu(1);
+  const auto path = std::filesystem::temp_directory_path() / fmt::format("fuzz_example_{}.zarr", ::getpid());
+  io::WriteZarrOptions options;
+  options.format = version;
+  options.codec = codec;
+  options.shards = shards;
+  io::write_zarr(ctx, example(ctx), path.string(), options);
+  auto files = load_folder(path.string());
+  std::filesystem::remove_all(path);
+  files.erase(".zmetadata");  // nobody looks at it
+  return pack(files);
+}
+
 }  // namespace
 
 std::vector<Bytes> examples(const Format& format) {
   const std::string_view name = format.name;
   if (name == "mtx" || name == "table") return {to_bytes(example_text(name))};
   if (name == "10x") return {};  // of the script make_corpus.py only
+  if (format.shape == Shape::store)
+    return {example_zarr(2, io::ZarrCodec::blosc_lz4, false), example_zarr(3, io::ZarrCodec::zstd, true)};
   return {to_bytes(example_h5ad(0)), to_bytes(example_h5ad(1))};
 }
 

@@ -12,6 +12,8 @@
 #include "scwarp/io/inspect.hpp"
 #include "scwarp/io/tenx.hpp"
 #include "scwarp/io/text.hpp"
+#include "scwarp/io/zarr.hpp"
+#include "store.hpp"
 
 namespace scw::fuzz {
 namespace {
@@ -70,9 +72,23 @@ void read_table(Span<const std::byte> file) {
     io::read_text(ctx, text, "mutant").validate();
 }
 
+/// A store in one piece: see store.hpp.
+void read_zarr(Span<const std::byte> file) {
+  io::ReadZarrOptions options;
+  options.check_counts = true;
+  io::read_zarr(Context::cpu(1), unpack(file), "mutant", options).validate();
+}
+
+/// What the reader leaves in the store is written to another format.
+void convert_zarr(Span<const std::byte> file) {
+  const auto ctx = Context::cpu(1);
+  io::write_h5ad(ctx, io::read_zarr(ctx, unpack(file), "mutant"), MemoryFile().path);
+}
+
 constexpr Format kFormats[] = {
-    {"h5ad", &read_h5ad, true},    {"10x", &read_10x, true},   {"mtx", &read_mtx, false},
-    {"table", &read_table, false}, {"copy", &copy_h5ad, true}, {"inspect", &inspect, true},
+    {"h5ad", &read_h5ad, Shape::hdf5},  {"10x", &read_10x, Shape::hdf5},          {"zarr", &read_zarr, Shape::store},
+    {"mtx", &read_mtx, Shape::text},    {"table", &read_table, Shape::text},      {"copy", &copy_h5ad, Shape::hdf5},
+    {"inspect", &inspect, Shape::hdf5}, {"convert", &convert_zarr, Shape::store},
 };
 
 }  // namespace

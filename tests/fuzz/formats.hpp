@@ -13,12 +13,14 @@ namespace scw::fuzz {
 
 using Bytes = std::vector<std::byte>;
 
+/// Where the bytes of a file have a structure that damage should aim at.
+enum class Shape : int { text, hdf5, store };
+
 struct Format {
   const char* name;
   /// Reads the bytes and looks at all of the result. Throws scw::Error for what it refuses; anything else is a finding.
   void (*read)(Span<const std::byte>);
-  /// Where the bytes of a file have a structure that damage should aim at.
-  bool is_hdf5;
+  Shape shape;
 };
 
 std::span<const Format> formats();

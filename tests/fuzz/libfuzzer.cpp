@@ -8,6 +8,7 @@
 
 #include "formats.hpp"
 #include "mutate.hpp"
+#include "store.hpp"
 
 /// The HDF5 library asks for what a damaged file declares and copes with a refusal; the sanitizer must not stop it.
 extern "C" __attribute__((visibility("default"))) const char* __asan_default_options() {
@@ -40,8 +41,18 @@ extern "C" __attribute__((visibility("default"))) std::size_t LLVMFuzzerCustomMu
                                                                                       std::size_t capacity,
                                                                                       unsigned seed) {
   using namespace scw::fuzz;
-  if (size == 0 || !target().is_hdf5) return LLVMFuzzerMutate(data, size, capacity);
+  if (size == 0 || target().shape == Shape::text) return LLVMFuzzerMutate(data, size, capacity);
   Dice dice(seed, 0);
+  if (target().shape == Shape::store) {
+    const auto change = [](Bytes& content, std::size_t room) {
+      const std::size_t n = content.size();
+      content.resize(room);
+      content.resize(LLVMFuzzerMutate(reinterpret_cast<std::uint8_t*>(content.data()), n, room));
+    };
+    const Bytes after = mutate_store(bytes(data, size), capacity, change, dice);
+    std::memcpy(data, after.data(), after.size());
+    return after.size();
+  }
   const Bytes before = bytes(data, size);
   // The library's own changes half of the time: they know what comparisons looked for. Its insertions and deletions
   // move everything behind them, which no offset of an HDF5 file survives: they are kept to a small piece.

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
+import struct
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -287,6 +290,137 @@ TABLE: dict[str, bytes] = {
 }
 
 
+def pack(store: Path) -> bytes:
+    """As store.hpp has it: a store of many files in one."""
+    out = b""
+    for path in sorted(p for p in store.rglob("*") if p.is_file() and p.name != ".zmetadata"):
+        name, content = str(path.relative_to(store)).encode(), path.read_bytes()
+        if path.name in ("zarr.json", ".zarray", ".zgroup", ".zattrs"):  # shorter
+            metadata = json.loads(content)
+            metadata.pop("consolidated_metadata", None)
+            content = json.dumps(metadata).encode()
+        out += struct.pack("<HI", len(name), len(content)) + name + content
+    return out
+
+
+def zarr_stores(folder: Path) -> None:
+    """Both versions, all encodings, codecs, types and layouts of chunks."""
+    import numcodecs
+    import zarr
+    from zarr.codecs import (
+        BloscCodec,
+        BytesCodec,
+        Crc32cCodec,
+        GzipCodec,
+        ShardingCodec,
+        TransposeCodec,
+        ZstdCodec,
+    )
+
+    def save(name: str, write: Callable[[Path], None]) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            store = Path(temporary) / "a.zarr"
+            write(store)
+            (folder / name).write_bytes(pack(store))
+
+    def stored(version: int, make: Callable[[], ad.AnnData]) -> Callable[[Path], None]:
+        def write(path: Path) -> None:
+            with ad.settings.override(zarr_write_format=version):
+                make().write_zarr(path, convert_strings_to_categoricals=False)
+
+        return write
+
+    def small(path: Path, version: int) -> Any:
+        """No more than a reader needs."""
+        f = zarr.open_group(path, mode="w", zarr_format=version)
+        f.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for name, size in (("obs", N), ("var", M)):
+            d = f.create_group(name)
+            d.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"})
+            d.attrs["column-order"] = []
+            array(d, "_index", np.array([f"{name}{i}" for i in range(size)], dtype="U5"), compressors=None)
+        return f
+
+    def array(group: Any, name: str, x: np.ndarray, gap: bool = False, **how: Any) -> None:
+        d = group.create_array(name, shape=x.shape, dtype=x.dtype, **{"chunks": x.shape, **how})
+        d.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        if gap:
+            d[: how["chunks"][0]] = x[: how["chunks"][0]]
+        else:
+            d[...] = x
+
+    def sparse(path: Path, version: int, **how: Any) -> None:
+        g = small(path, version).create_group("X")
+        x = sp.csr_matrix(counts())
+        g.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(x.shape)})
+        for name in ("data", "indices", "indptr"):
+            array(g, name, getattr(x, name), **{"chunks": (3,), **how})
+
+    def dense(path: Path, version: int, **how: Any) -> None:
+        array(small(path, version), "X", counts(), **{"chunks": (4, 3), **how})
+
+    a = np.arange(48, dtype=np.int32).reshape(12, 4)
+    text = np.array(["a", "bc", ""])
+    record = np.zeros(3, dtype=[("a", "<i4"), ("b", "<f4"), ("c", "S3")])
+
+    def codecs_2(path: Path) -> None:
+        u = small(path, 2).create_group("uns")
+        inner = [numcodecs.Blosc(c, 5, s) for c in ("lz4", "lz4hc", "zstd", "zlib", "blosclz") for s in (0, 1, 2)]
+        for k, c in enumerate([numcodecs.Zlib(3), numcodecs.GZip(2), numcodecs.Zstd(5), numcodecs.LZ4(), *inner]):
+            array(u, f"codec{k}", a, chunks=(5, 3), compressors=c)
+        array(u, "shuffle", a, chunks=(5, 3), compressors=numcodecs.Zlib(1), filters=[numcodecs.Shuffle(4)])
+
+    def types_2(path: Path) -> None:
+        u = small(path, 2).create_group("uns")
+        for dtype in ("i1", ">i2", "<u4", ">u8", "<f2", ">f4", "f8", "?", "<c8", ">c16"):
+            array(u, dtype.strip("<>"), a.astype(dtype), compressors=None)
+        for name, x in (("U", text), ("S", text.astype("S4")), ("record", record), ("scalar", np.float32(3)[()])):
+            array(u, name, np.asarray(x), compressors=None)
+        array(u, "F", a, chunks=(5, 3), order="F", compressors=None)
+        array(u, "gap", a, gap=True, chunks=(5, 4), fill_value=7, compressors=None)
+        array(u, "slash", a, chunks=(5, 4), chunk_key_encoding={"name": "v2", "separator": "/"}, compressors=None)
+
+    def codecs_3(path: Path) -> None:
+        u = small(path, 3).create_group("uns")
+        for k, how in enumerate(
+            (
+                {"compressors": [GzipCodec(level=3)]},
+                {"compressors": [ZstdCodec(level=3, checksum=True)]},
+                {"compressors": [ZstdCodec(), Crc32cCodec()]},
+                {"compressors": [BloscCodec(cname="lz4", shuffle="bitshuffle")]},
+                {"compressors": [BloscCodec(cname="zstd", shuffle="shuffle")], "serializer": BytesCodec(endian="big")},
+                {"compressors": None, "filters": [TransposeCodec(order=(1, 0))]},
+                {"compressors": [Crc32cCodec()]},
+                {"compressors": None, "chunk_key_encoding": {"name": "v2", "separator": "."}},
+                {"compressors": None, "gap": True, "fill_value": 7},
+            )
+        ):
+            array(u, f"codec{k}", a, chunks=(5, 4), **how)
+
+    def shards_3(path: Path) -> None:
+        u = small(path, 3).create_group("uns")
+        big = BytesCodec(endian="big")
+        array(u, "zstd", a, chunks=(3, 2), shards=(6, 4), compressors=[ZstdCodec()])
+        array(u, "plain", a, chunks=(3, 2), shards=(12, 4), compressors=None, serializer=big)
+        array(u, "gap", a, gap=True, chunks=(3, 4), shards=(12, 4), compressors=[Crc32cCodec()])
+        turned = [TransposeCodec(order=(1, 0))]
+        array(u, "turned", a, chunks=(4, 2), shards=(12, 4), compressors=[ZstdCodec()], filters=turned)
+        start = ShardingCodec(chunk_shape=(5, 2), codecs=[BytesCodec()], index_location="start")
+        array(u, "start", a, chunks=(10, 4), serializer=start, compressors=None)
+
+    for version in (2, 3):
+        save(f"frames_{version}", stored(version, frames))
+        save(f"slots_{version}", stored(version, slots))
+        save(f"unstructured_{version}", stored(version, unstructured))
+        for kind in (sparse, dense):
+            name = f"{kind.__name__}_{version}"
+            save(name, lambda p, kind=kind, version=version: kind(p, version))
+            save(f"{name}_plain", lambda p, kind=kind, version=version: kind(p, version, compressors=None))
+    save("sparse_shards", lambda p: sparse(p, 3, shards=(6,), compressors=None))
+    for write in (codecs_2, types_2, codecs_3, shards_3):
+        save(write.__name__, write)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -300,6 +434,11 @@ def main() -> None:
                 path.write_bytes(content)
             else:
                 content(path)
+    (out / "zarr").mkdir(exist_ok=True)
+    try:
+        zarr_stores(out / "zarr")
+    except ImportError as e:
+        print(f"no Zarr stores: {e}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@
 #include "formats.hpp"
 #include "mutate.hpp"
 #include "scwarp/core/error.hpp"
+#include "store.hpp"
 
 /// The HDF5 library asks for what a damaged file declares and copes with a refusal; the sanitizer must not stop it.
 extern "C" SCW_API const char* __asan_default_options() { return "allocator_may_return_null=1:detect_leaks=0"; }
@@ -56,8 +57,9 @@ std::vector<Bytes> files_of(const Format& format, const Options& o) {
   for (const auto& path : o.files) files.push_back(load(path));
   if (!files.empty()) return files;
   files = examples(format);
-  // The formats that are other uses of h5ad start from the same files.
-  const fs::path folder = fs::path(o.corpus) / (fs::exists(fs::path(o.corpus) / format.name) ? format.name : "h5ad");
+  // The formats that are other uses of a reader start from the same files.
+  const char* const same = format.shape == Shape::store ? "zarr" : "h5ad";
+  const fs::path folder = fs::path(o.corpus) / (fs::exists(fs::path(o.corpus) / format.name) ? format.name : same);
   std::vector<fs::path> paths;
   if (!o.corpus.empty() && fs::is_directory(folder))
     for (const auto& entry : fs::directory_iterator(folder)) paths.push_back(entry.path());
@@ -84,7 +86,7 @@ std::uint64_t replay(const Format& format, const Options& o, double seconds) {
   std::vector<Checksums> sums;
   for (const auto& f : files) {
     marks.push_back(landmarks(f));
-    sums.emplace_back(format.is_hdf5 ? f : Bytes{});
+    sums.emplace_back(format.shape == Shape::hdf5 ? f : Bytes{});
   }
   // The files themselves come first.
   const std::uint64_t n_files = files.size();
@@ -93,6 +95,10 @@ std::uint64_t replay(const Format& format, const Options& o, double seconds) {
     Dice dice(o.seed, i - n_files);
     const std::size_t k = dice.below(files.size());
     Bytes file = files[k];
+    if (format.shape == Shape::store) {
+      const auto change = [&dice](Bytes& content, std::size_t) { mutate(content, {0}, dice); };
+      return mutate_store(file, file.size() + 4096, change, dice);
+    }
     mutate(file, marks[k], dice);
     if (dice.below(4) > 0) sums[k].repair(file);
     return file;
