@@ -8,7 +8,7 @@ namespace scw::prim {
 namespace {
 
 template <class V>
-Csr<V> collect_csr(const Context& ctx, const RowBlocks& x) {
+std::optional<AnyMatrix> collect_csr(const Context& ctx, const RowBlocks& x, std::int64_t most_bytes) {
   const std::int64_t n = x.n_rows();
   Array<std::int64_t> indptr(host_memory(), n + 1, "row offsets");
   indptr[0] = 0;
@@ -18,6 +18,7 @@ Csr<V> collect_csr(const Context& ctx, const RowBlocks& x) {
     for (std::int64_t i = 0; i < v.n_rows; ++i) indptr[first + i + 1] = indptr[first + i] + own[i + 1] - own[i];
   };
   x.for_each(ctx, count, RowParts::values);
+  if (indptr[n] > (most_bytes - 8 * (n + 1)) / std::int64_t{sizeof(V) + sizeof(std::int32_t)}) return std::nullopt;
   Csr<V> out;
   out.n_rows = n;
   out.n_cols = static_cast<std::int32_t>(x.n_cols());
@@ -44,7 +45,8 @@ Csr<V> collect_csr(const Context& ctx, const RowBlocks& x) {
 }
 
 template <class V>
-Matrix<V> collect_dense(const Context& ctx, const RowBlocks& x) {
+std::optional<AnyMatrix> collect_dense(const Context& ctx, const RowBlocks& x, std::int64_t most_bytes) {
+  if (checked_mul(x.n_rows(), checked_mul(x.n_cols(), std::int64_t{sizeof(V)})) > most_bytes) return std::nullopt;
   Matrix<V> out(ctx.workspace, x.n_rows(), x.n_cols(), "collected blocks", ctx.stream);
   x.for_each(ctx, [&](std::int64_t first, const AnyMatrixView& block) {
     const auto& v = std::get<MatrixView<const V>>(block);
@@ -55,13 +57,10 @@ Matrix<V> collect_dense(const Context& ctx, const RowBlocks& x) {
 
 }  // namespace
 
-AnyMatrix collect(const Context& ctx, const RowBlocks& x) {
-  if (x.is_double(ctx)) {
-    if (x.is_sparse()) return collect_csr<double>(ctx, x);
-    return collect_dense<double>(ctx, x);
-  }
-  if (x.is_sparse()) return collect_csr<float>(ctx, x);
-  return collect_dense<float>(ctx, x);
+std::optional<AnyMatrix> collect(const Context& ctx, const RowBlocks& x, std::int64_t most_bytes) {
+  if (x.is_double(ctx))
+    return x.is_sparse() ? collect_csr<double>(ctx, x, most_bytes) : collect_dense<double>(ctx, x, most_bytes);
+  return x.is_sparse() ? collect_csr<float>(ctx, x, most_bytes) : collect_dense<float>(ctx, x, most_bytes);
 }
 
 }  // namespace scw::prim

@@ -1,5 +1,6 @@
 // Multinomial logistic regression of group labels on gene expression. Kind: driver over its own kernel. Determinism
-// tier B: the same bits for any number of threads; on CUDA the same bits on every run on one kind of device. Two
+// tier B: the same bits for any number of threads and any blocks of rows; on CUDA the same bits on every run on one kind
+// of device. Two
 // backends agree as far as tol determines the optimum: weights within gradient x c x n of it (strong convexity).
 //
 // Minimises (1/n) sum_i -log p(y_i | x_i) + 1/(2 C n) sum_kj w_kj^2 over weights and (unpenalised) intercepts: the
@@ -43,7 +44,10 @@ struct LogisticRegression {
 /// Time an iteration: O(entries x classes). Memory: the CSC form of x (dense x also its CSR form), 8 bytes a cell and
 /// class, 200 a gene and class. On CUDA: 6 or 10 bytes (float, double) an entry, 4 or 8 a cell and class, and for each
 /// multiprocessor 8 a gene and class (at most 32 classes at a time); dense x is used as it is.
-/// Row blocks are collected on ctx.device in two passes (CSR) or one (dense): the matrix must fit there.
+/// Row blocks: on the CPU each evaluation, of which an iteration takes one or two, is a pass; memory is then that of a
+/// block (with its CSC form, and 8 bytes a cell and class) and 200 bytes a gene and class. They are collected first, in
+/// two passes (CSR) or one (dense), if the matrix takes at most ctx.block_bytes, or without that a third of the memory
+/// that is left and on the CPU at most 2 GiB. On CUDA they are always collected: the matrix must fit there.
 SCW_API LogisticRegression logistic_regression(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
                                                std::int32_t n_classes, const LogisticRegressionOptions& options = {});
 SCW_API LogisticRegression logistic_regression(const Context& ctx, const AnyMatrixView& x,

@@ -139,7 +139,7 @@ def rank_genes_groups(
     if mask is not None:
         x, var_names = subset_matrix(x, None, mask, _OP), var_names[mask]
     ctx = make_context(x, op=_OP, device=device)
-    packed = pack(x, _OP, blocks=method != "logreg")
+    packed = pack(x, _OP, blocks=True)
     if method != "logreg" and _looks_like_counts(packed.matrix):
         logger.warning("%s: the data look like raw counts; logarithmise them first", _OP)
 

@@ -1,9 +1,12 @@
 // Logits by cell from the CSR form, gradients by gene from the CSC form: each thread writes only its own rows, and
 // every sum has a fixed order. Parameters are stored gene by gene, the classes of a gene together and padded to whole
-// vectors.
+// vectors. A matrix in blocks of rows is turned to CSC block by block in every evaluation; sums over cells go on from
+// block to block where they stopped, so that the blocks do not show in the bits.
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/check.hpp"
@@ -42,65 +45,97 @@ SCW_CLONES void gather_sum(const std::int32_t* index, const double* value, std::
   gather_sum_loop(index, value, count, table, width, out);
 }
 
+/// The non-zero values of dense rows.
+template <class V>
+Csr<V> to_csr(const Context& ctx, const MatrixView<const V>& x) {
+  SCW_EXPECT(x.n_cols <= std::numeric_limits<std::int32_t>::max(), kOp, "at most 2^31 - 1 genes (got {})", x.n_cols);
+  Csr<V> out;
+  out.n_rows = x.n_rows;
+  out.n_cols = static_cast<std::int32_t>(x.n_cols);
+  out.indptr = Array<std::int64_t>(ctx.workspace, x.n_rows + 1, "csr indptr");
+  out.indptr[0] = 0;
+  parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      out.indptr[i + 1] = x.n_cols - std::count(x.row(i), x.row(i) + x.n_cols, V{0});
+  });
+  for (std::int64_t i = 0; i < x.n_rows; ++i) out.indptr[i + 1] += out.indptr[i];
+  out.indices = Array<std::int32_t>(ctx.workspace, out.indptr[x.n_rows], "csr indices");
+  out.values = Array<V>(ctx.workspace, out.indptr[x.n_rows], "csr values");
+  parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      std::int64_t at = out.indptr[i];
+      for (std::int64_t j = 0; j < x.n_cols; ++j) {
+        if (x(i, j) == 0) continue;
+        out.indices[at] = static_cast<std::int32_t>(j);
+        out.values[at++] = x(i, j);
+      }
+    }
+  });
+  return out;
+}
+
+/// Rows of the matrix, by cell and by gene.
+template <class V>
+struct Rows {
+  Csr<V> of_dense;
+  CsrView<const V> x;
+  Csc<V> columns;
+
+  Rows(const Context& ctx, const AnyMatrixView& block) {
+    if (const auto* const dense = std::get_if<MatrixView<const V>>(&block)) {
+      of_dense = to_csr(ctx, *dense);
+      x = std::as_const(of_dense).view();
+    } else {
+      x = std::get<CsrView<const V>>(block);
+    }
+    columns = prim::csr_to_csc(ctx, x);
+  }
+};
+
 template <class V>
 class Problem {
  public:
-  Problem(const Context& ctx, const CsrView<const V>& x, Span<const std::int32_t> codes, std::int32_t n_classes,
+  Problem(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes, std::int32_t n_classes,
           const LogisticRegressionOptions& o)
       : ctx_(ctx),
         x_(x),
-        columns_(prim::csr_to_csc(ctx, x)),
         codes_(codes),
         n_logits_(n_classes == 2 ? 1 : n_classes),
         width_((n_logits_ + kPad - 1) / kPad * kPad),
-        fit_intercept_(o.fit_intercept),
-        residuals_(ctx.workspace, checked_mul(x.n_rows, width_), "residuals") {
+        fit_intercept_(o.fit_intercept) {
+    if (const AnyMatrixView* const all = x.whole(ctx)) whole_.emplace(ctx, *all);
     for (const std::int32_t c : codes) n_used_ += c >= 0;
     penalty_ = 1.0 / (o.c * n_used_);
-    const std::int64_t chunks = chunk_count(x.n_rows, kRowGrain);
+    const std::int64_t chunks = chunk_count(x.n_rows(), kRowGrain);
     losses_.resize(static_cast<std::size_t>(chunks));
     sums_.resize(static_cast<std::size_t>(chunks * width_));
   }
 
-  std::int64_t n_genes() const { return x_.n_cols; }
+  std::int64_t n_genes() const { return x_.n_cols(); }
   std::int64_t n_logits() const { return n_logits_; }
   std::int64_t width() const { return width_; }
   /// Genes, then the intercept.
   std::int64_t size() const { return (n_genes() + 1) * width_; }
 
-  /// Objective and gradient at w.
+  /// Objective and gradient at w. One pass over x.
   double evaluate(const double* w, double* gradient) {
-    const double* const intercept = w + n_genes() * width_;
-    parallel_chunks(ctx_, x_.n_rows, kRowGrain, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end, int) {
-      double* const sums = sums_.data() + chunk * width_;
-      std::fill(sums, sums + width_, 0.0);
-      double loss = 0;
-      for (std::int64_t i = begin; i < end; ++i) {
-        double* const z = residuals_.data() + i * width_;
-        if (codes_[i] < 0) {
-          std::fill(z, z + width_, 0.0);
-          continue;
+    std::fill(gradient, gradient + size(), 0.0);
+    for_each_block([&](std::int64_t first, const Rows<V>& block) {
+      add_residuals(first, block.x, w);
+      const Csc<V>& columns = block.columns;
+      parallel_for(ctx_, n_genes(), kGeneGrain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t j = begin; j < end; ++j) {
+          const std::int64_t at = columns.indptr[j];
+          gather_sum(columns.indices.data() + at, columns.values.data() + at, columns.indptr[j + 1] - at,
+                     residuals_.data(), width_, gradient + j * width_);
         }
-        std::copy(intercept, intercept + width_, z);
-        const std::int64_t at = x_.indptr[i];
-        gather_sum(x_.indices.data + at, x_.values.data + at, x_.indptr[i + 1] - at, w, width_, z);
-        loss += n_logits_ == 1 ? binary(z, codes_[i]) : softmax(z, codes_[i]);
-        for (std::int64_t c = 0; c < n_logits_; ++c) sums[c] += z[c];
-      }
-      losses_[static_cast<std::size_t>(chunk)] = loss;
+      });
     });
     parallel_for(ctx_, n_genes(), kGeneGrain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t j = begin; j < end; ++j) {
-        double* const g = gradient + j * width_;
-        std::fill(g, g + width_, 0.0);
-        const std::int64_t at = columns_.indptr[j];
-        gather_sum(columns_.indices.data() + at, columns_.values.data() + at, columns_.indptr[j + 1] - at,
-                   residuals_.data(), width_, g);
-        for (std::int64_t c = 0; c < width_; ++c) g[c] = g[c] / n_used_ + penalty_ * w[j * width_ + c];
-      }
+      for (std::int64_t i = begin * width_; i < end * width_; ++i)
+        gradient[i] = gradient[i] / n_used_ + penalty_ * w[i];
     });
     double* const g0 = gradient + n_genes() * width_;
-    std::fill(g0, g0 + width_, 0.0);
     double loss = 0;
     for (std::size_t chunk = 0; chunk < losses_.size(); ++chunk) {
       loss += losses_[chunk];
@@ -112,20 +147,26 @@ class Problem {
     return loss / n_used_ + 0.5 * penalty_ * dot(w, w, n_genes() * width_);
   }
 
-  /// About the diagonal of the Hessian with equal class probabilities, per gene and for the intercept.
+  /// About the diagonal of the Hessian with equal class probabilities, per gene and for the intercept. One pass.
   std::vector<double> diagonal() const {
     const double p = 1.0 / static_cast<double>(n_logits_ == 1 ? 2 : n_logits_);
     const double curvature = p * (1 - p);
     std::vector<double> d(static_cast<std::size_t>(n_genes()) + 1);
-    parallel_for(ctx_, n_genes(), kGeneGrain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t j = begin; j < end; ++j) {
-        double sum = 0;
-        for (std::int64_t k = columns_.indptr[j]; k < columns_.indptr[j + 1]; ++k)
-          sum += static_cast<double>(columns_.values[k]) * static_cast<double>(columns_.values[k]);
-        SCW_EXPECT_AS(DataError, std::isfinite(sum), kOp, "gene {} has NaN or infinite values", j);
-        d[static_cast<std::size_t>(j)] = curvature * sum / n_used_ + penalty_;
-      }
+    for_each_block([&](std::int64_t, const Rows<V>& block) {
+      const Csc<V>& columns = block.columns;
+      parallel_for(ctx_, n_genes(), kGeneGrain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t j = begin; j < end; ++j) {
+          double& sum = d[static_cast<std::size_t>(j)];
+          for (std::int64_t k = columns.indptr[j]; k < columns.indptr[j + 1]; ++k)
+            sum += static_cast<double>(columns.values[k]) * static_cast<double>(columns.values[k]);
+        }
+      });
     });
+    for (std::int64_t j = 0; j < n_genes(); ++j) {
+      double& sum = d[static_cast<std::size_t>(j)];
+      SCW_EXPECT_AS(DataError, std::isfinite(sum), kOp, "gene {} has NaN or infinite values", j);
+      sum = curvature * sum / n_used_ + penalty_;
+    }
     d.back() = curvature;
     return d;
   }
@@ -146,6 +187,44 @@ class Problem {
   }
 
  private:
+  template <class Body>
+  void for_each_block(const Body& body) const {
+    if (whole_) return body(std::int64_t{0}, *whole_);
+    x_.for_each(ctx_, [&](std::int64_t first, const AnyMatrixView& block) { body(first, Rows<V>(ctx_, block)); });
+  }
+
+  /// Residuals of the rows of x, the first of which is row `first` of the matrix, and their part of losses_ and sums_.
+  void add_residuals(std::int64_t first, const CsrView<const V>& x, const double* w) {
+    if (residuals_.size() < x.n_rows * width_) {
+      residuals_ = {};
+      residuals_ = Array<double>(ctx_.workspace, checked_mul(x.n_rows, width_), "residuals");
+    }
+    const double* const intercept = w + n_genes() * width_;
+    const std::int64_t last = first + x.n_rows, first_chunk = first / kRowGrain;
+    parallel_for(ctx_, chunk_count(last, kRowGrain) - first_chunk, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t chunk = first_chunk + begin; chunk < first_chunk + end; ++chunk) {
+        double* const sums = sums_.data() + chunk * width_;
+        double& loss = losses_[static_cast<std::size_t>(chunk)];
+        if (chunk * kRowGrain >= first) {  // else goes on with what the block before left
+          std::fill(sums, sums + width_, 0.0);
+          loss = 0;
+        }
+        for (std::int64_t i = std::max(first, chunk * kRowGrain); i < std::min(last, (chunk + 1) * kRowGrain); ++i) {
+          double* const z = residuals_.data() + (i - first) * width_;
+          if (codes_[i] < 0) {
+            std::fill(z, z + width_, 0.0);
+            continue;
+          }
+          std::copy(intercept, intercept + width_, z);
+          const std::int64_t at = x.indptr[i - first];
+          gather_sum(x.indices.data + at, x.values.data + at, x.indptr[i - first + 1] - at, w, width_, z);
+          loss += n_logits_ == 1 ? binary(z, codes_[i]) : softmax(z, codes_[i]);
+          for (std::int64_t c = 0; c < n_logits_; ++c) sums[c] += z[c];
+        }
+      }
+    });
+  }
+
   /// Logits become probabilities minus the indicator of the class; returns -log p(class).
   double softmax(double* z, std::int32_t label) const {
     const double top = *std::max_element(z, z + n_logits_);
@@ -171,13 +250,13 @@ class Problem {
   }
 
   const Context& ctx_;
-  CsrView<const V> x_;
-  Csc<V> columns_;
+  const RowBlocks& x_;
+  std::optional<Rows<V>> whole_;  // where x is in memory as a whole
   Span<const std::int32_t> codes_;
   std::int64_t n_logits_, width_;
   bool fit_intercept_;
   double n_used_ = 0, penalty_ = 0;
-  Array<double> residuals_;            // [n_cells x width]
+  Array<double> residuals_;            // [rows of a block x width]
   std::vector<double> losses_, sums_;  // per chunk of cells
 };
 
@@ -292,43 +371,20 @@ void minimise(const Context& ctx, Problem<V>& problem, const LogisticRegressionO
 }
 
 template <class V>
-void run(const Context& ctx, const CsrView<const V>& x, Span<const std::int32_t> codes, std::int32_t n_classes,
+void run(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes, std::int32_t n_classes,
          const LogisticRegressionOptions& o, LogisticRegression& out) {
   Problem<V> problem(ctx, x, codes, n_classes, o);
   minimise(ctx, problem, o, out);
 }
 
-template <class V>
-void run(const Context& ctx, const MatrixView<const V>& x, Span<const std::int32_t> codes, std::int32_t n_classes,
-         const LogisticRegressionOptions& o, LogisticRegression& out) {
-  SCW_EXPECT(x.n_cols <= std::numeric_limits<std::int32_t>::max(), kOp, "at most 2^31 - 1 genes (got {})", x.n_cols);
-  Csr<V> sparse;
-  sparse.n_rows = x.n_rows;
-  sparse.n_cols = static_cast<std::int32_t>(x.n_cols);
-  sparse.indptr = Array<std::int64_t>(ctx.workspace, x.n_rows + 1, "csr indptr");
-  sparse.indptr[0] = 0;
-  for (std::int64_t i = 0; i < x.n_rows; ++i)
-    sparse.indptr[i + 1] = sparse.indptr[i] + (x.n_cols - std::count(x.row(i), x.row(i) + x.n_cols, V{0}));
-  sparse.indices = Array<std::int32_t>(ctx.workspace, sparse.indptr[x.n_rows], "csr indices");
-  sparse.values = Array<V>(ctx.workspace, sparse.indptr[x.n_rows], "csr values");
-  parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      std::int64_t at = sparse.indptr[i];
-      for (std::int64_t j = 0; j < x.n_cols; ++j) {
-        if (x(i, j) == 0) continue;
-        sparse.indices[at] = static_cast<std::int32_t>(j);
-        sparse.values[at++] = x(i, j);
-      }
-    }
-  });
-  run(ctx, std::as_const(sparse).view(), codes, n_classes, o, out);
-}
-
 }  // namespace
 
-void logistic_regression(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> codes,
-                         std::int32_t n_classes, const LogisticRegressionOptions& o, LogisticRegression& out) {
-  std::visit([&](const auto& v) { run(ctx, v, codes, n_classes, o, out); }, x);
+void logistic_regression(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes, std::int32_t n_classes,
+                         const LogisticRegressionOptions& o, LogisticRegression& out) {
+  if (x.is_double(ctx))
+    run<double>(ctx, x, codes, n_classes, o, out);
+  else
+    run<float>(ctx, x, codes, n_classes, o, out);
 }
 
 SCW_REGISTER(logistic_regression_kernel, cpu, &logistic_regression);

@@ -5,7 +5,7 @@
 
 namespace scw::tl {
 
-extern SCW_API Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, std::int32_t,
+extern SCW_API Kernel<void(const Context&, const RowBlocks&, Span<const std::int32_t>, std::int32_t,
                            const LogisticRegressionOptions&, LogisticRegression&)>
     logistic_regression_kernel;
 

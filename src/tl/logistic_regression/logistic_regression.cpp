@@ -1,6 +1,8 @@
 #include "scwarp/tl/logistic_regression.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/check.hpp"
 #include "prim/collect.hpp"
@@ -8,9 +10,21 @@
 
 namespace scw::tl {
 
-constinit Kernel<void(const Context&, const AnyMatrixView&, Span<const std::int32_t>, std::int32_t,
+constinit Kernel<void(const Context&, const RowBlocks&, Span<const std::int32_t>, std::int32_t,
                       const LogisticRegressionOptions&, LogisticRegression&)>
     logistic_regression_kernel{"tl.logistic_regression"};
+
+namespace {
+
+/// An evaluation is a pass, and there are a hundred: what memory holds, with its copy by gene, is read once.
+std::int64_t most_collected_bytes(const Context& ctx) {
+  constexpr std::int64_t kHostBytes = std::int64_t{2} << 30;  // without a limit the CPU has no end of memory to offer
+  if (ctx.block_bytes > 0) return ctx.block_bytes;
+  const std::int64_t room = available_bytes(ctx) / 3;
+  return ctx.device.type == DeviceType::cpu ? std::min(room, kHostBytes) : room;
+}
+
+}  // namespace
 
 LogisticRegression logistic_regression(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes,
                                        std::int32_t n_classes, const LogisticRegressionOptions& o) {
@@ -29,13 +43,14 @@ LogisticRegression logistic_regression(const Context& ctx, const RowBlocks& x, S
   for (std::int32_t c = 0; c < n_classes; ++c)
     SCW_EXPECT(sizes[static_cast<std::size_t>(c)] > 0, kOp, "class {} has no cells", c);
   LogisticRegression out;
-  if (const AnyMatrixView* const all = x.whole(ctx)) {
-    logistic_regression_kernel(ctx, *all, codes, n_classes, o, out);
-    return out;
+  std::optional<AnyMatrix> collected;
+  if (x.whole(ctx) == nullptr) collected = prim::collect(ctx, x, most_collected_bytes(ctx));
+  if (collected) {
+    const auto all = std::visit([](const auto& m) { return AnyMatrixView(m.view()); }, *collected);
+    logistic_regression_kernel(ctx, ResidentBlocks(all), codes, n_classes, o, out);
+  } else {
+    logistic_regression_kernel(ctx, x, codes, n_classes, o, out);
   }
-  const AnyMatrix collected = prim::collect(ctx, x);
-  const auto view = std::visit([](const auto& m) { return AnyMatrixView(m.view()); }, collected);
-  logistic_regression_kernel(ctx, view, codes, n_classes, o, out);
   return out;
 }
 

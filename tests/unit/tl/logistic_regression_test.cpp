@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -95,6 +96,36 @@ TEST(LogisticRegression, SameBitsForThreads) {
     EXPECT_EQ(std::memcmp(got.coefficients.data.data(), want.coefficients.data.data(),
                           static_cast<std::size_t>(want.coefficients.data.size()) * 8),
               0);
+  }
+}
+
+/// A context with block_bytes smaller than the matrix: it is not collected, every evaluation is a pass over the blocks.
+TEST(LogisticRegression, SameBitsForBlocksOfRows) {
+  for (const std::int32_t classes : {2, 4}) {
+    Data d = make_data(classes);
+    d.n = 300;
+    for (std::int64_t i = 160; i < d.n; ++i) {
+      d.codes.push_back(d.codes[static_cast<std::size_t>(i - 160)]);
+      for (std::int64_t j = 0; j < d.m; ++j) d.x.push_back(d.at(i - 160, j) / 2);
+    }
+    const auto want = logistic_regression(Context::cpu(2), d.view(), d.codes, classes);
+    EXPECT_TRUE(want.converged);
+    for (const std::int64_t rows : {1, 7, 128, 129, 299, 300})
+      for (const std::int64_t bytes : {1, 0}) {
+        Context ctx = Context::cpu(rows % 2 == 1 ? 1 : 3);
+        ctx.block_bytes = bytes;
+        const auto got = logistic_regression(ctx, ResidentBlocks(d.view(), rows), d.codes, classes);
+        EXPECT_EQ(got.n_iterations, want.n_iterations) << rows;
+        EXPECT_EQ(got.max_gradient, want.max_gradient) << rows;
+        EXPECT_EQ(got.intercepts, want.intercepts) << rows;
+        EXPECT_TRUE(std::equal(got.coefficients.data.begin(), got.coefficients.data.end(),
+                               want.coefficients.data.begin(), want.coefficients.data.end()))
+            << rows;
+      }
+    d.x[static_cast<std::size_t>(200 * d.m + 3)] = NAN;
+    Context ctx = Context::cpu(1);
+    ctx.block_bytes = 1;
+    EXPECT_THROW(logistic_regression(ctx, ResidentBlocks(d.view(), 50), d.codes, classes), DataError);
   }
 }
 
