@@ -43,6 +43,8 @@ class Lines {
 
   /// Number of the line that next() gave last, from 1.
   std::int64_t line() const { return line_; }
+  /// Bytes of (unpacked) text up to the end of that line.
+  std::int64_t offset() const { return offset_; }
 
   template <class E = FormatError, class... Args>
   [[noreturn]] void fail(fmt::format_string<Args...> text, Args&&... args) const {
@@ -57,6 +59,7 @@ class Lines {
     std::string_view line = text_.substr(0, end);
     text_.remove_prefix(next);
     scanned_ = 0;
+    offset_ += static_cast<std::int64_t>(next);
     ++line_;
     if (line.ends_with('\r')) line.remove_suffix(1);
     return line;
@@ -87,7 +90,7 @@ class Lines {
   std::vector<char> buffer_;
   std::string_view text_;
   std::size_t scanned_ = 0;
-  std::int64_t line_ = 0;
+  std::int64_t line_ = 0, offset_ = 0;
   bool done_ = false;
 };
 

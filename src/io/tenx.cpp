@@ -1,8 +1,6 @@
 #include "scwarp/io/tenx.hpp"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -12,6 +10,7 @@
 #include "core/parallel.hpp"
 #include "io/hdf5.hpp"
 #include "io/lines.hpp"
+#include "io/mtx.hpp"
 #include "io/streams.hpp"
 
 namespace scw::io {
@@ -280,98 +279,6 @@ Features read_features(Lines lines, const Read10xMtxOptions& options) {
   return features;
 }
 
-struct Entry {
-  std::int32_t cell, gene;
-  double value;
-};
-
-/// The next number of a line; fails the line if there is none.
-template <class T>
-T number(const Lines& lines, std::string_view& line, const char* what) {
-  const std::size_t start = line.find_first_not_of(" \t");
-  line.remove_prefix(start == std::string_view::npos ? line.size() : start);
-  T value{};
-  const auto [end, ec] = std::from_chars(line.data(), line.data() + line.size(), value);
-  if (ec != std::errc{}) lines.fail("expected {} (got '{}')", what, line.substr(0, 40));
-  line.remove_prefix(static_cast<std::size_t>(end - line.data()));
-  return value;
-}
-
-template <class V>
-Csr<V> to_csr(const Context& ctx, const Lines& lines, const std::vector<Entry>& entries, std::int64_t cells,
-              std::int32_t genes) {
-  Csr<V> x;
-  x.n_rows = cells;
-  x.n_cols = genes;
-  x.indptr = Array<std::int64_t>(ctx.memory, cells + 1, "indptr");
-  std::fill(x.indptr.begin(), x.indptr.end(), 0);
-  for (const Entry& e : entries) ++x.indptr[e.cell + 1];
-  for (std::int64_t i = 0; i < cells; ++i) x.indptr[i + 1] += x.indptr[i];
-  x.indices = Array<std::int32_t>(ctx.memory, static_cast<std::int64_t>(entries.size()), "indices");
-  x.values = Array<V>(ctx.memory, static_cast<std::int64_t>(entries.size()), "values");
-  std::vector<std::int64_t> next(x.indptr.begin(), x.indptr.end() - 1);
-  for (const Entry& e : entries) {
-    const std::int64_t p = next[static_cast<std::size_t>(e.cell)]++;
-    x.indices[p] = e.gene;
-    x.values[p] = static_cast<V>(e.value);
-  }
-  std::vector<std::pair<std::int32_t, V>> row;
-  for (std::int64_t i = 0; i < cells; ++i) {
-    const std::int64_t first = x.indptr[i], last = x.indptr[i + 1];
-    if (std::is_sorted(x.indices.data() + first, x.indices.data() + last, std::less_equal<>())) continue;
-    row.clear();
-    for (std::int64_t p = first; p < last; ++p) row.emplace_back(x.indices[p], x.values[p]);
-    std::sort(row.begin(), row.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (std::int64_t p = first; p < last; ++p) {
-      const auto& e = row[static_cast<std::size_t>(p - first)];
-      if (p > first && e.first == x.indices[p - 1])
-        lines.fail<DataError>("gene {} occurs twice in cell {}", e.first + 1, i + 1);
-      x.indices[p] = e.first;
-      x.values[p] = e.second;
-    }
-  }
-  return x;
-}
-
-AnyMatrix read_mtx(const Context& ctx, Lines lines, std::int64_t genes, std::int64_t cells) {
-  auto line = lines.next();
-  if (!line || !line->starts_with("%%MatrixMarket")) lines.fail("is not a Matrix Market header");
-  const bool pattern = line->find("pattern") != std::string_view::npos;
-  if (line->find("coordinate") == std::string_view::npos || line->find("general") == std::string_view::npos ||
-      line->find("complex") != std::string_view::npos)
-    lines.fail("is '{}' (expected: matrix coordinate integer, real or pattern, general)", line->substr(0, 80));
-  do {
-    line = lines.next();
-  } while (line && (line->empty() || line->starts_with('%')));
-  if (!line) lines.fail("the sizes are missing");
-  auto rest = *line;
-  const auto n_genes = number<std::int64_t>(lines, rest, "the number of rows");
-  const auto n_cells = number<std::int64_t>(lines, rest, "the number of columns");
-  const auto nnz = number<std::int64_t>(lines, rest, "the number of entries");
-  if (n_genes != genes || n_cells != cells)
-    lines.fail<ShapeMismatch>("the matrix is {} x {} (expected {} features x {} barcodes)", n_genes, n_cells, genes,
-                              cells);
-  if (genes > INT32_MAX || cells > INT32_MAX || nnz < 0) lines.fail("sizes out of range");
-  std::vector<Entry> entries;  // grows with what is there, not with what the header says
-  bool exact = true;
-  while (const auto next = lines.next()) {
-    rest = *next;
-    if (rest.find_first_not_of(" \t") == std::string_view::npos) continue;
-    const auto gene = number<std::int64_t>(lines, rest, "a row number");
-    const auto cell = number<std::int64_t>(lines, rest, "a column number");
-    const double value = pattern ? 1.0 : number<double>(lines, rest, "a value");
-    if (gene < 1 || gene > genes || cell < 1 || cell > cells)
-      lines.fail<DataError>("entry ({}, {}) is out of range (expected up to ({}, {}))", gene, cell, genes, cells);
-    exact = exact && !(std::abs(value) > 0x1p24 && static_cast<double>(static_cast<float>(value)) != value);
-    entries.push_back({static_cast<std::int32_t>(cell - 1), static_cast<std::int32_t>(gene - 1), value});
-  }
-  if (static_cast<std::int64_t>(entries.size()) != nnz)
-    lines.fail("the file has {} entries (expected {}, by its header)", entries.size(), nnz);
-  if (exact) return to_csr<float>(ctx, lines, entries, cells, static_cast<std::int32_t>(genes));
-  ctx.info(fmt::format("{}: values over 2^24: read as double", kMtx));
-  return to_csr<double>(ctx, lines, entries, cells, static_cast<std::int32_t>(genes));
-}
-
 /// folder/prefix+name, or the same with .gz.
 std::optional<std::string> find_file(const std::string& folder, const std::string& name) {
   for (const char* suffix : {"", ".gz"}) {
@@ -388,12 +295,12 @@ std::string require_file(const std::string& folder, const std::string& name) {
   return *path;
 }
 
-AnnData assemble_mtx(const Context& ctx, Lines matrix, Lines barcodes, Lines features_lines,
-                     const Read10xMtxOptions& options) {
-  auto names = read_barcodes(std::move(barcodes));
-  auto features = read_features(std::move(features_lines), options);
-  auto x = read_mtx(ctx, std::move(matrix), static_cast<std::int64_t>(features.names.size()),
-                    static_cast<std::int64_t>(names.size()));
+AnnData assemble_mtx(const Context& ctx, const TextSource& matrix, const TextSource& barcodes,
+                     const TextSource& features_lines, const Read10xMtxOptions& options) {
+  auto names = read_barcodes(barcodes.lines(ctx));
+  auto features = read_features(features_lines.lines(ctx), options);
+  auto x =
+      read_mtx(ctx, matrix, static_cast<std::int64_t>(features.names.size()), static_cast<std::int64_t>(names.size()));
   AnnData a = assemble(std::move(x), std::move(names), std::move(features));
   if (options.gex_only) keep_features(ctx, a, "feature_types", kGeneExpression);
   return a;
@@ -432,13 +339,13 @@ AnnData read_10x_mtx(const Context& ctx, const std::string& folder, const Read10
   const auto barcodes = require_file(folder, options.prefix + "barcodes.tsv");
   const auto v2 = find_file(folder, options.prefix + "genes.tsv");
   const auto features = v2 ? *v2 : require_file(folder, options.prefix + "features.tsv");
-  return assemble_mtx(ctx, Lines(ctx, kMtx, matrix), Lines(ctx, kMtx, barcodes), Lines(ctx, kMtx, features), options);
+  return assemble_mtx(ctx, {kMtx, matrix}, {kMtx, barcodes}, {kMtx, features}, options);
 }
 
 AnnData read_10x_mtx(const Context& ctx, std::string_view matrix, std::string_view barcodes, std::string_view features,
                      const Read10xMtxOptions& options) {
-  return assemble_mtx(ctx, Lines(ctx, kMtx, matrix, "matrix.mtx"), Lines(ctx, kMtx, barcodes, "barcodes.tsv"),
-                      Lines(ctx, kMtx, features, "features.tsv"), options);
+  return assemble_mtx(ctx, {kMtx, matrix, "matrix.mtx"}, {kMtx, barcodes, "barcodes.tsv"},
+                      {kMtx, features, "features.tsv"}, options);
 }
 
 }  // namespace scw::io
