@@ -19,6 +19,7 @@ namespace {
 constexpr std::int64_t kRowGrain = 512;
 constexpr std::int64_t kMaxUnsElements = 4 << 20;  // larger arrays in uns stay in the file
 constexpr int kMaxDepth = 64;
+constexpr std::int64_t kPiecesAhead = 4;  // asked for while another one is unpacked
 
 struct Selection;
 
@@ -178,6 +179,7 @@ bool Reader::read_pieces(const Context& to, const StoredArray& d, T* out, std::i
   fill_device(to, out, n * row_bytes, std::min(rows, n) * row_bytes,
               [&](std::int64_t first, std::int64_t bytes, std::byte* piece) {
                 auto* const x = reinterpret_cast<T*>(piece);
+                d.will_read(first / row_bytes + kPiecesAhead * rows, rows);
                 if (!d.read(one, first / row_bytes, bytes / row_bytes, x)) fits = false;
                 if (look) look(first / row_bytes, x, bytes / row_bytes);
               });
@@ -255,6 +257,12 @@ std::optional<Csr<V>> Reader::selected_sparse(const Node& node, const Array<std:
     std::vector<std::pair<std::int32_t, V>> row;
     for (auto r = static_cast<std::size_t>(begin); r < static_cast<std::size_t>(end); ++r) {
       const std::int64_t first = offsets[major.kept[runs[r].first]], last = offsets[major.kept[runs[r].last - 1] + 1];
+      if (r + kPiecesAhead < runs.size()) {
+        const Run& next = runs[r + kPiecesAhead];
+        const std::int64_t begins = offsets[major.kept[next.first]];
+        for (const StoredArray* part : {&indices, &values})
+          part->will_read(begins, offsets[major.kept[next.last - 1] + 1] - begins);
+      }
       index.resize(static_cast<std::size_t>(last - first));
       value.resize(index.size());
       if (!indices.read(one, first, last - first, index.data())) indices.fail("holds values out of range for 32 bits");

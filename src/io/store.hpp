@@ -104,6 +104,8 @@ class SCW_API StoredArray {
   virtual bool is_concurrent() const { return false; }
   /// Rows that are stored together: ranges that begin and end at multiples of this unpack nothing twice.
   virtual std::int64_t chunk_rows() const { return 1; }
+  /// Rows [first, first + n), or as many of them as there are, will soon be read: a device may fetch them meanwhile.
+  virtual void will_read(std::int64_t /*first*/, std::int64_t /*n*/) const {}
 
   /// Whether texts() can.
   virtual bool has_readable_texts() const { return true; }

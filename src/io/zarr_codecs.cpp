@@ -38,7 +38,7 @@ std::size_t most_bytes(std::size_t n) {
   return static_cast<std::size_t>(kFreeBytes) + n * 1040;  // deflate's best; texts are no zeros
 }
 
-bool inflate_any(const std::byte* in, std::size_t n, std::vector<std::byte>& out) {
+bool inflate_any(const std::byte* in, std::size_t n, Buffer& out) {
   if (n > UINT32_MAX) return false;
   z_stream z{};
   constexpr int kZlibOrGzip = 15 + 32;
@@ -64,7 +64,7 @@ bool inflate_any(const std::byte* in, std::size_t n, std::vector<std::byte>& out
   return status == Z_STREAM_END;
 }
 
-bool unzstd_any(const std::byte* in, std::size_t n, std::vector<std::byte>& out) {
+bool unzstd_any(const std::byte* in, std::size_t n, Buffer& out) {
   const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> z(ZSTD_createDCtx(), &ZSTD_freeDCtx);
   if (!z) return false;
   ZSTD_DCtx_setParameter(z.get(), ZSTD_d_windowLogMax, 27);
@@ -125,7 +125,7 @@ bool Unpacker::step(const Codec& c, const std::byte* in, std::size_t n, std::byt
   return false;
 }
 
-bool Unpacker::step(const Codec& c, const std::byte* in, std::size_t n, std::vector<std::byte>& out) {
+bool Unpacker::step(const Codec& c, const std::byte* in, std::size_t n, Buffer& out) {
   std::size_t bytes = n;
   switch (c.id) {
     case CodecId::zlib:
@@ -178,7 +178,7 @@ bool Unpacker::unpack(const Pipeline& p, const std::byte* in, std::size_t n, std
   return false;
 }
 
-bool Unpacker::unpack(const Pipeline& p, const std::byte* in, std::size_t n, std::vector<std::byte>& out) {
+bool Unpacker::unpack(const Pipeline& p, const std::byte* in, std::size_t n, Buffer& out) {
   if (p.codecs.empty()) {
     out.assign(in, in + n);
     return true;

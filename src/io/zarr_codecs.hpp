@@ -3,8 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "io/buffer.hpp"
 #include "io/codecs.hpp"
 #include "io/zarr_meta.hpp"
 
@@ -19,14 +19,14 @@ class Unpacker {
   /// in -> out, which gets exactly `bytes` bytes; false if the chunk is damaged.
   bool unpack(const Pipeline& p, const std::byte* in, std::size_t n, std::byte* out, std::size_t bytes);
   /// The same for a chunk of unknown size, up to what the stored bytes can explain.
-  bool unpack(const Pipeline& p, const std::byte* in, std::size_t n, std::vector<std::byte>& out);
+  bool unpack(const Pipeline& p, const std::byte* in, std::size_t n, Buffer& out);
 
-  std::vector<std::byte> packed, plain;  ///< for the caller
+  Buffer packed, plain;  ///< for the caller
 
  private:
   bool step(const Codec& c, const std::byte* in, std::size_t n, std::byte* out, std::size_t bytes);
-  bool step(const Codec& c, const std::byte* in, std::size_t n, std::vector<std::byte>& out);
-  std::vector<std::byte> spare_[2];
+  bool step(const Codec& c, const std::byte* in, std::size_t n, Buffer& out);
+  Buffer spare_[2];
   Codecs codecs_;
 };
 

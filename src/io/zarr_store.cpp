@@ -17,6 +17,8 @@ namespace {
 constexpr std::int64_t kMaxMetadata = 64 << 20;
 constexpr std::uint64_t kMissing = ~std::uint64_t{0};
 constexpr std::int64_t kFreeTasks = 1 << 16;  // chunks that nobody need have stored
+constexpr std::int64_t kPartBytes = 4 << 20;  // plain chunks above this are read in parts
+constexpr std::int64_t kAhead = 4;            // chunks that are asked for while another one is unpacked
 
 static_assert(std::endian::native == std::endian::little);
 
@@ -87,6 +89,12 @@ struct Piece {
   std::vector<std::int64_t> place;   ///< of the part in the result
 };
 
+std::int64_t piece_elements(const Piece& p) {
+  std::int64_t n = 1;
+  for (const auto k : p.extent) n *= k;
+  return n;
+}
+
 class ZarrArray final : public StoredArray {
  public:
   ZarrArray(const ZarrStore& store, std::string path, std::string folder, ArrayMeta meta, bool null)
@@ -116,20 +124,44 @@ class ZarrArray final : public StoredArray {
     return numbers(ctx, first, n, out);
   }
   bool is_concurrent() const override { return true; }
-  std::int64_t chunk_rows() const override { return dims.empty() ? 1 : meta_.chunk[0]; }
+  std::int64_t chunk_rows() const override {
+    // Of what is not packed any part can be read; small chunks are better read at once.
+    const bool cut = meta_.pipeline.codecs.empty() && type.size > 0 && meta_.chunk_bytes() > kPartBytes;
+    return dims.empty() || cut ? 1 : meta_.chunk[0];
+  }
+  void will_read(std::int64_t first, std::int64_t n) const override;
   std::vector<std::string> texts(const Context& ctx) const override;
   std::optional<StructArray> records(const Context& ctx) const override;
   std::optional<OpaqueRows> opaque(const Context& ctx) const override;
 
  private:
   using Index = std::vector<std::uint64_t>;
+  /// What a thread needs to unpack chunks.
+  struct Room {
+    Unpacker unpacker;
+    Buffer gathered;
+  };
+  class Rooms;
+  /// Where a chunk is stored.
+  struct Place {
+    std::string key;
+    std::int64_t offset = 0;
+    std::int64_t bytes = -1;  ///< -1: the whole file
+  };
 
   void check_plausible() const;
   template <class Body>
   void pieces(const Context& ctx, std::int64_t first, std::int64_t n, Body&& body) const;
   std::int64_t count_pieces(std::int64_t first, std::int64_t n) const;
+  /// The piece of number `task` of rows [first, first + n).
+  void find_piece(std::int64_t task, std::int64_t first, std::int64_t n, Piece& piece) const;
+  /// False if the chunk was never written (which a whole file shows only when it is read).
+  bool find(const Piece& piece, Place& place) const;
   /// The stored bytes of a chunk; false if it was never written.
-  bool load(const Piece& piece, std::vector<std::byte>& packed) const;
+  bool load(const Piece& piece, Buffer& packed) const;
+  /// The same for elements [from, from + n) of a chunk that is not compressed.
+  bool load_part(const Piece& piece, std::int64_t from, std::int64_t n, std::byte* out) const;
+  void expect(const Piece& piece) const;
   std::shared_ptr<const Index> shard_index(const std::string& key, std::int64_t inner) const;
   template <class T>
   bool numbers(const Context& ctx, std::int64_t first, std::int64_t n, T* out) const;
@@ -143,12 +175,46 @@ class ZarrArray final : public StoredArray {
   template <class Run>
   void runs(const Piece& piece, Run&& run) const;
   std::string where(const Piece& piece) const { return fmt::format("({})", fmt::join(piece.at, ", ")); }
+  [[noreturn]] void fail_changed(const std::string& key) const {
+    fail<IoError>("'{}' cannot be read: it was cut short or changed since it was opened", key);
+  }
 
   const ZarrStore& zarr_;
   std::string folder_;
   ArrayMeta meta_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, std::shared_ptr<const Index>> indices_;
+  mutable std::vector<std::unique_ptr<Room>> idle_;
+};
+
+/// The array's rooms for the workers of one reading: made when there is none, and kept for the next reading.
+class ZarrArray::Rooms {
+ public:
+  Rooms(const ZarrArray& array, int n_threads)
+      : array_(array), all_(static_cast<std::size_t>(std::max(1, n_threads))) {}
+  Rooms(const Rooms&) = delete;
+  Rooms& operator=(const Rooms&) = delete;
+  ~Rooms() {
+    const std::lock_guard lock(array_.mutex_);
+    for (auto& room : all_)
+      if (room) array_.idle_.push_back(std::move(room));
+  }
+  Room& operator[](int worker) {
+    auto& room = all_[static_cast<std::size_t>(worker)];
+    if (!room) {
+      const std::lock_guard lock(array_.mutex_);
+      if (!array_.idle_.empty()) {
+        room = std::move(array_.idle_.back());
+        array_.idle_.pop_back();
+      }
+    }
+    if (!room) room = std::make_unique<Room>();
+    return *room;
+  }
+
+ private:
+  const ZarrArray& array_;
+  std::vector<std::unique_ptr<Room>> all_;
 };
 
 void ZarrArray::check_plausible() const {
@@ -196,26 +262,53 @@ void ZarrArray::pieces(const Context& ctx, std::int64_t first, std::int64_t n, B
         meta_.unsupported);
   SCW_ASSERT(first >= 0 && n >= 0 && first <= rows() - n);
   if (count == 0 || n == 0) return;
-  const std::size_t rank = dims.size();
-  parallel_chunks(ctx, count_pieces(first, n), 1, [&](std::int64_t task, std::int64_t, std::int64_t, int worker) {
+  const std::int64_t tasks = count_pieces(first, n);
+  parallel_chunks(ctx, tasks, 1, [&](std::int64_t task, std::int64_t, std::int64_t, int worker) {
     Piece p;
-    p.at.resize(rank);
-    p.skip.assign(rank, 0);
-    p.extent.resize(rank);
-    p.place.resize(rank);
-    for (std::size_t k = rank; k-- > 0;) {
-      const std::int64_t c = meta_.chunk[k];
-      const std::int64_t low = k == 0 ? first : 0, high = k == 0 ? first + n : dims[k];
-      const std::int64_t begin = low / c, across = (high - 1) / c + 1 - begin;
-      p.at[k] = begin + task % across;
-      task /= across;
-      const std::int64_t from = std::max(low, p.at[k] * c), to = high - p.at[k] * c < c ? high : (p.at[k] + 1) * c;
-      p.skip[k] = from - p.at[k] * c;
-      p.extent[k] = to - from;
-      p.place[k] = from - low;
+    if (task + kAhead < tasks) {
+      find_piece(task + kAhead, first, n, p);
+      expect(p);
     }
+    find_piece(task, first, n, p);
     body(p, worker);
   });
+}
+
+void ZarrArray::find_piece(std::int64_t task, std::int64_t first, std::int64_t n, Piece& p) const {
+  const std::size_t rank = dims.size();
+  p.at.resize(rank);
+  p.skip.resize(rank);
+  p.extent.resize(rank);
+  p.place.resize(rank);
+  for (std::size_t k = rank; k-- > 0;) {
+    const std::int64_t c = meta_.chunk[k];
+    const std::int64_t low = k == 0 ? first : 0, high = k == 0 ? first + n : dims[k];
+    const std::int64_t begin = low / c, across = (high - 1) / c + 1 - begin;
+    p.at[k] = begin + task % across;
+    task /= across;
+    const std::int64_t from = std::max(low, p.at[k] * c), to = high - p.at[k] * c < c ? high : (p.at[k] + 1) * c;
+    p.skip[k] = from - p.at[k] * c;
+    p.extent[k] = to - from;
+    p.place[k] = from - low;
+  }
+}
+
+void ZarrArray::will_read(std::int64_t first, std::int64_t n) const {
+  first = std::min(first, rows());
+  n = std::min(n, rows() - first);
+  if (count == 0 || n <= 0) return;
+  Piece p;
+  const std::int64_t tasks = std::min(count_pieces(first, n), kAhead);
+  for (std::int64_t task = 0; task < tasks; ++task) {
+    find_piece(task, first, n, p);
+    expect(p);
+  }
+}
+
+void ZarrArray::expect(const Piece& piece) const {
+  if (meta_.pipeline.codecs.empty() && piece_elements(piece) != meta_.chunk_elements()) return;
+  Place place;
+  if (find(piece, place)) zarr_.tree().will_read(place.key, place.offset, place.bytes);
 }
 
 std::shared_ptr<const ZarrArray::Index> ZarrArray::shard_index(const std::string& key, std::int64_t inner) const {
@@ -253,18 +346,11 @@ std::shared_ptr<const ZarrArray::Index> ZarrArray::shard_index(const std::string
   return indices_.emplace(key, std::move(index)).first->second;
 }
 
-bool ZarrArray::load(const Piece& piece, std::vector<std::byte>& packed) const {
-  const Tree& tree = zarr_.tree();
+bool ZarrArray::find(const Piece& piece, Place& place) const {
+  place = {};
   if (!meta_.sharded) {
-    const std::string key = join(folder_, meta_.key(piece.at));
-    if (meta_.pipeline.codecs.empty() && type.size > 0) {
-      // Not packed: no more than it must be is read.
-      const auto size = tree.size(key);
-      if (!size) return false;
-      if (*size != meta_.chunk_bytes())
-        fail("the chunk at {} has {} bytes (expected {})", where(piece), *size, meta_.chunk_bytes());
-    }
-    return tree.read(key, packed);
+    place.key = join(folder_, meta_.key(piece.at));
+    return true;
   }
   std::vector<std::int64_t> shard(piece.at.size());
   std::int64_t number = 0, inner = 1;
@@ -274,15 +360,35 @@ bool ZarrArray::load(const Piece& piece, std::vector<std::byte>& packed) const {
     number = number * per_shard + piece.at[k] % per_shard;
     inner *= per_shard;
   }
-  const std::string key = join(folder_, meta_.key(shard));
-  const auto index = shard_index(key, inner);
+  place.key = join(folder_, meta_.key(shard));
+  const auto index = shard_index(place.key, inner);
   if (!index) return false;
   const std::uint64_t offset = (*index)[static_cast<std::size_t>(2 * number)];
   const std::uint64_t bytes = (*index)[static_cast<std::size_t>(2 * number + 1)];
   if (offset == kMissing && bytes == kMissing) return false;
-  packed.resize(bytes);
-  if (!tree.read(key, static_cast<std::int64_t>(offset), static_cast<std::int64_t>(bytes), packed.data()))
-    fail<IoError>("the shard '{}' cannot be read: it was cut short or changed since it was opened", key);
+  place.offset = static_cast<std::int64_t>(offset);
+  place.bytes = static_cast<std::int64_t>(bytes);
+  return true;
+}
+
+bool ZarrArray::load(const Piece& piece, Buffer& packed) const {
+  Place place;
+  if (!find(piece, place)) return false;
+  if (place.bytes < 0) return zarr_.tree().read(place.key, packed);
+  packed.resize(static_cast<std::size_t>(place.bytes));
+  if (!zarr_.tree().read(place.key, place.offset, place.bytes, packed.data())) fail_changed(place.key);
+  return true;
+}
+
+bool ZarrArray::load_part(const Piece& piece, std::int64_t from, std::int64_t n, std::byte* out) const {
+  Place place;
+  if (!find(piece, place)) return false;
+  const auto size = place.bytes < 0 ? zarr_.tree().size(place.key) : place.bytes;
+  if (!size) return false;
+  if (*size != meta_.chunk_bytes())
+    fail("the chunk at {} has {} bytes (expected {})", where(piece), *size, meta_.chunk_bytes());
+  const auto element = static_cast<std::int64_t>(type.size);
+  if (!zarr_.tree().read(place.key, place.offset + from * element, n * element, out)) fail_changed(place.key);
   return true;
 }
 
@@ -328,11 +434,7 @@ void ZarrArray::runs(const Piece& piece, Run&& run) const {
 
 template <class Put>
 void ZarrArray::elements(const Context& ctx, std::int64_t first, std::int64_t n, std::byte* direct, Put&& put) const {
-  struct Room {
-    Unpacker unpacker;
-    std::vector<std::byte> gathered;
-  };
-  std::vector<Room> rooms(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+  Rooms rooms(*this, ctx.n_threads);
   const std::size_t size = type.size;
   const std::int64_t chunk_elements = meta_.chunk_elements(), chunk_bytes = meta_.chunk_bytes();
   std::size_t unit = size;
@@ -340,30 +442,48 @@ void ZarrArray::elements(const Context& ctx, std::int64_t first, std::int64_t n,
   const bool swapped =
       meta_.pipeline.swapped && unit > 1 && meta_.type.text == TextForm::none && meta_.type.fields.empty();
   pieces(ctx, first, n, [&](const Piece& piece, int worker) {
-    Room& room = rooms[static_cast<std::size_t>(worker)];
+    Room& room = rooms[worker];
     Unpacker& u = room.unpacker;
-    const bool is_there = load(piece, u.packed);
-    if (is_there && chunk_bytes > kFreeBytes &&
-        chunk_bytes / kMaxExpansion > static_cast<std::int64_t>(u.packed.size()))
-      fail("the chunk at {} declares {} bytes, but stores {}", where(piece), chunk_bytes, u.packed.size());
+    const std::int64_t elements_in = piece_elements(piece);
+    const auto fill = [&](std::int64_t to, std::int64_t length) {
+      const std::int64_t some = std::min<std::int64_t>(length, 1 << 16);
+      if (room.gathered.size() < static_cast<std::size_t>(some) * size) {
+        room.gathered.resize(static_cast<std::size_t>(some) * size);
+        for (std::size_t k = 0; k + size <= room.gathered.size(); k += size)
+          std::memcpy(room.gathered.data() + k, meta_.fill.data(), size);
+      }
+      for (std::int64_t done = 0; done < length; done += some)
+        put(room.gathered.data(), to + done, std::min(some, length - done));
+    };
+    bool is_loaded = false, is_there = false, is_unpacked = false;
     const auto unpack = [&](std::byte* to) {
       if (!u.unpack(meta_.pipeline, u.packed.data(), u.packed.size(), to, static_cast<std::size_t>(chunk_bytes)))
         fail("the chunk at {} is damaged", where(piece));
       if (swapped) reverse_units(to, static_cast<std::size_t>(chunk_bytes), unit);
     };
-    bool is_unpacked = false;
     runs(piece, [&](std::int64_t from, std::int64_t to, std::int64_t length, std::int64_t step) {
-      if (!is_there) {
-        const std::int64_t some = std::min<std::int64_t>(length, 1 << 16);
-        if (room.gathered.size() < static_cast<std::size_t>(some) * size) {
-          room.gathered.resize(static_cast<std::size_t>(some) * size);
-          for (std::size_t k = 0; k + size <= room.gathered.size(); k += size)
-            std::memcpy(room.gathered.data() + k, meta_.fill.data(), size);
+      if (meta_.pipeline.codecs.empty() && length == elements_in && step == 1) {
+        // Nothing to undo: what is wanted, and no more, is read where it belongs.
+        std::byte* part = direct;
+        if (direct == nullptr) {
+          u.plain.resize(static_cast<std::size_t>(length) * size);
+          part = u.plain.data();
+        } else {
+          part += to * static_cast<std::int64_t>(size);
         }
-        for (std::int64_t done = 0; done < length; done += some)
-          put(room.gathered.data(), to + done, std::min(some, length - done));
+        if (!load_part(piece, from, length, part)) return fill(to, length);
+        if (swapped) reverse_units(part, static_cast<std::size_t>(length) * size, unit);
+        if (direct == nullptr) put(part, to, length);
         return;
       }
+      if (!is_loaded) {
+        is_there = load(piece, u.packed);
+        is_loaded = true;
+        if (is_there && chunk_bytes > kFreeBytes &&
+            chunk_bytes / kMaxExpansion > static_cast<std::int64_t>(u.packed.size()))
+          fail("the chunk at {} declares {} bytes, but stores {}", where(piece), chunk_bytes, u.packed.size());
+      }
+      if (!is_there) return fill(to, length);
       if (direct != nullptr && length == chunk_elements && step == 1)
         return unpack(direct + to * static_cast<std::int64_t>(size));
       if (!is_unpacked) {
@@ -427,18 +547,15 @@ std::vector<std::string> ZarrArray::texts(const Context& ctx) const {
     for (std::size_t i = 0; i < out.size(); ++i) out[i] = fixed_text(meta_.type, bytes.data() + i * type.size);
     return out;
   }
-  struct Room {
-    Unpacker unpacker;
-    std::vector<std::string_view> texts;
-  };
-  std::vector<Room> rooms(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+  Rooms rooms(*this, ctx.n_threads);
+  std::vector<std::vector<std::string_view>> of_worker(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
   const auto expected = static_cast<std::uint64_t>(meta_.chunk_elements());
   std::atomic<std::int64_t> filled{0};  // bytes of texts that nobody stored
   pieces(ctx, 0, count == 0 ? 0 : rows(), [&](const Piece& piece, int worker) {
-    Room& room = rooms[static_cast<std::size_t>(worker)];
-    Unpacker& u = room.unpacker;
+    Unpacker& u = rooms[worker].unpacker;
+    auto& texts = of_worker[static_cast<std::size_t>(worker)];
     const bool is_there = load(piece, u.packed);
-    room.texts.clear();
+    texts.clear();
     if (is_there) {
       const auto damaged = [&] { fail("the texts of the chunk at {} are damaged", where(piece)); };
       if (!u.unpack(meta_.pipeline, u.packed.data(), u.packed.size(), u.plain)) damaged();
@@ -450,7 +567,7 @@ std::vector<std::string> ZarrArray::texts(const Context& ctx) const {
       for (std::uint64_t i = 0; i < expected; ++i) {
         if (left < 4 || load32(p) > left - 4) damaged();
         const std::size_t n = load32(p);
-        room.texts.emplace_back(reinterpret_cast<const char*>(p + 4), n);
+        texts.emplace_back(reinterpret_cast<const char*>(p + 4), n);
         p += 4 + n;
         left -= 4 + n;
       }
@@ -461,7 +578,7 @@ std::vector<std::string> ZarrArray::texts(const Context& ctx) const {
         fail("its fill value of {} bytes takes the place of more than {} texts", n, kFreeBytes / n);
       for (std::int64_t k = 0; k < length; ++k)
         out[static_cast<std::size_t>(to + k)] =
-            is_there ? room.texts[static_cast<std::size_t>(from + k * step)] : std::string_view(meta_.fill_text);
+            is_there ? texts[static_cast<std::size_t>(from + k * step)] : std::string_view(meta_.fill_text);
     });
   });
   return out;

@@ -84,7 +84,27 @@ class Folder final : public Tree {
     if (fd.get() < 0 || ::fstat(fd.get(), &s) != 0 || !S_ISREG(s.st_mode)) return false;
     return offset >= 0 && n >= 0 && offset <= s.st_size - n && read_all(fd.get(), offset, n, out);
   }
-  bool read(const std::string& key, std::vector<std::byte>& out) const override {
+  bool read(const std::string& key, std::vector<std::byte>& out) const override { return read_whole(key, out); }
+  bool read(const std::string& key, Buffer& out) const override { return read_whole(key, out); }
+  void will_read(const std::string& key, std::int64_t offset, std::int64_t n) const override {
+    const Descriptor fd(open(key, O_RDONLY | O_NONBLOCK));
+    struct stat s {};
+    if (fd.get() >= 0 && ::fstat(fd.get(), &s) == 0 && S_ISREG(s.st_mode))
+      static_cast<void>(::posix_fadvise(fd.get(), offset, n < 0 ? s.st_size : n, POSIX_FADV_WILLNEED));
+  }
+  bool is_old(const std::string& key) const override {
+    struct stat s {};
+    return status(key, s) && is_before(s.st_mtim, opened_);
+  }
+  bool is_unchanged() const override {
+    struct stat now {};
+    return ::stat(path_.c_str(), &now) == 0 && now.st_ino == stat_.st_ino && now.st_dev == stat_.st_dev &&
+           now.st_mtim.tv_sec == stat_.st_mtim.tv_sec && now.st_mtim.tv_nsec == stat_.st_mtim.tv_nsec;
+  }
+
+ private:
+  template <class Bytes>
+  bool read_whole(const std::string& key, Bytes& out) const {
     const Descriptor fd(open(key, O_RDONLY | O_NONBLOCK));
     if (fd.get() < 0) {
       SCW_EXPECT_AS(IoError, errno == ENOENT || errno == ENOTDIR, op_, "'{}': cannot open '{}' ({})", path_, key,
@@ -99,17 +119,6 @@ class Folder final : public Tree {
                   std::strerror(errno));
     return true;
   }
-  bool is_old(const std::string& key) const override {
-    struct stat s {};
-    return status(key, s) && is_before(s.st_mtim, opened_);
-  }
-  bool is_unchanged() const override {
-    struct stat now {};
-    return ::stat(path_.c_str(), &now) == 0 && now.st_ino == stat_.st_ino && now.st_dev == stat_.st_dev &&
-           now.st_mtim.tv_sec == stat_.st_mtim.tv_sec && now.st_mtim.tv_nsec == stat_.st_mtim.tv_nsec;
-  }
-
- private:
   /// Opens what is inside the folder, without following any link.
   int open(const std::string& key, int flags) const {
     const char* const name = key.empty() ? "." : key.c_str();
@@ -188,6 +197,13 @@ class Files final : public Tree {
     out = it->second;
     return true;
   }
+  bool read(const std::string& key, Buffer& out) const override {
+    const auto it = files_.find(key);
+    if (it == files_.end()) return false;
+    out.assign(it->second.begin(), it->second.end());
+    return true;
+  }
+  void will_read(const std::string&, std::int64_t, std::int64_t) const override {}
   bool is_old(const std::string&) const override { return true; }
   bool is_unchanged() const override { return true; }
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/buffer.hpp"
 #include "scwarp/io/zarr.hpp"
 
 namespace scw::io::zarr {
@@ -33,6 +34,10 @@ class Tree {
   virtual bool read(const std::string& key, std::int64_t offset, std::int64_t n, std::byte* out) const = 0;
   /// The whole file; false if there is none. Throws IoError when it cannot be read.
   virtual bool read(const std::string& key, std::vector<std::byte>& out) const = 0;
+  virtual bool read(const std::string& key, Buffer& out) const = 0;
+  /// Bytes [offset, offset + n) of a file, or as many of them as there are, will soon be read: a device may fetch them
+  /// meanwhile. n = -1: up to its end.
+  virtual void will_read(const std::string& key, std::int64_t offset, std::int64_t n) const = 0;
   /// Whether the file was last written before the tree was opened.
   virtual bool is_old(const std::string& key) const = 0;
   /// Whether this is still what was opened.

@@ -2,20 +2,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .. import _core
-from .._context import device_context, is_cupy, make_context
-from .._on_disk import open_matrix
+from .._context import is_cupy, make_context
 from .._settings import logger
+from ._anndata import H5AD, read_anndata
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_MATRICES = ("csr_matrix", "array")
 _CHUNK_BYTES = 512 << 10
 
 
@@ -56,198 +54,16 @@ def read_h5ad(
     layers_on_device
         The same for ``layers``; else they stay on the host.
     """
-    import h5py
-
-    path = os.fspath(filename)
-    if backed:
-        if check_counts or device is not None or layers_on_device:
-            raise ValueError("read_h5ad: backed reads no values: check_counts and device do not go with it")
-        if obs_mask is not None or var_mask is not None:
-            raise ValueError("read_h5ad: backed loads nothing: subset the result instead of obs_mask and var_mask")
-        return _read_backed(path, backed)
-    ctx = make_context(op="read_h5ad", device="cpu")
-    on_device = None if device in (None, "cpu") else device_context("read_h5ad", str(device))
-    with h5py.File(path, "r") as f:
-        known = f.attrs.get("encoding-type") == "anndata" and isinstance(f.get("obs"), h5py.Group)
-        elements = ["X", *(f"layers/{k}" for k in f.get("layers", ()))] if known else []
-        selected = obs_mask is not None or var_mask is not None
-        if selected and isinstance(f.get("raw"), h5py.Group):
-            elements.append("raw/X")
-        encodings = {k: f[k].attrs.get("encoding-type") for k in elements if k in f}
-        if selected and not known:
-            raise NotImplementedError(f"read_h5ad: {path!r} has an old layout: read all of it and subset that")
-        masks: list[Any] = [
-            None if mask is None else _mask(mask, f[axis], name)
-            for mask, axis, name in ((obs_mask, "obs", "obs_mask"), (var_mask, "var", "var_mask"))
-            if selected
-        ]
-
-    def target(name: str) -> Any:
-        return on_device if name == "X" or layers_on_device else None
-
-    # CSC stays CSC on the host, which anndata reads.
-    kinds = (*_MATRICES, "csc_matrix") if selected else _MATRICES
-    ours = [k for k, e in encodings.items() if e in kinds or (e == "csc_matrix" and target(k) is not None)]
-    if not ours and not selected:
-        adata = _read_by_anndata(path)
-        if check_counts and adata.X is not None:
-            _core.io.read_h5ad_matrix(ctx, path, "X", True)
-        if on_device is not None and adata.X is not None:
-            adata.X = _to_device(adata.X)
-        return adata
-    # anndata works in a thread of its own, so that Ctrl-C stops ours.
-    with ThreadPoolExecutor(1) as pool:
-        rest = pool.submit(_read_rest, path, set(ours))
-        read = {}
-        for name in ours:
-            where = ctx if target(name) is None else target(name)
-            pick = masks if name != "raw/X" else masks[:1]  # genes of raw are its own
-            x = _matrix(_core.io.read_h5ad_matrix(where, path, name, check_counts and name == "X", *pick))
-            read[name] = x.tocsc() if encodings[name] == "csc_matrix" and target(name) is None else x
-        if check_counts and "X" in encodings and "X" not in read:
-            _core.io.read_h5ad_matrix(ctx, path, "X", True)
-        parts = rest.result()
-    if selected:
-        parts = _subset(parts, masks)
-    parts["X"] = read.get("X", parts["X"])
-    if "raw/X" in read:
-        parts["raw"]["X"] = read["raw/X"]
-    parts["layers"] = {k: read.get(f"layers/{k}", v) for k, v in parts["layers"].items()}
-    import anndata
-
-    return anndata.AnnData(**parts)
-
-
-def _mask(mask: Any, frame: Any, name: str) -> Any:
-    """One byte per cell or gene."""
-    index = frame[frame.attrs.get("_index", "_index")]
-    n = index.shape[0]
-    mask = np.asarray(mask)
-    if mask.dtype == bool:
-        if mask.shape != (n,):
-            raise ValueError(f"read_h5ad: {name} has shape {mask.shape} (expected {(n,)})")
-        return mask.astype(np.uint8)
-    if mask.ndim != 1 or (mask.size and mask.dtype.kind not in "iu"):
-        raise TypeError(f"read_h5ad: {name} must be booleans or positions (got {mask.dtype}, {mask.ndim} dimensions)")
-    if mask.size and (mask[0] < 0 or mask[-1] >= n or (np.diff(mask) <= 0).any()):
-        raise ValueError(f"read_h5ad: positions of {name} must rise, from 0 to {n - 1} at most")
-    out = np.zeros(n, np.uint8)
-    out[mask.astype(np.int64)] = 1
-    return out
-
-
-def _subset(parts: dict[str, Any], masks: list[Any]) -> dict[str, Any]:
-    """What AnnData() takes of selected cells and genes; matrices that are read elsewhere stay None."""
-    import anndata
-
-    layers, raw = parts.pop("layers"), parts.pop("raw", None)
-    whole = anndata.AnnData(**parts, layers={k: v for k, v in layers.items() if v is not None})
-    obs, var = (slice(None) if m is None else m.view(bool) for m in masks)
-    some = whole[obs, var].copy()
-    out: dict[str, Any] = {"X": some.X, "obs": some.obs, "var": some.var, "uns": some.uns}
-    for slot in ("obsm", "varm", "obsp", "varp"):
-        out[slot] = dict(getattr(some, slot))
-    out["layers"] = {k: None if v is None else some.layers[k] for k, v in layers.items()}
-    if raw is not None:
-        x = raw["X"]
-        out["raw"] = {**raw, "X": None if x is None else x[obs]}
-    return out
-
-
-def _read_by_anndata(path: str) -> AnnData:
-    """Old layouts."""
-    import anndata
-
-    return anndata.read_h5ad(path)
-
-
-def _read_rest(path: str, without: set[str]) -> dict[str, Any]:
-    """What AnnData() takes, by anndata; None for the elements of ``without``."""
-    import anndata
-    import h5py
-
-    read = anndata.io.read_elem if hasattr(anndata, "io") else anndata.experimental.read_elem
-    parts: dict[str, Any] = {"X": None, "layers": {}}
-    with h5py.File(path, "r") as f:
-        for slot in ("obs", "var", "obsm", "varm", "obsp", "varp", "uns"):
-            if slot in f:
-                parts[slot] = read(f[slot])
-        for key in f.get("layers", ()):
-            parts["layers"][key] = None if f"layers/{key}" in without else read(f[f"layers/{key}"])
-        if "X" in f and "X" not in without:
-            parts["X"] = read(f["X"])
-        if isinstance(f.get("raw"), h5py.Group):
-            parts["raw"] = {
-                k: None if f"raw/{k}" in without else read(f[f"raw/{k}"]) for k in ("X", "var", "varm") if k in f["raw"]
-            }
-    return parts
-
-
-def _to_device(x: Any) -> Any:
-    import cupy
-    import scipy.sparse as sp
-
-    if sp.issparse(x):
-        from cupyx.scipy.sparse import csr_matrix
-
-        return csr_matrix(x.tocsr())
-    return cupy.asarray(x)
-
-
-def _read_backed(path: str, backed: str | bool) -> AnnData:
-    import anndata
-    import h5py
-
-    if backed not in ("r", True):
-        raise ValueError(f"read_h5ad: backed={backed!r}; expected 'r' (scwarp never writes into an open file)")
-    read = anndata.io.read_elem if hasattr(anndata, "io") else anndata.experimental.read_elem
-    with h5py.File(path, "r") as f:
-        if f.attrs.get("encoding-type") != "anndata" or not isinstance(f.get("obs"), h5py.Group):
-            raise NotImplementedError(
-                f"read_h5ad: '{path}' was written by anndata before 0.8, which backed does not read: write it anew"
-            )
-        parts: dict[str, Any] = {
-            slot: read(f[slot]) for slot in ("obs", "var", "obsm", "varm", "obsp", "varp", "uns") if slot in f
-        }
-        parts["X"] = _on_disk(path, f, "X", read)
-        parts["layers"] = {k: _on_disk(path, f, f"layers/{k}", read) for k in f.get("layers", ())}
-        if "raw" in f:
-            parts["raw"] = {k: read(f[f"raw/{k}"]) for k in ("var", "varm") if k in f["raw"]}
-            parts["raw"]["X"] = _on_disk(path, f, "raw/X", read)
-    return anndata.AnnData(**parts)
-
-
-def _on_disk(path: str, f: Any, name: str, read: Any) -> Any:
-    """A matrix of the file that stays there; other things (none, data frames) are read."""
-    if name not in f:
-        return None
-    if f[name].attrs.get("encoding-type") in (*_MATRICES, "csc_matrix"):
-        return open_matrix(path, name)
-    return read(f[name])
-
-
-def _matrix(read: tuple[Any, tuple[int, int], str, str]) -> Any:
-    data, shape, _, stored_dtype = read
-    values = data[2] if isinstance(data, tuple) else data
-    dtype = stored_dtype or values.dtype
-    if is_cupy(values):
-        if not str(dtype).startswith("float") or str(dtype) == "float16":
-            dtype = values.dtype  # CuPy's sparse matrices hold floats
-        from cupyx.scipy.sparse import csr_matrix
-    else:
-        from scipy.sparse import csr_matrix
-    values = values.astype(dtype, copy=False)
-    if not isinstance(data, tuple):
-        return values
-    indptr, indices, _ = data
-    if len(values) < 2**31:
-        indptr = indptr.astype(np.int32)
-    else:
-        indices = indices.astype(np.int64)
-    x = csr_matrix((values, indices, indptr), shape=shape, copy=False)
-    x.has_sorted_indices = True
-    x.has_canonical_format = True
-    return x
+    return read_anndata(
+        H5AD,
+        os.fspath(filename),
+        backed,
+        check_counts=check_counts,
+        obs_mask=obs_mask,
+        var_mask=var_mask,
+        device=device,
+        layers_on_device=layers_on_device,
+    )
 
 
 def write_h5ad(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _core
 from .._context import make_context
-from ._h5ad import _matrix
+from ._anndata import matrix_from
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,7 +20,7 @@ def _anndata(parts: Any) -> AnnData:
         pd.DataFrame(dict(c), index=pd.Index(names, dtype=object))
         for c, names in zip(columns, (obs_names, var_names), strict=True)
     )
-    return AnnData(_matrix(matrix), obs=obs, var=var)
+    return AnnData(matrix_from(matrix), obs=obs, var=var)
 
 
 def read_10x_h5(filename: str | os.PathLike[str], *, genome: str | None = None, gex_only: bool = True) -> AnnData:

@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import _core
 from .._context import make_context
 from .._settings import logger
-from ._h5ad import _MATRICES, _light, _matrix
+from ._anndata import ZARR, read_anndata
+from ._h5ad import _light
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def read_zarr(store: str | os.PathLike[str], *, check_counts: bool = False) -> AnnData:
-    """Read a Zarr store (a folder, version 2 or 3) into an AnnData in memory.
+def read_zarr(
+    store: str | os.PathLike[str],
+    backed: str | bool | None = None,
+    *,
+    check_counts: bool = False,
+    obs_mask: Any = None,
+    var_mask: Any = None,
+    device: str | None = None,
+    layers_on_device: bool = False,
+) -> AnnData:
+    """Read a Zarr store (a folder, version 2 or 3, also with shards) into an AnnData.
 
     ``X`` and ``layers`` are read by scwarp, whose threads unpack the chunks; the rest by anndata. Indices are checked.
 
@@ -21,41 +31,30 @@ def read_zarr(store: str | os.PathLike[str], *, check_counts: bool = False) -> A
     ----------
     store
         The folder.
+    backed
+        ``"r"``: ``X``, ``layers`` and ``raw.X`` stay in the store, as in :func:`read_h5ad`. The store must stay where
+        and what it is.
     check_counts
         Refuse NaN, infinite and negative values in ``X``: :class:`scwarp.DataError` names the first cell and gene.
+    obs_mask, var_mask
+        Which cells and genes to read: booleans, or positions that rise. The result is that of
+        ``read_zarr(store)[obs_mask, var_mask].copy()``; of ``X``, ``layers`` and ``raw.X`` only chunks with selected
+        cells are read, and only selected values are kept.
+    device
+        ``"cuda"`` (``"cuda:1"``): ``X`` becomes a CuPy matrix, CSR if it is sparse. ``None`` and ``"cpu"``: the host.
+    layers_on_device
+        The same for ``layers``; else they stay on the host.
     """
-    import anndata
-    import zarr
-
-    path = os.fspath(store)
-    ctx = make_context(op="read_zarr")
-    if not os.path.isdir(path):
-        raise FileNotFoundError(f"read_zarr: '{path}' is not a folder")
-    f: Any = zarr.open_group(path, mode="r")
-    known = f.attrs.get("encoding-type") == "anndata"
-    layers = list(f["layers"]) if "layers" in f else []
-    names = [
-        name
-        for name in ("X", *(f"layers/{k}" for k in layers))
-        if known and name in f and f[name].attrs.get("encoding-type") in _MATRICES
-    ]
-    if not known or not names:
-        adata = anndata.read_zarr(path)
-        if check_counts and adata.X is not None:
-            _core.io.read_zarr_matrix(ctx, path, "X", True)
-        return adata
-    ours = {name: _matrix(_core.io.read_zarr_matrix(ctx, path, name, check_counts and name == "X")) for name in names}
-    if check_counts and "X" in f and "X" not in ours:
-        _core.io.read_zarr_matrix(ctx, path, "X", True)
-    read = anndata.io.read_elem if hasattr(anndata, "io") else anndata.experimental.read_elem
-    parts: dict[str, Any] = {
-        slot: read(f[slot]) for slot in ("obs", "var", "obsm", "varm", "obsp", "varp", "uns") if slot in f
-    }
-    parts["layers"] = {k: ours[n] if (n := f"layers/{k}") in ours else read(f[n]) for k in layers}
-    parts["X"] = ours["X"] if "X" in ours else read(f["X"]) if "X" in f else None
-    if "raw" in f:
-        parts["raw"] = {k: read(f[f"raw/{k}"]) for k in ("X", "var", "varm") if k in f["raw"]}
-    return anndata.AnnData(**parts)
+    return read_anndata(
+        ZARR,
+        os.fspath(store),
+        backed,
+        check_counts=check_counts,
+        obs_mask=obs_mask,
+        var_mask=var_mask,
+        device=device,
+        layers_on_device=layers_on_device,
+    )
 
 
 def write_zarr(

@@ -127,6 +127,15 @@ void put(AnnData& data, const std::string& name, MatrixElement m) {
   }
 }
 
+/// The masks' memory belongs to their arrays.
+io::ReadH5adOptions read_options(bool check_counts, nb::handle obs_mask, nb::handle var_mask) {
+  io::ReadH5adOptions options;
+  options.check_counts = check_counts;
+  if (!obs_mask.is_none()) options.obs_mask = host_vector_arg<std::uint8_t>(obs_mask, "obs_mask");
+  if (!var_mask.is_none()) options.var_mask = host_vector_arg<std::uint8_t>(var_mask, "var_mask");
+  return options;
+}
+
 }  // namespace
 
 SCW_PYTHON(io, h5ad) {
@@ -134,10 +143,7 @@ SCW_PYTHON(io, h5ad) {
       "read_h5ad_matrix",
       [](PyContext& py, const std::string& path, const std::string& element, bool check_counts, nb::handle obs_mask,
          nb::handle var_mask) {
-        io::ReadH5adOptions options;
-        options.check_counts = check_counts;
-        if (!obs_mask.is_none()) options.obs_mask = host_vector_arg<std::uint8_t>(obs_mask, "obs_mask");
-        if (!var_mask.is_none()) options.var_mask = host_vector_arg<std::uint8_t>(var_mask, "var_mask");
+        const auto options = read_options(check_counts, obs_mask, var_mask);
         return to_python(
             run(py, [&](const Context& ctx) { return io::read_h5ad_matrix(ctx, path, element, options); }));
       },
@@ -187,13 +193,14 @@ SCW_PYTHON(io, h5ad) {
 SCW_PYTHON(io, zarr) {
   m.def(
       "read_zarr_matrix",
-      [](PyContext& py, const std::string& path, const std::string& element, bool check_counts) {
-        io::ReadZarrOptions options;
-        options.check_counts = check_counts;
+      [](PyContext& py, const std::string& path, const std::string& element, bool check_counts, nb::handle obs_mask,
+         nb::handle var_mask) {
+        const auto options = read_options(check_counts, obs_mask, var_mask);
         return to_python(
             run(py, [&](const Context& ctx) { return io::read_zarr_matrix(ctx, path, element, options); }));
       },
-      nb::arg("ctx"), nb::arg("path"), nb::arg("element") = "X", nb::arg("check_counts") = false);
+      nb::arg("ctx"), nb::arg("path"), nb::arg("element") = "X", nb::arg("check_counts") = false,
+      nb::arg("obs_mask") = nb::none(), nb::arg("var_mask") = nb::none());
   m.def("is_zarr", &io::is_zarr, nb::arg("path"));
   const auto options = [](int format, const std::string& compression, int level, bool shards) {
     io::WriteZarrOptions o;
