@@ -95,15 +95,26 @@ void add_simulate_options(Builder& b, datasets::SimulateOptions& o) {
   b.add("--mean-counts", o.mean_counts, "Mean counts of a cell");
 }
 
+const std::vector<std::string> kCompressions = {"auto", "gzip", "zstd", "lz4", "blosc-zstd", "none"};
+
+void add_format(Builder& b, Arguments& a) {
+  b.add("--zarr-format", a.zarr_format, "Version of a Zarr store, 2 or 3; 0: 2, or 3 with --shards")
+      ->check(CLI::IsMember({0, 2, 3}));
+  b.flag("--shards", a.shards, "Zarr version 3: many chunks in each file");
+}
+
 void add_run(CLI::App* app, Arguments& a, Choices& choices) {
   auto& o = a.run;
   Builder b(app, choices);
   b.group("Files");
-  b.add("input", a.input, "h5ad, 10x h5, folder with matrix.mtx, CSV or TSV; without it: simulated data")
+  b.add("input", a.input, "h5ad, Zarr, 10x h5, folder with matrix.mtx, CSV or TSV; without it: simulated data")
       ->type_name("FILE");
-  b.add("-o,--output", a.output, "Annotated h5ad to write")->type_name("FILE");
+  b.add("-o,--output", a.output, "Annotated file to write; its ending says the format: .h5ad or .zarr")
+      ->type_name("FILE");
   b.add("--report", a.report, "HTML report to write")->type_name("FILE");
-  b.choose("--compression", o.compression, {"gzip", "none"}, "Of the h5ad");
+  b.choose("--compression", o.compression, kCompressions,
+           "Of the output; auto: gzip for h5ad, lz4 for Zarr; lz4 and blosc-zstd are Zarr's");
+  add_format(b, a);
   b.flag("--keep-counts,!--no-keep-counts", o.keep_counts, "Keep the counts in layers['counts']")->default_str("true");
 
   b.group("Quality control and filters");
@@ -163,9 +174,13 @@ void add_run(CLI::App* app, Arguments& a, Choices& choices) {
 
 void add_writing(Builder& b, Arguments& a) {
   b.group("How it is written");
-  b.choose("--compression", a.compression, {"gzip", "zstd", "none"}, "zstd: quicker; other programs need hdf5plugin");
-  b.add("--level", a.level, "Of the compression; -1: 1 for gzip, 3 for zstd");
-  b.add("--chunk", a.chunk, "Size of a chunk before compression, 4KiB to 1GiB")->type_name("SIZE");
+  add_format(b, a);
+  b.choose(
+      "--compression", a.compression, kCompressions,
+      "auto: gzip for h5ad, lz4 for Zarr; lz4 and blosc-zstd are Zarr's; h5ad with zstd needs hdf5plugin elsewhere");
+  b.add("--level", a.level, "Of the compression; -1: 1 for gzip, 3 for zstd, 5 for the others");
+  b.add("--chunk", a.chunk, "Size of a chunk before compression, 4KiB to 1GiB; none: 512KiB for h5ad, 4MiB for Zarr")
+      ->type_name("SIZE");
   b.flag("-f,--force", a.force, "Overwrite OUT if it is there");
   b.group("10x files and tables");
   b.add("--genome", a.concat.read.genome, "Features of this genome only");
@@ -255,7 +270,7 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   simulate->fallthrough();
   simulate->allow_config_extras(CLI::config_extras_mode::error);
   Builder s(simulate, choices);
-  s.add("-o,--output", a.output, "h5ad to write")->required()->type_name("FILE");
+  s.add("-o,--output", a.output, "File to write, .h5ad or .zarr")->required()->type_name("FILE");
   add_simulate_options(s, a.simulate);
   add_common(s, a);
   s.add("--seed", a.simulate_seed, "Of all random numbers");
@@ -264,8 +279,8 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   convert->fallthrough();
   Builder v(convert, choices);
   v.group("Files");
-  v.add("input", a.input, "h5ad, 10x h5, folder with matrix.mtx, CSV or TSV")->required()->type_name("IN");
-  v.add("output", a.output, "File to write; its ending says the format: .h5ad")->required()->type_name("OUT");
+  v.add("input", a.input, "h5ad, Zarr, 10x h5, folder with matrix.mtx, CSV or TSV")->required()->type_name("IN");
+  v.add("output", a.output, "File to write; its ending says the format: .h5ad or .zarr")->required()->type_name("OUT");
   add_writing(v, a);
   add_common(v, a);
 
@@ -273,7 +288,7 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   concat->fallthrough();
   Builder n(concat, choices);
   n.group("Files");
-  n.add("output", a.output, "h5ad to write")->required()->type_name("OUT");
+  n.add("output", a.output, "File to write, .h5ad or .zarr")->required()->type_name("OUT");
   n.add("input", a.inputs, "Files of any kind that convert reads")->required()->type_name("IN");
   n.group("What is put together");
   n.choose("--join", a.join, {"inner", "outer"}, "Genes, columns and layers of all inputs, or of any");

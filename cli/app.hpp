@@ -41,9 +41,9 @@ struct Arguments {
 
   std::vector<std::string> inputs;
   io::ConcatOptions concat;
-  std::string join = "inner", merge = "none", uns_merge = "none", compression = "gzip", chunk = "512KiB", rows = "auto";
-  int level = -1;
-  bool force = false;
+  std::string join = "inner", merge = "none", uns_merge = "none", compression = "auto", chunk, rows = "auto";
+  int level = -1, zarr_format = 0;
+  bool shards = false, force = false;
 
   std::string shell;
 };

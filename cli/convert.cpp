@@ -7,6 +7,7 @@
 
 #include "app.hpp"
 #include "console.hpp"
+#include "interrupt.hpp"
 #include "session.hpp"
 
 namespace scw::cli {
@@ -22,13 +23,10 @@ io::Merge merge_of(const std::string& name) {
 }
 
 /// The options that both commands have, where concat keeps them.
-io::ConcatOptions options_of(const Arguments& a) {
+io::ConcatOptions options_of(const char* op, const Arguments& a) {
   io::ConcatOptions o = a.concat;
-  o.h5ad.compression = a.compression == "zstd"   ? io::Compression::zstd
-                       : a.compression == "gzip" ? io::Compression::gzip
-                                                 : io::Compression::none;
-  o.h5ad.compression_level = a.level;
-  o.h5ad.chunk_bytes = static_cast<std::int64_t>(parse_bytes(a.chunk));
+  const std::int64_t chunk = a.chunk.empty() ? 0 : static_cast<std::int64_t>(parse_bytes(a.chunk));
+  o.write = io::write_options(op, a.output, a.compression, a.level, chunk, a.zarr_format, a.shards);
   o.overwrite = a.force;
   o.join = a.join == "outer" ? io::Join::outer : io::Join::inner;
   o.merge = merge_of(a.merge);
@@ -38,10 +36,26 @@ io::ConcatOptions options_of(const Arguments& a) {
   return o;
 }
 
+/// Of a file, or of all files below a folder.
+std::int64_t bytes_of(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code none;
+  if (!fs::is_directory(path, none)) {
+    const auto size = fs::file_size(path, none);
+    return none ? 0 : static_cast<std::int64_t>(size);
+  }
+  std::int64_t sum = 0;
+  for (auto it = fs::recursive_directory_iterator(path, none); it != fs::recursive_directory_iterator();
+       it.increment(none))
+    if (std::error_code e; it->is_regular_file(e)) sum += static_cast<std::int64_t>(it->file_size(e));
+  return sum;
+}
+
 /// Runs the work on the host, and tells what came of it.
 template <class F>
-int write(const Arguments& a, const std::vector<std::string>& inputs, F&& work) {
+int write(const char* op, const Arguments& a, const std::vector<std::string>& inputs, F&& work) {
   Console console(a);
+  const io::ConcatOptions options = options_of(op, a);
   for (const auto& path : inputs)
     if (std::error_code none; !std::filesystem::exists(path, none))
       throw FormatError(fmt::format("read: {}: there is no such file", path));
@@ -49,12 +63,12 @@ int write(const Arguments& a, const std::vector<std::string>& inputs, F&& work) 
   own.device = "cpu";
   const Context ctx = make_context(own, console, 0);
   const auto start = std::chrono::steady_clock::now();
-  work(ctx, options_of(a));
+  Interrupt::watch_output(a.output);
+  work(ctx, options);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  std::error_code none;
-  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(a.output, none));
-  console.line(fmt::format("{}: {} in {}, {} of memory", a.output, format_bytes(none ? 0 : bytes),
-                           format_seconds(seconds), format_bytes(peak_resident_bytes())));
+  const std::int64_t bytes = bytes_of(a.output);
+  console.line(fmt::format("{}: {} in {}, {} of memory", a.output, format_bytes(bytes), format_seconds(seconds),
+                           format_bytes(peak_resident_bytes())));
   console.event(
       "result",
       {{"output", a.output}, {"bytes", bytes}, {"seconds", seconds}, {"peak_resident_bytes", peak_resident_bytes()}});
@@ -64,13 +78,13 @@ int write(const Arguments& a, const std::vector<std::string>& inputs, F&& work) 
 }  // namespace
 
 int convert_command(const Arguments& a) {
-  return write(a, {a.input}, [&](const Context& ctx, const io::ConcatOptions& o) {
-    io::convert(ctx, a.input, a.output, {o.read, o.h5ad, o.overwrite});
+  return write("convert", a, {a.input}, [&](const Context& ctx, const io::ConcatOptions& o) {
+    io::convert(ctx, a.input, a.output, {o.read, o.write, o.overwrite});
   });
 }
 
 int concat_command(const Arguments& a) {
-  return write(a, a.inputs,
+  return write("concat", a, a.inputs,
                [&](const Context& ctx, const io::ConcatOptions& o) { io::concat(ctx, a.inputs, a.output, o); });
 }
 

@@ -29,11 +29,15 @@ void remove_temporaries() {
   const std::lock_guard lock(g_mutex);
   for (const auto& path : g_outputs) {
     std::error_code ignored;
-    const std::string start = fmt::format(".{}.{}", path.filename().string(), ::getpid());
+    const std::string start = fmt::format(".{}.{}-", path.filename().string(), ::getpid());
     const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
     for (const auto& entry : fs::directory_iterator(folder, ignored)) {
       const std::string name = entry.path().filename().string();
-      if (name.starts_with(start) && name.ends_with(".tmp")) fs::remove(entry.path(), ignored);
+      if (!name.starts_with(start) || !name.ends_with(".tmp")) continue;
+      // Out of the writer's reach first: what is half removed must not be put in its place.
+      const fs::path away = folder / fmt::format("{}99999999.tmp", start);
+      fs::rename(entry.path(), away, ignored);
+      if (!ignored) fs::remove_all(away, ignored);
     }
   }
 }
@@ -80,7 +84,10 @@ int Interrupt::exit_code() { return g_signal == 0 ? 0 : 128 + g_signal; }
 
 void Interrupt::watch_output(const std::string& path) {
   const std::lock_guard lock(g_mutex);
-  g_outputs.emplace_back(path);
+  std::filesystem::path target(path);
+  while (!target.has_filename() && target.has_parent_path() && target != target.root_path())
+    target = target.parent_path();
+  g_outputs.push_back(std::move(target));
 }
 
 }  // namespace scw::cli

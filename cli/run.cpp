@@ -8,9 +8,8 @@
 #include "app.hpp"
 #include "console.hpp"
 #include "scwarp/core/error.hpp"
-#include "scwarp/io/h5ad.hpp"
 #include "scwarp/io/inspect.hpp"
-#include "scwarp/io/zarr.hpp"
+#include "scwarp/io/write.hpp"
 #include "scwarp/pipeline/pipeline.hpp"
 #include "scwarp/version.hpp"
 #include "session.hpp"
@@ -87,10 +86,12 @@ int run_command(const Arguments& a) {
   Console console(a);
   pipeline::check_options(a.run);
   if (!a.plan && a.output.empty() && a.report.empty())
-    throw InvalidArgument("run: give -o OUT.h5ad, or --report OUT.html, or --plan");
+    throw InvalidArgument("run: give -o OUT.h5ad, or -o OUT.zarr, or --report OUT.html, or --plan");
+  io::WriteOptions how;
+  if (!a.output.empty()) how = io::write_options("run", a.output, a.run.compression, -1, 0, a.zarr_format, a.shards);
   const Context ctx = make_context(a, console, a.run.seed);
   if (a.plan) return print_plan(ctx, a, console);
-  if (!a.output.empty()) check_output(a.output);
+  if (!a.output.empty()) check_output(a.output, io::format_of("run", a.output) == io::FileFormat::zarr);
   if (!a.report.empty()) {
     check_output(a.report);
     if (pipeline::plotly_version().empty())
@@ -111,9 +112,7 @@ int run_command(const Arguments& a) {
   for (auto& s : pipeline::run_steps(ctx, data, job, &observer)) steps.push_back(std::move(s));
   if (!a.output.empty()) {
     steps.push_back(timed_step(console, "write", [&] {
-      io::WriteH5adOptions options;
-      if (a.run.compression == "none") options.compression_level = 0;
-      io::write_h5ad(ctx.host(), data, a.output, options);
+      io::write(ctx.host(), data, a.output, how);
       return a.output;
     }));
   }
@@ -148,7 +147,7 @@ int simulate_command(const Arguments& a) {
   Arguments own = a;
   own.device = "cpu";
   const Context ctx = make_context(own, console, a.simulate_seed);
-  check_output(a.output);
+  check_output(a.output, io::format_of("simulate", a.output) == io::FileFormat::zarr);
   std::vector<pipeline::ReportStep> steps;
   AnnData data;
   steps.push_back(timed_step(console, "simulate", [&] {
@@ -158,7 +157,7 @@ int simulate_command(const Arguments& a) {
                        format_count(shape.nnz));
   }));
   steps.push_back(timed_step(console, "write", [&] {
-    io::write_h5ad(ctx, data, a.output);
+    io::write(ctx, data, a.output);
     return a.output;
   }));
   print_table(console, steps, watch.seconds());

@@ -78,11 +78,14 @@ AnnData read_input(const Context& ctx, const Arguments& a, std::string& name) {
   return io::read(ctx, a.input);
 }
 
-void check_output(const std::string& path) {
-  const std::filesystem::path target(path);
+void check_output(const std::string& path, bool as_zarr) {
+  std::filesystem::path target(path);
+  if (!target.has_filename()) target = target.parent_path();
   const auto folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
   std::error_code error;
-  if (std::filesystem::is_directory(target, error)) throw IoError(fmt::format("write: {} is a folder", path));
+  const bool is_store = io::is_zarr(path) || std::filesystem::is_empty(target, error);
+  if (std::filesystem::is_directory(target, error) && !(as_zarr && is_store))
+    throw IoError(fmt::format("write: {} is a folder{}", path, as_zarr ? " that is no Zarr store" : ""));
   if (!std::filesystem::is_directory(folder, error))
     throw IoError(fmt::format("write: {}: there is no folder {}", path, folder.string()));
   if (::access(folder.c_str(), W_OK) != 0)

@@ -19,7 +19,7 @@ Context make_context(const Arguments& arguments, Console& console, std::uint64_t
 AnnData read_input(const Context& ctx, const Arguments& arguments, std::string& name);
 
 /// Throws IoError unless a file can be made there; marks it for removal of leftovers on interruption.
-void check_output(const std::string& path);
+void check_output(const std::string& path, bool as_zarr = false);
 
 /// Runs body(), which returns a line on what it did, as a step.
 template <class Body>

@@ -12,12 +12,25 @@ from __future__ import annotations
 from . import datasets, get, io, memory, pp, tl
 from ._core import BackendUnavailable, DataError, __version__
 from ._settings import settings
-from .io import read, read_10x_h5, read_10x_mtx, read_csv, read_h5ad, read_zarr, write_h5ad, write_zarr
+from .io import (
+    concat_on_disk,
+    convert,
+    read,
+    read_10x_h5,
+    read_10x_mtx,
+    read_csv,
+    read_h5ad,
+    read_zarr,
+    write_h5ad,
+    write_zarr,
+)
 
 __all__ = [
     "BackendUnavailable",
     "DataError",
     "__version__",
+    "concat_on_disk",
+    "convert",
     "datasets",
     "get",
     "io",

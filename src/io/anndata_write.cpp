@@ -150,8 +150,9 @@ class Writer {
   const char* op_;
   const std::string& file_;
   const AnnData& data_;
-  bool has_source_ = false;  // it is there and as it was
-  bool can_copy_ = false;    // and of the format that is written
+  bool has_source_ = false;    // it is there and as it was
+  bool can_copy_ = false;      // and of the format that is written
+  bool reads_source_ = false;  // while it is written
   std::set<std::string> warned_;
 };
 
@@ -233,6 +234,7 @@ FillRows narrowed(const FillRows& wide) {
 }
 
 void Writer::streamed(GroupWriter& t, const std::string& name, const MatrixStream& m) {
+  reads_source_ = has_source_;
   if (m.layout == StoredLayout::dense) {
     t.numbers(name, m.dtype, {m.n_rows, m.n_cols}, false, m.values, encoding("array", "0.2.0"));
     return;
@@ -488,6 +490,8 @@ void Writer::write() {
   }
   for (const auto& path : data_.foreign) foreign(root, path.substr(1), path);
   if (can_copy_) out_.copy_extra_attributes(*data_.source);
+  SCW_EXPECT_AS(IoError, !reads_source_ || data_.source->is_unchanged(), op_, "'{}' was changed while it was read",
+                data_.source->name());
 }
 
 }  // namespace

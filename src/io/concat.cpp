@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "core/check.hpp"
+#include "io/anndata_codec.hpp"
 #include "io/concat_frames.hpp"
 #include "io/output.hpp"
 #include "io/streams.hpp"
@@ -103,7 +104,7 @@ Stream by_rows(const Inputs& in, std::size_t k, const MatrixElement& element, co
   }
   if (element.stream->layout != StoredLayout::csc) return element.stream;
   in.ctx.info(fmt::format("{}: '{}', object '/{}' is stored by genes; it is read whole", kOp, in.paths[k], name));
-  MatrixElement whole = read_h5ad_matrix(in.ctx, in.paths[k], name);
+  MatrixElement whole = read_anndata_matrix(in.ctx, open_store(kOp, in.paths[k]), name, {});
   return cast(memory_stream(std::move(whole)), element.stream->dtype);
 }
 
@@ -454,7 +455,7 @@ void concat(const Context& ctx, const std::vector<std::string>& inputs, const st
     in.data.push_back(read(ctx, path, how));
     in.n_obs.push_back(in.data.back().n_obs());
   }
-  write_h5ad(ctx, put_together(in), out, options.h5ad);
+  write(ctx, put_together(in), out, options.write);
 }
 
 }  // namespace scw::io

@@ -12,7 +12,7 @@ constexpr const char* kOp = "convert";
 
 void expect_output(const char* op, const std::string& out, bool overwrite) {
   std::error_code none;
-  SCW_EXPECT(out.ends_with(".h5ad"), op, "'{}' ends with no known format (expected .h5ad)", out);
+  static_cast<void>(format_of(op, out));
   SCW_EXPECT(overwrite || !std::filesystem::exists(out, none), op, "'{}' is there already (overwrite it with --force)",
              out);
 }
@@ -22,7 +22,7 @@ void convert(const Context& ctx, const std::string& in, const std::string& out, 
   ReadOptions read_options = options.read;
   read_options.stream_matrices = true;
   const AnnData data = read(ctx, in, read_options);
-  write_h5ad(ctx, data, out, options.h5ad);
+  write(ctx, data, out, options.write);
 }
 
 }  // namespace scw::io

@@ -43,7 +43,11 @@ AnnData read(const Context& ctx, const std::string& path, const ReadOptions& opt
   const auto status = std::filesystem::status(path, ec);
   SCW_EXPECT_AS(IoError, std::filesystem::exists(status), kOp, "'{}' does not exist", path);
   if (std::filesystem::is_directory(status)) {
-    if (is_zarr(path)) return read_zarr(ctx, path);
+    if (is_zarr(path)) {
+      ReadZarrOptions o;
+      o.stream_matrices = options.stream_matrices;
+      return read_zarr(ctx, path, o);
+    }
     Read10xMtxOptions o;
     o.gex_only = options.gex_only;
     return read_10x_mtx(ctx, path, o);

@@ -1,8 +1,10 @@
 #include "io/replace_file.hpp"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,6 +31,23 @@ bool is_temporary_of(std::string_view target, std::string_view name) {
   name = name.substr(1, name.size() - 5);
   const auto dash = name.find('-');
   return dash != std::string_view::npos && is_digits(name.substr(0, dash)) && is_digits(name.substr(dash + 1));
+}
+
+/// A name was put into `folder`: that is on disk too.
+void flush_entries(const char* op, const fs::path& folder, const std::string& shown) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool flushed = fd >= 0 && ::fsync(fd) == 0;
+  const int reason = errno;
+  if (fd >= 0) ::close(fd);
+  // Some file systems cannot flush folders.
+  SCW_EXPECT_AS(IoError, flushed || reason == EINVAL || reason == EACCES, op,
+                "the folder of '{}' cannot be flushed to disk ({})", shown, std::strerror(reason));
+}
+
+bool is_same_file(int fd, const fs::path& path) {
+  struct stat a {
+  }, b{};
+  return ::fstat(fd, &a) == 0 && ::stat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
 }  // namespace
@@ -81,9 +100,7 @@ bool ReplaceFile::open_nameless() {
   fd_ = ::open(folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
   if (fd_ < 0) return false;  // old kernels and some file systems; if it was something else, open_named will say
   path_ = fmt::format("/proc/self/fd/{}", fd_);
-  struct stat a {
-  }, b{};
-  if (::fstat(fd_, &a) == 0 && ::stat(path_.c_str(), &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev) {
+  if (is_same_file(fd_, path_)) {
     ::flock(fd_, LOCK_EX | LOCK_NB);  // for the moment in which it has a temporary name
     return true;
   }
@@ -103,10 +120,8 @@ void ReplaceFile::open_named() {
     SCW_EXPECT_AS(IoError, fd_ >= 0, op_, "'{}' cannot be written: no file can be made in '{}' ({})", shown_,
                   folder_.string(), std::strerror(reason));
     ::flock(fd_, LOCK_EX | LOCK_NB);
-    struct stat a {
-    }, b{};
     // Another writer may have cleared it away before it was locked.
-    if (::fstat(fd_, &a) == 0 && ::stat(temporary_.c_str(), &b) == 0 && a.st_ino == b.st_ino) break;
+    if (is_same_file(fd_, temporary_)) break;
     ::close(fd_);
   }
   path_ = temporary_.string();
@@ -141,13 +156,89 @@ void ReplaceFile::commit() {
     SCW_EXPECT_AS(IoError, ::rename(temporary_.c_str(), target_.c_str()) == 0, op_, "'{}' cannot be replaced ({})",
                   shown_, std::strerror(errno));
   temporary_.clear();
-  const int folder = ::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool flushed = folder >= 0 && ::fsync(folder) == 0;
+  flush_entries(op_, folder_, shown_);
+}
+
+// ------------------------------------------------------------------------------------------------------------ folders
+
+ReplaceFolder::ReplaceFolder(const char* op, const std::string& path) : op_(op), shown_(path), target_(path) {
+  std::error_code none;
+  while (!target_.has_filename() && target_.has_parent_path() && target_ != target_.root_path())
+    target_ = target_.parent_path();
+  if (fs::is_symlink(target_, none)) {
+    const auto real = fs::canonical(target_, none);
+    if (!real.empty()) target_ = real;
+  }
+  SCW_EXPECT_AS(IoError, target_.has_filename(), op_, "'{}' is not the name of a folder", shown_);
+  if (fs::exists(target_, none)) {
+    SCW_EXPECT_AS(IoError, fs::is_directory(target_, none), op_, "'{}' exists and is not a folder", shown_);
+    // Renaming needs no permission on the folder itself, but who made it read-only meant it.
+    SCW_EXPECT_AS(IoError, ::access(target_.c_str(), W_OK) == 0, op_, "'{}' cannot be replaced ({})", shown_,
+                  std::strerror(errno));
+  }
+  folder_ = target_.has_parent_path() ? target_.parent_path() : fs::path(".");
+  SCW_EXPECT_AS(IoError, fs::is_directory(folder_, none), op_, "'{}' cannot be written ('{}' is not a folder)", shown_,
+                folder_.string());
+  remove_abandoned(target_);
+  for (int attempt = 0;; ++attempt) {
+    temporary_ = temporary_name(target_);
+    const bool made = ::mkdir(temporary_.c_str(), 0777) == 0;
+    const int reason = errno;
+    if (!made && reason == EEXIST && attempt < 100) continue;  // left by a process with our number
+    if (!made) temporary_.clear();
+    SCW_EXPECT_AS(IoError, made, op_, "'{}' cannot be written: no folder can be made in '{}' ({})", shown_,
+                  folder_.string(), std::strerror(reason));
+    fd_ = ::open(temporary_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd_ >= 0) ::flock(fd_, LOCK_EX | LOCK_NB);
+    // Another writer may have cleared it away before it was locked.
+    if (fd_ >= 0 && is_same_file(fd_, temporary_)) break;
+    expect(attempt < 100, "open the new folder of");
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
+  }
+}
+
+ReplaceFolder::~ReplaceFolder() {
+  std::error_code none;
+  if (!temporary_.empty()) fs::remove_all(temporary_, none);
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void ReplaceFolder::expect(bool ok, const char* what) const {
   const int reason = errno;
-  if (folder >= 0) ::close(folder);
-  // Some file systems cannot flush folders.
-  SCW_EXPECT_AS(IoError, flushed || reason == EINVAL || reason == EACCES, op_,
-                "the folder of '{}' cannot be flushed to disk ({})", shown_, std::strerror(reason));
+  SCW_EXPECT_AS(IoError, ok, op_, "cannot {} '{}' ({})", what, shown_, std::strerror(reason));
+}
+
+void ReplaceFolder::exchange() {
+  if (::syscall(SYS_renameat2, AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) return;
+  fs::path aside = temporary_;
+  aside += ".old";
+  expect(::rename(target_.c_str(), aside.c_str()) == 0, "move aside");
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    const int reason = errno;
+    static_cast<void>(::rename(aside.c_str(), target_.c_str()));
+    errno = reason;
+    expect(false, "replace");
+  }
+  static_cast<void>(::rename(aside.c_str(), temporary_.c_str()));
+}
+
+void ReplaceFolder::commit() {
+  struct stat old {};
+  const bool exists = ::stat(target_.c_str(), &old) == 0;
+  if (exists) ::fchmod(fd_, old.st_mode & 07777);
+  // All of the file system, in one call for the thousands of files of a store.
+  expect(::syncfs(fd_) == 0, "flush to disk");
+  // Whoever found it by its name may have taken it away.
+  errno = ENOENT;
+  expect(is_same_file(fd_, temporary_), "find the new folder of");
+  if (exists) {
+    exchange();
+  } else {
+    expect(::rename(temporary_.c_str(), target_.c_str()) == 0, "make");
+    temporary_.clear();
+  }
+  flush_entries(op_, folder_, shown_);
 }
 
 }  // namespace scw::io

@@ -1,4 +1,4 @@
-// A file that takes the place of another all at once.
+// A file or folder that takes the place of another all at once.
 #pragma once
 
 #include <filesystem>
@@ -39,6 +39,33 @@ class ReplaceFile {
   std::filesystem::path target_, folder_;
   std::filesystem::path temporary_;  // its name, where it has one
   std::string path_;
+  int fd_ = -1;
+};
+
+/// The same for a folder of files: a new one that becomes `target` when it is complete. It is ".target.PID-N.tmp"
+/// beside the target meanwhile, locked by its writer; commit() has everything in it flushed to disk and exchanges it
+/// with what was there, in one step where the file system can do that (RENAME_EXCHANGE). Elsewhere there is neither for
+/// a moment, and the old folder stands beside its place under the temporary name and ".old".
+class ReplaceFolder {
+ public:
+  ReplaceFolder(const char* op, const std::string& path);
+  /// Removes the new folder unless it was committed, else the old one.
+  ~ReplaceFolder();
+  ReplaceFolder(const ReplaceFolder&) = delete;
+  ReplaceFolder& operator=(const ReplaceFolder&) = delete;
+
+  const std::filesystem::path& target() const { return target_; }
+  /// The new folder, empty.
+  const std::filesystem::path& path() const { return temporary_; }
+  void commit();
+
+ private:
+  void expect(bool ok, const char* what) const;
+  void exchange();
+
+  const char* op_;
+  std::string shown_;  // as the caller calls it
+  std::filesystem::path target_, folder_, temporary_;
   int fd_ = -1;
 };
 

@@ -49,7 +49,7 @@ class Packer {
   }
   Packer(const Packer&) = delete;
   Packer& operator=(const Packer&) = delete;
-  std::vector<std::byte> plain, packed, shard;
+  std::vector<std::byte> plain, packed;
 
   /// plain -> packed
   void pack() {
@@ -128,6 +128,44 @@ class Packer {
   std::size_t element_;
   libdeflate_compressor* deflate_ = nullptr;
   ZSTD_CCtx* zstd_ = nullptr;
+};
+
+/// A file of the new store, written piece by piece. Throws IoError.
+class OutputFile {
+ public:
+  OutputFile(const ZarrWriter& out, fs::path path)
+      : out_(out), path_(std::move(path)), fd_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+    expect(fd_ >= 0);
+  }
+  ~OutputFile() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+  void append(const std::byte* data, std::size_t n) {
+    for (std::size_t done = 0; done < n;) {
+      const auto got = ::write(fd_, data + done, n - done);
+      if (got < 0 && errno == EINTR) continue;
+      expect(got > 0);
+      done += static_cast<std::size_t>(got);
+    }
+  }
+  void close() {
+    const int fd = fd_;
+    fd_ = -1;
+    expect(::close(fd) == 0);
+  }
+
+ private:
+  void expect(bool ok) const {
+    const int reason = errno;
+    SCW_EXPECT_AS(IoError, ok, out_.op(), "'{}': '{}' cannot be written ({})", out_.name(),
+                  path_.lexically_relative(out_.folder()).string(), std::strerror(reason));
+  }
+
+  const ZarrWriter& out_;
+  fs::path path_;
+  int fd_;
 };
 
 /// What the metadata of an array say in both versions.
@@ -301,14 +339,18 @@ void ZarrGroup::write(const std::string& name, const Description& d, const std::
   const auto fitting = [&](std::int64_t bytes) {
     const std::int64_t most = std::max<std::int64_t>(
         1, d.is_text ? kTextsPerChunk / std::max<std::int64_t>(1, cols) : bytes / std::max<std::int64_t>(1, row_bytes));
+    // As equal as can be if they are few. Many are as long as they may, so that they begin where those of other files
+    // do, and converting unpacks nothing twice.
+    constexpr std::int64_t kMany = 8;
     const std::int64_t n = std::max<std::int64_t>(1, chunk_count(rows, most));
-    return std::max<std::int64_t>(1, chunk_count(rows, n));  // as equal as can be
+    return n >= kMany ? most : std::max<std::int64_t>(1, chunk_count(rows, n));
   };
-  std::int64_t step = fitting(kChunkBytes), per_shard = 1;
+  const std::int64_t inner_bytes = options.chunk_bytes > 0 ? options.chunk_bytes : kInnerBytes;
+  std::int64_t step = fitting(options.chunk_bytes > 0 ? options.chunk_bytes : kChunkBytes), per_shard = 1;
   bool sharded = false;
-  if (options.format == 3 && options.shards && !dims.empty() && row_bytes > 0 && rows > fitting(kInnerBytes)) {
+  if (options.format == 3 && options.shards && !dims.empty() && row_bytes > 0 && rows > fitting(inner_bytes)) {
     sharded = true;
-    step = fitting(kInnerBytes);
+    step = fitting(inner_bytes);
     per_shard =
         std::clamp<std::int64_t>(d.is_text ? 64 : kShardBytes / std::max<std::int64_t>(1, checked_mul(step, row_bytes)),
                                  1, chunk_count(rows, step));
@@ -400,23 +442,25 @@ void ZarrGroup::write(const std::string& name, const Description& d, const std::
       return out_.put(key(f), p.packed.data(), p.packed.size());
     }
     std::vector<std::byte> index;
-    p.shard.clear();
+    std::uint64_t at = 0;
+    OutputFile file(out_, key(f));
     for (std::int64_t k = 0; k < per_shard; ++k) {
       const std::int64_t c = f * per_shard + k;
-      const std::uint64_t at = p.shard.size();
       if (c < chunks) {
+        out_.ctx().check_cancelled(out_.op());
         pack(c);
-        p.shard.insert(p.shard.end(), p.packed.begin(), p.packed.end());
+        file.append(p.packed.data(), p.packed.size());
         append(index, at);
         append(index, static_cast<std::uint64_t>(p.packed.size()));
+        at += p.packed.size();
       } else {
         append(index, ~std::uint64_t{0});
         append(index, ~std::uint64_t{0});
       }
     }
     append(index, crc32c(index.data(), index.size()));
-    p.shard.insert(p.shard.end(), index.begin(), index.end());
-    out_.put(key(f), p.shard.data(), p.shard.size());
+    file.append(index.data(), index.size());
+    file.close();
   });
 }
 
@@ -509,18 +553,9 @@ void ZarrGroup::copy(const std::string& name, const Store& from, const std::stri
 }  // namespace
 
 void ZarrWriter::put(const fs::path& file, const std::byte* data, std::size_t n) const {
-  const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  bool ok = fd >= 0;
-  for (std::size_t done = 0; ok && done < n;) {
-    const auto got = ::write(fd, data + done, n - done);
-    if (got < 0 && errno == EINTR) continue;
-    ok = got > 0;
-    if (ok) done += static_cast<std::size_t>(got);
-  }
-  const int reason = errno;
-  if (fd >= 0) ok = (::close(fd) == 0) && ok;
-  SCW_EXPECT_AS(IoError, ok, op_, "'{}': '{}' cannot be written ({})", name_, file.lexically_relative(folder_).string(),
-                std::strerror(reason));
+  OutputFile to(*this, file);
+  to.append(data, n);
+  to.close();
 }
 
 void ZarrWriter::put_json(const fs::path& file, const Json& json) const {

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "scwarp/core/context.hpp"
-#include "scwarp/io/h5ad.hpp"
 #include "scwarp/io/read.hpp"
+#include "scwarp/io/write.hpp"
 
 namespace scw::io {
 
@@ -29,14 +29,14 @@ struct ConcatOptions {
   /// take no other value.
   std::optional<double> fill_value;
   ReadOptions read;  ///< 10x files and tables: what of them
-  WriteH5adOptions h5ad;
+  WriteOptions write;
   bool overwrite = false;
 };
 
-/// The cells of all inputs, one input after another, in one file, as anndata.concat puts them together: X and layers
-/// with the genes in common (in the first input's order) or of all (sorted, unless all are the same), obs, obsm, raw if
-/// all inputs have it, columns of var and uns as `merge` and `uns_merge` say. obsp, varp and varm are left out.
-/// Values take the type that numpy gives to the types of the inputs together.
+/// The cells of all inputs, one input after another, in one h5ad file or Zarr store, as anndata.concat puts them
+/// together: X and layers with the genes in common (in the first input's order) or of all (sorted, unless all are the
+/// same), obs, obsm, raw if all inputs have it, columns of var and uns as `merge` and `uns_merge` say. obsp, varp and
+/// varm are left out. Values take the type that numpy gives to the types of the inputs together.
 ///
 /// Matrices go from files to file in pieces; CSC matrices are read whole, one input's at a time while they are asked
 /// for. Memory: obs, var, 8 to 16 bytes per cell, and some chunks per thread. Throws what reading and writing throw;

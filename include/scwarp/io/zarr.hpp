@@ -56,6 +56,8 @@ struct WriteZarrOptions {
   int level = -1;
   /// Version 3: chunks are put together in files of about 32 MiB, so that a large store has few files.
   bool shards = false;
+  /// Size of a chunk before compression, 4 KiB to 1 GiB, at least one row. 0: 4 MiB, and 1 MiB within shards.
+  std::int64_t chunk_bytes = 0;
 };
 
 /// Writes a store that anndata reads (0.8 and later; version 3 of the format: 0.12). It is written beside `path` under
@@ -63,7 +65,8 @@ struct WriteZarrOptions {
 /// store or the whole new one (or, where the file system cannot exchange two names, for a moment neither, and the old
 /// store stands beside it). A folder that is no Zarr store is not replaced: IoError. Elements that came from a store of
 /// the same version and were not changed are copied verbatim; other formats' elements that Zarr has no form for are
-/// left out, each with a warning. Chunks hold whole rows, about 4 MiB of them.
+/// left out, each with a warning. Chunks hold whole rows. Matrices may be streams (MatrixElement::stream). Memory: two
+/// chunks per thread.
 SCW_API void write_zarr(const Context& ctx, const AnnData& data, const std::string& path,
                         const WriteZarrOptions& options = {});
 

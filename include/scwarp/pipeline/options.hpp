@@ -66,7 +66,7 @@ struct RunOptions {
   std::optional<std::int64_t> n_marker_genes;  ///< unset: all genes
 
   // File
-  std::string compression = "gzip";  ///< gzip, none
+  std::string compression = "auto";  ///< as io::write_options takes it
 
   std::uint64_t seed = 0;
 };

@@ -6,10 +6,9 @@ from typing import Literal
 
 from .. import _core
 from .._context import make_context
-from ._h5ad import _CHUNK_BYTES
 
 Merge = Literal["same", "unique", "first", "only"] | None
-Compression = Literal["gzip", "zstd"] | None
+Compression = Literal["auto", "gzip", "zstd", "lz4", "blosc-zstd"] | None
 
 
 def convert(
@@ -17,27 +16,34 @@ def convert(
     target: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    compression: Compression = "gzip",
+    compression: Compression = "auto",
     compression_level: int | None = None,
     chunk_bytes: int | None = None,
+    zarr_format: Literal[2, 3] | None = None,
+    shards: bool = False,
     genome: str | None = None,
     gex_only: bool = True,
 ) -> None:
-    """Write what is in a file as h5ad, from file to file: the matrices are never in memory.
+    """Write what is in a file as h5ad or Zarr, from file to file: the matrices are never in memory.
 
-    Everything is carried over; CSR, CSC and dense matrices keep layout and type. Matrix Market folders and tables of
-    text are read whole.
+    Everything is carried over; CSR, CSC and dense matrices keep layout and type. What only one of the formats has a
+    form for is left out of the other with a warning that names it. Matrix Market folders and tables of text are read
+    whole. The output is complete or not there; what it replaces stays until then.
 
     Parameters
     ----------
     source
-        h5ad, 10x HDF5, a folder with ``matrix.mtx``, a table; told by content.
+        h5ad, Zarr (version 2 or 3, with shards too), 10x HDF5, a folder with ``matrix.mtx``, a table; told by content.
     target
-        The file to write, ending in ``.h5ad``.
+        The file to write, ending in ``.h5ad`` or ``.zarr``.
     overwrite
         Replace ``target`` if it is there; else that is an error.
-    compression, compression_level, chunk_bytes
-        See :func:`write_h5ad`.
+    compression, compression_level
+        As :func:`write_h5ad` and :func:`write_zarr` have them; ``"auto"``: gzip for h5ad, lz4 for Zarr.
+    chunk_bytes
+        Size of a chunk before compression; by default 512 KiB for h5ad, 4 MiB for Zarr (1 MiB within shards).
+    zarr_format, shards
+        Zarr only, see :func:`write_zarr`; by default version 2, with shards 3.
     genome, gex_only
         10x files: see :func:`read_10x_h5`.
     """
@@ -48,7 +54,7 @@ def convert(
         genome or "",
         gex_only,
         overwrite,
-        *_writing("convert", compression, compression_level, chunk_bytes),
+        *_writing("convert", compression, compression_level, chunk_bytes, zarr_format, shards),
     )
 
 
@@ -64,9 +70,11 @@ def concat_on_disk(
     keys: Collection[str] | None = None,
     index_unique: str | None = None,
     fill_value: float | None = None,
-    compression: Compression = "gzip",
+    compression: Compression = "auto",
     compression_level: int | None = None,
     chunk_bytes: int | None = None,
+    zarr_format: Literal[2, 3] | None = None,
+    shards: bool = False,
 ) -> None:
     """Put the cells of several files into one, as :func:`anndata.concat` would, without holding the matrices in memory.
 
@@ -78,7 +86,7 @@ def concat_on_disk(
     in_files
         The files, in any format that :func:`convert` reads, or a mapping from keys to files.
     out_file
-        The h5ad file to write.
+        The file to write, ending in ``.h5ad`` or ``.zarr``.
     overwrite
         Replace ``out_file`` if it is there; else that is an error.
     join
@@ -92,8 +100,12 @@ def concat_on_disk(
         Text between a cell's name and its input's key; ``None``: names stay.
     fill_value
         For what an input does not have: by default 0 in sparse matrices (which take no other) and NaN elsewhere.
-    compression, compression_level, chunk_bytes
-        See :func:`write_h5ad`.
+    compression, compression_level
+        As :func:`write_h5ad` and :func:`write_zarr` have them; ``"auto"``: gzip for h5ad, lz4 for Zarr.
+    chunk_bytes
+        Size of a chunk before compression; by default 512 KiB for h5ad, 4 MiB for Zarr (1 MiB within shards).
+    zarr_format, shards
+        Zarr only, see :func:`write_zarr`; by default version 2, with shards 3.
     """
     op = "concat_on_disk"
     if isinstance(in_files, Mapping):
@@ -117,15 +129,20 @@ def concat_on_disk(
         uns_merge or "none",
         fill_value,
         overwrite,
-        *_writing(op, compression, compression_level, chunk_bytes),
+        *_writing(op, compression, compression_level, chunk_bytes, zarr_format, shards),
     )
 
 
-def _writing(op: str, compression: Compression, level: int | None, chunk_bytes: int | None) -> tuple[str, int, int]:
-    if compression not in ("gzip", "zstd", None):
-        raise ValueError(f"{op}: compression must be 'gzip', 'zstd' or None (got {compression!r})")
-    return (
-        compression or "none",
-        -1 if level is None else level,
-        _CHUNK_BYTES if chunk_bytes is None else chunk_bytes,
-    )
+def _writing(
+    op: str,
+    compression: Compression,
+    level: int | None,
+    chunk_bytes: int | None,
+    zarr_format: int | None,
+    shards: bool,
+) -> tuple[str, int, int, int, bool]:
+    if zarr_format not in (2, 3, None):
+        raise ValueError(f"{op}: zarr_format must be 2 or 3 (got {zarr_format!r})")
+    if chunk_bytes is not None and chunk_bytes <= 0:
+        raise ValueError(f"{op}: chunk_bytes must be positive (got {chunk_bytes!r})")
+    return compression or "none", -1 if level is None else level, chunk_bytes or 0, zarr_format or 0, shards

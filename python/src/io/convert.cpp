@@ -6,16 +6,6 @@
 namespace scw::python {
 namespace {
 
-io::WriteH5adOptions write_options(const std::string& compression, int level, std::int64_t chunk_bytes) {
-  io::WriteH5adOptions o;
-  o.compression = compression == "zstd"   ? io::Compression::zstd
-                  : compression == "gzip" ? io::Compression::gzip
-                                          : io::Compression::none;
-  o.compression_level = level;
-  o.chunk_bytes = chunk_bytes;
-  return o;
-}
-
 io::Merge merge_of(const std::string& name) {
   if (name == "same") return io::Merge::same;
   if (name == "unique") return io::Merge::unique;
@@ -30,22 +20,24 @@ SCW_PYTHON(io, convert) {
   m.def(
       "convert",
       [](PyContext& py, const std::string& in, const std::string& out, const std::string& genome, bool gex_only,
-         bool overwrite, const std::string& compression, int level, std::int64_t chunk_bytes) {
+         bool overwrite, const std::string& compression, int level, std::int64_t chunk_bytes, int zarr_format,
+         bool shards) {
         io::ConvertOptions o;
         o.read.genome = genome;
         o.read.gex_only = gex_only;
-        o.h5ad = write_options(compression, level, chunk_bytes);
+        o.write = io::write_options("convert", out, compression, level, chunk_bytes, zarr_format, shards);
         o.overwrite = overwrite;
         run(py, [&](const Context& ctx) { io::convert(ctx, in, out, o); });
       },
       nb::arg("ctx"), nb::arg("source"), nb::arg("target"), nb::arg("genome"), nb::arg("gex_only"),
-      nb::arg("overwrite"), nb::arg("compression"), nb::arg("compression_level"), nb::arg("chunk_bytes"));
+      nb::arg("overwrite"), nb::arg("compression"), nb::arg("compression_level"), nb::arg("chunk_bytes"),
+      nb::arg("zarr_format"), nb::arg("shards"));
   m.def(
       "concat",
       [](PyContext& py, const std::vector<std::string>& inputs, const std::string& out, bool outer,
          const std::string& label, const std::vector<std::string>& keys, const std::optional<std::string>& index_unique,
          const std::string& merge, const std::string& uns_merge, std::optional<double> fill_value, bool overwrite,
-         const std::string& compression, int level, std::int64_t chunk_bytes) {
+         const std::string& compression, int level, std::int64_t chunk_bytes, int zarr_format, bool shards) {
         io::ConcatOptions o;
         o.join = outer ? io::Join::outer : io::Join::inner;
         o.label = label;
@@ -54,13 +46,14 @@ SCW_PYTHON(io, convert) {
         o.merge = merge_of(merge);
         o.uns_merge = merge_of(uns_merge);
         o.fill_value = fill_value;
-        o.h5ad = write_options(compression, level, chunk_bytes);
+        o.write = io::write_options("concat", out, compression, level, chunk_bytes, zarr_format, shards);
         o.overwrite = overwrite;
         run(py, [&](const Context& ctx) { io::concat(ctx, inputs, out, o); });
       },
       nb::arg("ctx"), nb::arg("inputs"), nb::arg("target"), nb::arg("outer"), nb::arg("label"), nb::arg("keys"),
       nb::arg("index_unique").none(), nb::arg("merge"), nb::arg("uns_merge"), nb::arg("fill_value").none(),
-      nb::arg("overwrite"), nb::arg("compression"), nb::arg("compression_level"), nb::arg("chunk_bytes"));
+      nb::arg("overwrite"), nb::arg("compression"), nb::arg("compression_level"), nb::arg("chunk_bytes"),
+      nb::arg("zarr_format"), nb::arg("shards"));
 }
 
 }  // namespace scw::python

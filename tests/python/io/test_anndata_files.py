@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scanpy as sc
 from conftest import SHARED, dense
-from same_anndata import check_same, check_same_adata, copy
+from same_anndata import check_same, check_same_adata, check_same_in_any_order, copy
 
 import scwarp as scw
 
@@ -28,6 +28,13 @@ def same_as_anndata(path: Path, tmp_path: Path) -> None:
     check_same_adata(expected, got)
     copy(path, tmp_path / "copy.h5ad")
     check_same_adata(expected, ad.read_h5ad(tmp_path / "copy.h5ad"))
+    # There and back by streams.
+    scw.convert(path, tmp_path / "2.zarr")
+    scw.convert(tmp_path / "2.zarr", tmp_path / "3.zarr", zarr_format=3, shards=True, compression="zstd")
+    scw.convert(tmp_path / "3.zarr", tmp_path / "3.h5ad")
+    check_same_in_any_order(expected, ad.read_zarr(tmp_path / "2.zarr"))
+    check_same_in_any_order(expected, ad.read_zarr(tmp_path / "3.zarr"))
+    check_same_in_any_order(expected, ad.read_h5ad(tmp_path / "3.h5ad"))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -39,7 +46,7 @@ def test_real_h5ad(name: str | None, shared_data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", TENX or [None])
-def test_real_10x(name: str | None, shared_data: Path) -> None:
+def test_real_10x(name: str | None, shared_data: Path, tmp_path: Path) -> None:
     assert name is not None, "there is a folder of real data and no 10x HDF5 file in it"
     path = shared_data.parent / name
     kwargs = {"genome": "hg19_chr21"} if "multiple_genomes" in name else {}
@@ -51,6 +58,12 @@ def test_real_10x(name: str | None, shared_data: Path) -> None:
     for slot in ("obs", "var"):
         for column, values in getattr(expected, slot).items():
             assert list(values) == list(getattr(got, slot)[column]), column
+    genome = kwargs.get("genome")
+    scw.convert(path, tmp_path / "a.zarr", gex_only=False, genome=genome)
+    scw.convert(path, tmp_path / "a.h5ad", gex_only=False, genome=genome)
+    stored = ad.read_zarr(tmp_path / "a.zarr")
+    check_same_in_any_order(ad.read_h5ad(tmp_path / "a.h5ad"), stored)
+    np.testing.assert_array_equal(dense(expected.X), dense(stored.X))
 
 
 @pytest.mark.filterwarnings("ignore")

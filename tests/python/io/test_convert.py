@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,9 +18,14 @@ import scipy.sparse as sp
 import scwarp as scw
 
 sys.path.insert(0, str(Path(__file__).parent))
+from same_anndata import check_same_in_any_order, ordered
 from test_h5ad import check_same_adata, everything
 
 PROGRAM = Path(os.environ.get("SCWARP_PROGRAM", Path(__file__).parents[3] / "build/dev/cli/scwarp"))
+
+
+def read(path: Path) -> ad.AnnData:
+    return ad.read_zarr(path) if path.suffix == ".zarr" else ad.read_h5ad(path)
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
@@ -32,17 +38,73 @@ def test_convert_carries_everything(tmp_path: Path, compression: Any) -> None:
     check_same_adata(ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_h5ad(tmp_path / "d.h5ad"))
 
 
-def test_convert_onto_itself_and_refusals(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5ad"
-    everything().write_h5ad(path)
-    expected = ad.read_h5ad(path)
+@pytest.mark.parametrize("name", ["a.h5ad", "a.zarr"])
+@pytest.mark.filterwarnings("ignore")
+def test_convert_onto_itself_and_refusals(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    everything().write_h5ad(path) if name == "a.h5ad" else everything().write_zarr(path)
+    expected = read(path)
     with pytest.raises(ValueError, match="is there already"):
         scw.io.convert(path, path)
     scw.io.convert(path, path, overwrite=True)
-    check_same_adata(expected, ad.read_h5ad(path))
+    check_same_in_any_order(expected, read(path))
     with pytest.raises(ValueError, match=r"x\.loom.*no known format"):
         scw.io.convert(path, tmp_path / "x.loom")
+    (tmp_path / "other.zarr").mkdir()
+    (tmp_path / "other.zarr/file").write_text("precious")
+    with pytest.raises(OSError, match="is not a Zarr store"):
+        scw.io.convert(path, tmp_path / "other.zarr", overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name, "other.zarr"]
+    assert (tmp_path / "other.zarr/file").read_text() == "precious"
+
+
+def test_options_of_the_formats(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5ad"
+    x = sp.random(500, 300, 0.3, "csr", np.float32, random_state=0)
+    ad.AnnData(x).write_h5ad(path)
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        ("b.h5ad", {"compression": "lz4"}, "must be gzip, zstd or none for h5ad"),
+        ("b.h5ad", {"zarr_format": 2}, "versions and shards are Zarr's"),
+        ("b.h5ad", {"shards": True}, "versions and shards are Zarr's"),
+        ("b.zarr", {"compression": "lzf"}, "must be lz4, blosc-zstd, zstd, gzip or none"),
+        ("b.zarr", {"zarr_format": 4}, "zarr_format must be 2 or 3"),
+        ("b.zarr", {"zarr_format": 2, "shards": True}, "shards need version 3"),
+        ("b.zarr", {"compression_level": 10}, "level must be 0 to 9"),
+        ("b.zarr", {"chunk_bytes": 100}, "chunk_bytes must be"),
+    ]
+    for name, options, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            scw.convert(path, tmp_path / name, **options)
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5ad"]
+    scw.convert(path, tmp_path / "small.zarr", chunk_bytes=1 << 14, compression="gzip", compression_level=9)
+    array = json.loads((tmp_path / "small.zarr/X/data/.zarray").read_text())
+    assert array["chunks"] == [1 << 12] and array["compressor"] == {"id": "gzip", "level": 9}
+    scw.convert(path, f"{tmp_path}/shards.zarr/", shards=True, chunk_bytes=1 << 14)
+    array = json.loads((tmp_path / "shards.zarr/X/data/zarr.json").read_text())
+    assert array["codecs"][0]["name"] == "sharding_indexed"
+    for name in ("small.zarr", "shards.zarr"):
+        assert (x != ad.read_zarr(tmp_path / name).X).nnz == 0
+
+
+@pytest.mark.parametrize("way", [["b.zarr"], ["b.zarr", "c.zarr"], ["b.zarr", "c.h5ad"]], ids=str)
+@pytest.mark.parametrize("options", [{}, {"zarr_format": 3}, {"shards": True, "compression": "zstd"}], ids=str)
+def test_convert_in_many_pieces(tmp_path: Path, way: list[str], options: dict[str, Any]) -> None:
+    """Several chunks of every array, of sizes that do not fit each other."""
+    r = np.random.default_rng(0)
+    x = sp.random(3000, 2000, 0.2, "csr", np.float32, random_state=r)
+    a = ad.AnnData(x, layers={"t": (x * 3).tocsc(), "d": r.normal(size=(3000, 2000)), "n": x.astype(np.uint16)})
+    a.obsp["distances"] = sp.random(3000, 3000, 0.05, "csr", random_state=r)
+    a.write_h5ad(tmp_path / "a.h5ad", compression="lzf")
+    source = tmp_path / "a.h5ad"
+    for k, name in enumerate(way):
+        how = dict(options) if name.endswith(".zarr") else {}
+        scw.convert(source, tmp_path / name, chunk_bytes=(300_000, 1_000_000)[k], **how)
+        source = tmp_path / name
+    check_same_in_any_order(a, read(source))
+    if source.suffix == ".zarr":
+        # Chunks larger than the pieces that are asked for, unpacked once for all threads that want parts of them.
+        scw.convert(source, tmp_path / "d.h5ad", chunk_bytes=1 << 14)
+        check_same_in_any_order(a, read(tmp_path / "d.h5ad"))
 
 
 def test_convert_large_chunks_and_wide_indices(tmp_path: Path) -> None:
@@ -150,10 +212,13 @@ def test_concat(tmp_path: Path, case: str, join: Any, make: Any) -> None:
         one(seed, 0 if case == "an empty input" and seed == 1 else 20 + seed, names, make=make)
         for seed, names in enumerate(CASES[case])
     ]
-    files = []
+    files: list[Path] = []
+    stores: list[Path] = []
     for k, a in enumerate(parts):
         files.append(tmp_path / f"{k}.h5ad")
         a.write_h5ad(files[-1])
+        stores.append(tmp_path / f"{k}.zarr")
+        scw.convert(files[-1], stores[-1], zarr_format=2 + k % 2)
     parts = [ad.read_h5ad(f) for f in files]
     for merge in (None, "same", "unique", "first", "only"):
         options: dict[str, Any] = {
@@ -163,14 +228,18 @@ def test_concat(tmp_path: Path, case: str, join: Any, make: Any) -> None:
             "keys": [f"k{i}" for i in range(len(parts))],
             "index_unique": "-" if merge is None else None,
         }
-        scw.io.concat_on_disk(files, tmp_path / "out.h5ad", overwrite=True, uns_merge=merge, **options)
         expected = ad.concat(parts, uns_merge=merge, **options)
         expected.write_h5ad(tmp_path / "expected.h5ad")
-        expected, got = ad.read_h5ad(tmp_path / "expected.h5ad"), ad.read_h5ad(tmp_path / "out.h5ad")
-        check_concat(expected, got)
-        for u in (expected.uns, got.uns):
-            u.pop("names", None) if merge is None else None
-        assert repr(dict(expected.uns)) == repr(dict(got.uns))
+        expected = ad.read_h5ad(tmp_path / "expected.h5ad")
+        for inputs, name, how in (
+            (files, "out.h5ad", {}),
+            (stores, "out.zarr", {}),
+            (files, "out.zarr", {"shards": True}),
+        ):
+            scw.io.concat_on_disk(inputs, tmp_path / name, overwrite=True, uns_merge=merge, **options, **how)
+            got = read(tmp_path / name)
+            check_concat(expected, got)
+            assert repr(ordered(expected).uns) == repr(ordered(got).uns)
 
 
 def test_concat_types_and_raw(tmp_path: Path) -> None:
@@ -227,27 +296,45 @@ def test_program(tmp_path: Path) -> None:
     assert again.returncode == 2 and "--force" in again.stderr
     assert run("convert", "o.h5ad", "p.h5ad", "--force", "--level", "6", "--chunk", "64KiB").returncode == 0
     assert run("convert", "nothing.h5ad", "q.h5ad").returncode == 3
+    assert run("convert", "o.h5ad", "p.zarr", "--zarr-format", "3", "--compression", "zstd").returncode == 0
+    done = run("concat", "q.zarr", "0.h5ad", "1.h5ad", "--join", "outer", "--batch-key", "from", "--keys", "a,b")
+    assert done.returncode == 0 and "q.zarr" in done.stdout, done.stderr
+    check_same_in_any_order(got, ad.read_zarr(tmp_path / "p.zarr"))
+    check_same_in_any_order(got, ad.read_zarr(tmp_path / "q.zarr"))
+    again = run("convert", "o.h5ad", "p.zarr")
+    assert again.returncode == 2 and "--force" in again.stderr
+    assert run("convert", "p.zarr", "q.zarr", "--force").returncode == 0
+    assert run("convert", "o.h5ad", "r.zarr", "--compression", "lzf").returncode == 2
+    assert not any(p.name.startswith(".") or p.name == "r.zarr" for p in tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not PROGRAM.exists(), reason="the program is not built")
 def test_memory_does_not_grow_with_the_values(tmp_path: Path) -> None:
     """Ten times the cells: what is added is far below the matrix, which is 8 bytes for each of 20M values."""
-    import json
+    few, many = (peaks_of_the_program(tmp_path, n) for n in (20_000, 200_000))
+    for command, peak in many.items():
+        allowed = 100e6 if command.startswith("concat") else 60e6
+        assert peak - few[command] < allowed, (command, few, many)
 
-    peaks = []
-    for n in (20_000, 200_000):
-        r = np.random.default_rng(0)
-        per_row = 100
-        indices = np.sort(r.integers(0, 20, (n, per_row), dtype=np.int32) + np.arange(per_row, dtype=np.int32) * 20)
-        x = sp.csr_matrix(
-            (np.ones(n * per_row, np.float32), indices.ravel(), np.arange(n + 1) * per_row), shape=(n, 2000)
+
+def peaks_of_the_program(folder: Path, n: int) -> dict[str, int]:
+    r = np.random.default_rng(0)
+    per_row = 100
+    indices = np.sort(r.integers(0, 20, (n, per_row), dtype=np.int32) + np.arange(per_row, dtype=np.int32) * 20)
+    x = sp.csr_matrix((np.ones(n * per_row, np.float32), indices.ravel(), np.arange(n + 1) * per_row), shape=(n, 2000))
+    scw.write_h5ad(ad.AnnData(x), folder / "a.h5ad")
+    out = {}
+    for command in (
+        "convert a.h5ad b.h5ad",
+        "convert a.h5ad b.zarr",
+        "convert b.zarr c.zarr --shards",
+        "convert c.zarr b.h5ad",
+        "concat b.h5ad a.h5ad a.h5ad",
+        "concat d.zarr a.h5ad b.zarr",
+    ):
+        done = subprocess.run(
+            [PROGRAM, *command.split(), "--force", "--json"], cwd=folder, capture_output=True, text=True, check=True
         )
-        scw.write_h5ad(ad.AnnData(x), tmp_path / "a.h5ad")
-        for command in (["convert", "a.h5ad"], ["concat"]):
-            args = [*command, "b.h5ad"] if command[0] == "convert" else ["concat", "b.h5ad", "a.h5ad", "a.h5ad"]
-            done = subprocess.run(
-                [PROGRAM, *args, "--force", "--json"], cwd=tmp_path, capture_output=True, text=True, check=True
-            )
-            result = [e for e in map(json.loads, done.stdout.splitlines()) if "peak_resident_bytes" in e]
-            peaks.append(result[-1]["peak_resident_bytes"])
-    assert peaks[2] - peaks[0] < 60e6 and peaks[3] - peaks[1] < 100e6, peaks
+        result = [e for e in map(json.loads, done.stdout.splitlines()) if "peak_resident_bytes" in e]
+        out[command] = result[-1]["peak_resident_bytes"]
+    return out

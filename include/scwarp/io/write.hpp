@@ -1,0 +1,35 @@
+// Kind: writer. Determinism tier A: the same content gives the same bytes, for any number of threads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "scwarp/anndata.hpp"
+#include "scwarp/core/context.hpp"
+#include "scwarp/io/h5ad.hpp"
+#include "scwarp/io/zarr.hpp"
+
+namespace scw::io {
+
+enum class FileFormat : std::uint8_t { h5ad, zarr };
+
+/// What the ending of `path` says: .h5ad, or .zarr (a folder). InvalidArgument for another one; `op` starts the
+/// message.
+SCW_API FileFormat format_of(const char* op, const std::string& path);
+
+struct WriteOptions {
+  WriteH5adOptions h5ad;  ///< for a file
+  WriteZarrOptions zarr;  ///< for a folder
+};
+
+/// The options of the format that `path` ends with, by the names that the program and Python have for them.
+/// `compression`: "auto" (gzip for h5ad, lz4 for Zarr); "gzip", "zstd", "none"; Zarr only "lz4" and "blosc-zstd".
+/// `chunk_bytes` 0 and `zarr_format` 0: the format's default. InvalidArgument for what the format does not have.
+SCW_API WriteOptions write_options(const char* op, const std::string& path, const std::string& compression,
+                                   int compression_level = -1, std::int64_t chunk_bytes = 0, int zarr_format = 0,
+                                   bool shards = false);
+
+/// write_h5ad or write_zarr, as the ending of `path` says.
+SCW_API void write(const Context& ctx, const AnnData& data, const std::string& path, const WriteOptions& options = {});
+
+}  // namespace scw::io
