@@ -13,6 +13,8 @@ def convert(
     compression: str,
     compression_level: int,
     chunk_bytes: int,
+    zarr_format: int,
+    shards: bool,
 ) -> None: ...
 def concat(
     ctx: _core.Context,
@@ -29,6 +31,8 @@ def concat(
     compression: str,
     compression_level: int,
     chunk_bytes: int,
+    zarr_format: int,
+    shards: bool,
 ) -> None: ...
 
 class FileMatrix:
