@@ -225,6 +225,11 @@ std::vector<std::string> read_strings(const Context& ctx, const Dataset& d);
 /// Reads a field of texts of variable length from a dataset of records.
 std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, const std::string& name);
 
+/// All elements as they are stored, in order. Throws NotSupported unless has_readable_texts.
+std::vector<std::byte> stored_elements(const Context& ctx, const Dataset& d, std::size_t element_bytes);
+/// Sequences of elements of `base_bytes`, as they are stored.
+std::vector<std::string> read_sequences(const Context& ctx, const Dataset& d, std::size_t base_bytes);
+
 // ------------------------------------------------------------------------------------------------------------ writing
 
 struct WriteOptions {

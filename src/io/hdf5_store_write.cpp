@@ -1,9 +1,9 @@
 // Writing HDF5 as a Store.
 #include "io/hdf5_store.hpp"
 
-#include <set>
-
 #include <cstring>
+
+#include "io/hdf5_copy.hpp"
 
 namespace scw::io {
 namespace {
@@ -131,30 +131,9 @@ void HdfGroup::opaque(const std::string& name, const OpaqueRows& o, const Attrib
   write(d.get(), attributes);
 }
 
-/// The library copies what nobody has looked at yet: every object below is checked first. (Committed types too, which
-/// are no nodes of ours.)
-void check_below(const Source& source, const h5::Node& node, std::set<haddr_t>& seen) {
-  if (!node.is_group || !seen.insert(node.address).second) return;
-  for (const auto& link : h5::links(node)) {
-    H5L_info_t info{};
-    if (!link.hard || H5Lget_info(node.id.get(), link.name.c_str(), &info, H5P_DEFAULT) < 0) continue;
-    source.check_object(node.path + "/" + link.name, info.u.address);
-    H5O_info_t object{};
-    if (H5Oget_info_by_name2(node.id.get(), link.name.c_str(), &object, H5O_INFO_BASIC, H5P_DEFAULT) < 0)
-      node.fail("its member '{}' is damaged ({})", link.name, h5::last_error());
-    if (object.type == H5O_TYPE_GROUP || object.type == H5O_TYPE_DATASET)
-      check_below(source, h5::child(node, link.name), seen);
-  }
-}
-
 void HdfGroup::copy(const std::string& name, const Store& from, const std::string& from_path) {
   const auto& source = static_cast<const Source&>(from);
-  std::set<haddr_t> seen;
-  check_below(source, h5::child(h5::root(source), from_path.substr(1)), seen);
-  const h5::Id links = h5::create_links(name);
-  if (H5Ocopy(source.file(), from_path.c_str(), target_.id, name.c_str(), H5P_DEFAULT, links.get()) < 0)
-    detail::fail<IoError>(out_.op(), "'{}': object '{}/{}' cannot be copied from '{}' ({})", out_.name(), path, name,
-                          from.name(), h5::last_error());
+  h5::copy_object(target_, name, h5::child(h5::root(source), from_path.substr(1)));
 }
 
 }  // namespace

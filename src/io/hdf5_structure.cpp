@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string_view>
 
@@ -25,9 +26,16 @@ struct Structure::Chunk {
 struct Structure::Type {
   unsigned cls = 0;
   std::uint64_t size = 0;
-  std::uint64_t base_size = 0;  // of a sequence
-  bool is_text = false;         // a sequence that is a string
+  bool is_text = false;  // a sequence that is a string
   std::vector<StoredField> fields;
+  struct Part;
+  std::vector<Part> parts;     // that hold references to the global heap: fields, or elements of an array
+  std::shared_ptr<Type> base;  // of a sequence
+};
+
+struct Structure::Type::Part {
+  std::uint64_t offset = 0, count = 1;
+  std::shared_ptr<Type> type;
 };
 
 struct Structure::Space {
@@ -50,6 +58,7 @@ struct Structure::Object {
   std::optional<Space> space;
   std::optional<Layout> layout;
   std::optional<std::uint64_t> fill_bytes;
+  std::vector<std::vector<std::uint8_t>> fills;  // values
   bool filtered = false;
 };
 
@@ -203,8 +212,9 @@ void Structure::check_message(unsigned type, unsigned flags, Cursor c, std::vect
     }
     case 0x04: {  // fill value, old
       const auto n = c.take(4);
-      c.skip(n);
+      const Cursor value = c.part(n);
       if (!o.fill_bytes) o.fill_bytes = n;
+      if (n > 0) o.fills.emplace_back(value.p, value.p + value.n);
       break;
     }
     case 0x05: {
@@ -221,8 +231,11 @@ void Structure::check_message(unsigned type, unsigned flags, Cursor c, std::vect
       if (!defined) break;
       const auto n = c.take(4);
       require(n < 0x80000000U, "a fill value is damaged");
-      c.skip(n);
-      if (n > 0) o.fill_bytes = n;
+      const Cursor value = c.part(n);
+      if (n > 0) {
+        o.fill_bytes = n;
+        o.fills.emplace_back(value.p, value.p + value.n);
+      }
       break;
     }
     case 0x06:
@@ -368,12 +381,14 @@ Structure::Type Structure::check_type(Cursor& c, int depth) const {
             if (d < rank) require(!__builtin_mul_overflow(elements, extent, &elements), "a record type is damaged");
           }
         }
-        const Type member = check_type(c, depth + 1);
+        Type member = check_type(c, depth + 1);
         std::uint64_t bytes = 0;
         require(!__builtin_mul_overflow(elements, member.size, &bytes) && f.offset <= t.size &&
                     bytes <= t.size - f.offset && names.insert(f.name).second,
                 "a field is outside its record");
         f.is_text = member.is_text;
+        if (member.base || !member.parts.empty())
+          t.parts.push_back({f.offset, elements, std::make_shared<Type>(std::move(member))});
         t.fields.push_back(std::move(f));
       }
       break;
@@ -390,11 +405,11 @@ Structure::Type Structure::check_type(Cursor& c, int depth) const {
       break;
     }
     case 9: {
-      const Type base = check_type(c, depth + 1);
+      Type base = check_type(c, depth + 1);
       require((bits & 15U) <= 1 && t.size == 16, "a sequence type is damaged");
       t.is_text = (bits & 15U) == 1;
       require(!t.is_text || (base.size == 1 && (base.cls == 3 || base.cls == 0)), "a text type is damaged");
-      t.base_size = base.size;
+      t.base = std::make_shared<Type>(std::move(base));
       break;
     }
     case 10: {
@@ -407,9 +422,10 @@ Structure::Type Structure::check_type(Cursor& c, int depth) const {
         require(extent > 0 && !__builtin_mul_overflow(elements, extent, &elements), "an array type is damaged");
       }
       if (version == 2) c.skip(4 * rank);
-      const Type base = check_type(c, depth + 1);
+      Type base = check_type(c, depth + 1);
       std::uint64_t bytes = 0;
       require(!__builtin_mul_overflow(elements, base.size, &bytes) && bytes == t.size, "an array type is damaged");
+      if (base.base || !base.parts.empty()) t.parts.push_back({0, elements, std::make_shared<Type>(std::move(base))});
       break;
     }
     default:
@@ -530,11 +546,11 @@ void Structure::check_attribute(Cursor c) {
   std::uint64_t bytes = 0;
   require(!__builtin_mul_overflow(space.count, type.size, &bytes) && bytes <= c.n,
           "the value of an attribute is cut off");
-  if (type.cls == 9) check_references(c.p, space.count, type.base_size);
+  check_values(type, c.p, space.count);
 }
 
-/// Sizes of the texts in one collection of the global heap.
-const std::unordered_map<std::uint32_t, std::uint64_t>& Structure::heap(std::uint64_t address) {
+/// The texts in one collection of the global heap.
+const Structure::HeapObjects& Structure::heap(std::uint64_t address) {
   const auto known = heaps_.find(address);
   if (known != heaps_.end()) return known->second;
   const auto head = load(address, 16, "a heap of texts");
@@ -544,7 +560,7 @@ const std::unordered_map<std::uint32_t, std::uint64_t>& Structure::heap(std::uin
   heap_bytes_ += bytes;
   require(heap_bytes_ <= size_ + kFreeBytes, "heaps of texts overlap");
   const auto all = load(address, bytes, "a heap of texts");
-  std::unordered_map<std::uint32_t, std::uint64_t> objects;
+  HeapObjects objects;
   for (std::size_t at = 16; all.size() - at >= 16;) {
     Cursor c{all.data() + at, 16};
     const auto i = static_cast<std::uint32_t>(c.take(2));
@@ -557,16 +573,21 @@ const std::unordered_map<std::uint32_t, std::uint64_t>& Structure::heap(std::uin
       continue;
     }
     require(n <= all.size() - at - 16, "a heap of texts is damaged");
+    require(objects.emplace(i, std::pair{address + at + 16, n}).second, "a heap of texts has two of the same number");
     at += 16 + std::min<std::size_t>((static_cast<std::size_t>(n) + 7) / 8 * 8, all.size() - at - 16);
-    require(objects.emplace(i, n).second, "a heap of texts has two of the same number");
   }
   return heaps_.emplace(address, std::move(objects)).first->second;
 }
 
-/// References to the global heap: the library copies as much as the heap has, into as much room as the reference says.
-void Structure::check_references(const std::uint8_t* data, std::uint64_t count, std::uint64_t base_bytes) {
+/// References to the global heap, wherever they are in values: the library copies as much as the heap has, into as much
+/// room as the reference says.
+void Structure::check_values(const Type& type, const std::uint8_t* data, std::uint64_t count) {
+  if (!type.base && type.parts.empty()) return;
   for (std::uint64_t k = 0; k < count; ++k) {
-    Cursor r{data + k * 16, 16};
+    const std::uint8_t* value = data + k * type.size;
+    for (const auto& part : type.parts) check_values(*part.type, value + part.offset, part.count);
+    if (!type.base) continue;
+    Cursor r{value, 16};
     const auto length = r.take(4), address = r.take(8);
     const auto index = static_cast<std::uint32_t>(r.take(4));
     if (address == 0) {
@@ -576,9 +597,15 @@ void Structure::check_references(const std::uint8_t* data, std::uint64_t count, 
     const auto& objects = heap(address);
     const auto object = objects.find(index);
     std::uint64_t expected = 0;
-    require(
-        object != objects.end() && !__builtin_mul_overflow(length, base_bytes, &expected) && object->second == expected,
-        "a text and its heap disagree");
+    require(object != objects.end() && !__builtin_mul_overflow(length, type.base->size, &expected) &&
+                object->second.second == expected,
+            "a text and its heap disagree");
+    if (!type.base->base && type.base->parts.empty()) continue;
+    const auto [at, bytes] = object->second;  // the map may grow
+    heap_bytes_ += bytes;
+    require(heap_bytes_ <= size_ + kFreeBytes, "heaps of texts overlap");
+    const auto inner = load(at, bytes, "a heap of texts");
+    check_values(*type.base, inner.data(), length);
   }
 }
 
@@ -693,6 +720,10 @@ void Structure::finish(Object& o) {
   const Layout& l = *o.layout;
   require(o.type && o.space, "a dataset lacks its type or its shape");
   require(!o.fill_bytes || *o.fill_bytes == 0 || *o.fill_bytes == o.type->size, "a fill value has the wrong size");
+  for (const auto& fill : o.fills) {
+    require(fill.size() == o.type->size, "a fill value has the wrong size");
+    check_values(*o.type, fill.data(), 1);
+  }
   std::uint64_t bytes = 0;
   require(!__builtin_mul_overflow(o.space->count, o.type->size, &bytes), "a dataset is too large");
   if (l.cls == 0) require(l.bytes == bytes || bytes == 0, "a dataset has the wrong size");

@@ -73,8 +73,10 @@ class Structure {
   void check_filters(Cursor c, Object& o) const;
   void check_link(Cursor c) const;
   void check_layout(Cursor c, Object& o);
-  void check_references(const std::uint8_t* data, std::uint64_t count, std::uint64_t base_bytes);
-  const std::unordered_map<std::uint32_t, std::uint64_t>& heap(std::uint64_t address);
+  /// Where an object of a global heap is, and its bytes.
+  using HeapObjects = std::unordered_map<std::uint32_t, std::pair<std::uint64_t, std::uint64_t>>;
+  void check_values(const Type& type, const std::uint8_t* data, std::uint64_t count);
+  const HeapObjects& heap(std::uint64_t address);
   void check_dense(std::uint64_t heap, std::uint64_t by_name, std::uint64_t by_order, bool attributes);
   void load_heap_blocks(std::uint64_t address, std::uint64_t offset, unsigned rows, Heap& h);
   void load_heap_block(std::uint64_t address, std::uint64_t offset, std::uint64_t n, Heap& h);
@@ -94,7 +96,7 @@ class Structure {
   std::uint64_t size_ = 0;
   unsigned group_leaf_k_ = 4, group_node_k_ = 16, chunk_node_k_ = 32;
   std::set<std::uint64_t> checked_, nodes_;
-  std::unordered_map<std::uint64_t, std::unordered_map<std::uint32_t, std::uint64_t>> heaps_;
+  std::unordered_map<std::uint64_t, HeapObjects> heaps_;
   std::uint64_t heap_bytes_ = 0;
   struct Record {
     std::size_t bytes = 0;

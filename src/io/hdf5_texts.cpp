@@ -81,20 +81,6 @@ std::string_view cut(std::string_view text, H5T_str_t padding) {
 
 constexpr std::size_t kReferenceBytes = 16;  // length, address of the heap, number in it
 
-/// All elements as they are stored, in order.
-std::vector<std::byte> stored_bytes(const Context& ctx, const Dataset& d, std::size_t element_bytes) {
-  if (!has_readable_texts(d)) d.fail<NotSupported>("its texts are stored in a way that scwarp does not read");
-  const auto size = static_cast<std::int64_t>(element_bytes);
-  const std::int64_t cols = d.dims.empty() ? 1 : d.count / d.dims[0];
-  std::vector<std::byte> out(static_cast<std::size_t>(checked_mul(d.count, size)));
-  read_blocks(ctx, d, H5I_INVALID_HID, element_bytes, [&](const Block& b) {
-    for (std::int64_t i = 0; i < b.n_rows; ++i)
-      std::memcpy(out.data() + ((b.row + i) * cols + b.col) * size, b.data + i * b.ld * size,
-                  static_cast<std::size_t>(b.n_cols * size));
-  });
-  return out;
-}
-
 std::vector<std::string> texts_of(const Dataset& d, const std::vector<std::byte>& bytes, std::size_t offset,
                                   std::size_t stride) {
   GlobalHeap heap(d);
@@ -115,6 +101,38 @@ std::vector<std::string> texts_of(const Dataset& d, const std::vector<std::byte>
 }
 
 }  // namespace
+
+std::vector<std::byte> stored_elements(const Context& ctx, const Dataset& d, std::size_t element_bytes) {
+  if (!has_readable_texts(d)) d.fail<NotSupported>("its texts are stored in a way that scwarp does not read");
+  const auto size = static_cast<std::int64_t>(element_bytes);
+  const std::int64_t cols = d.dims.empty() ? 1 : d.count / d.dims[0];
+  std::vector<std::byte> out(static_cast<std::size_t>(checked_mul(d.count, size)));
+  read_blocks(ctx, d, H5I_INVALID_HID, element_bytes, [&](const Block& b) {
+    for (std::int64_t i = 0; i < b.n_rows; ++i)
+      std::memcpy(out.data() + ((b.row + i) * cols + b.col) * size, b.data + i * b.ld * size,
+                  static_cast<std::size_t>(b.n_cols * size));
+  });
+  return out;
+}
+
+std::vector<std::string> read_sequences(const Context& ctx, const Dataset& d, std::size_t base_bytes) {
+  const auto bytes = stored_elements(ctx, d, kReferenceBytes);
+  GlobalHeap heap(d);
+  std::vector<std::string> out;
+  out.reserve(bytes.size() / kReferenceBytes);
+  for (std::size_t at = 0; at < bytes.size(); at += kReferenceBytes) {
+    const std::byte* r = bytes.data() + at;
+    const auto length = load<std::uint32_t>(r);
+    const auto address = load<std::uint64_t>(r + 4);
+    if (length == 0 || address == 0 || address == UINT64_MAX) {
+      out.emplace_back();
+      continue;
+    }
+    if (base_bytes > UINT32_MAX / length) d.fail("declares a sequence of {} elements", length);
+    out.emplace_back(heap.get(address, load<std::uint32_t>(r + 12), static_cast<std::uint32_t>(length * base_bytes)));
+  }
+  return out;
+}
 
 bool has_readable_texts(const Dataset& d) {
   if (d.count == 0 || (d.type.kind == Kind::string && !d.type.variable)) return true;
@@ -146,7 +164,7 @@ std::vector<std::string> read_strings(const Context& ctx, const Dataset& d) {
     });
     return out;
   }
-  return texts_of(d, stored_bytes(ctx, d, kReferenceBytes), 0, kReferenceBytes);
+  return texts_of(d, stored_elements(ctx, d, kReferenceBytes), 0, kReferenceBytes);
 }
 
 std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, const std::string& name) {
@@ -154,7 +172,7 @@ std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, c
   for (const auto& field : d.source->record(d.address, record_bytes))
     if (field.name == name && field.is_text && field.offset + kReferenceBytes <= record_bytes)
       return d.count == 0 ? std::vector<std::string>{}
-                          : texts_of(d, stored_bytes(ctx, d, record_bytes), field.offset, record_bytes);
+                          : texts_of(d, stored_elements(ctx, d, record_bytes), field.offset, record_bytes);
   d.fail("field '{}' cannot be read", name);
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -69,3 +70,91 @@ def test_not_a_file(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
         with pytest.raises(OSError, match="not a regular file"):
             copy(path, tmp_path / "b.h5ad")
+
+
+@pytest.mark.parametrize("libver", ["earliest", "v110"])
+def test_what_is_carried_over_is_as_it_was(tmp_path: Path, libver: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Layouts, filters, types, links and attributes of elements that nobody understands."""
+    record = np.dtype([("n", "u8"), ("text", make_corpus.TEXT), ("inner", [("a", "f4"), ("b", "i2", (2,))])])
+    a = np.arange(7 * 5 * 3, dtype=np.int16).reshape(7, 5, 3)
+    with h5py.File(tmp_path / "a.h5ad", "w", libver=(libver, "v110"), track_order=True) as f:
+        make_corpus.fixed_names(f)
+        g = f.create_group("mystery", track_order=True)
+        g.attrs["encoding-type"] = "unheard of"
+        g.attrs["é"] = np.array(["x", "ÿ"], dtype=make_corpus.TEXT)
+        g.attrs["record"] = np.array([(1, "text", (2, (3, 4)))], dtype=record)
+        g["z"], g["scalar"] = np.float64(2.5), "text"
+        g.create_dataset("chunks", data=a, chunks=(2, 3, 2), compression="gzip", shuffle=True, fletcher32=True)
+        g.create_dataset("gaps", (7, 5), ">i4", chunks=(2, 2), maxshape=(None, None), fillvalue=9)[3:5] = 1
+        g.create_dataset("packed", data=a[..., 0], chunks=(3, 5), scaleoffset=0)
+        g.create_dataset("texts", data=np.array(["a", "", "ç"], dtype=make_corpus.TEXT), chunks=(2,), compression="lzf")
+        g["records"] = np.array([(2**63, "a", (0.5, (1, 2))), (1, "", (1, (3, 4)))], dtype=record)
+        g["sequences"] = np.array([np.arange(3), np.arange(0)], dtype=object).astype(h5py.vlen_dtype(np.int16))
+        g["choice"] = np.array([0, 1], dtype=h5py.enum_dtype({"no": 0, "yes": 1}, "i4"))
+        g["type"] = np.dtype("f4")
+        g["of type"] = np.ones(2, "f4")
+        g["same"] = g["chunks"]
+        g["inner/up"] = g
+        g["soft"] = h5py.SoftLink("/mystery/chunks")
+        g["outside"] = h5py.ExternalLink("other.h5", "/x")
+        g["reference"] = g["chunks"].ref
+        g["texts"].attrs["reference"] = g.ref
+        g["empty"] = h5py.Empty("f4")
+    with caplog.at_level("WARNING", "scwarp"):
+        copy(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
+    with h5py.File(tmp_path / "a.h5ad") as f, h5py.File(tmp_path / "b.h5ad") as h:
+        old, new = f["mystery"], h["mystery"]
+        assert [k for k in old if k not in ("outside", "reference")] == list(new)
+        assert set(old.attrs) == set(new.attrs)
+        for k in ("é", "record"):
+            np.testing.assert_array_equal(old.attrs[k], new.attrs[k])
+        for k in new:
+            if not isinstance(old[k], h5py.Dataset):
+                continue
+            x, y = old[k], new[k]
+            assert (x.dtype, x.shape, x.chunks, x.maxshape) == (y.dtype, y.shape, y.chunks, y.maxshape), k
+            assert (x._filters, x.fillvalue if k == "gaps" else 0) == (y._filters, y.fillvalue if k == "gaps" else 0)
+            if k == "sequences":
+                assert all(np.array_equal(p, q) for p, q in zip(x, y, strict=True))
+            elif k != "empty":
+                np.testing.assert_array_equal(x[()], y[()], err_msg=k)
+        assert (
+            new["same"].id == new["chunks"].id
+            or h5py.h5o.get_info(new["same"].id).addr == h5py.h5o.get_info(new["chunks"].id).addr
+        )
+        assert new["inner/up/z"][()] == 2.5
+        assert new.get("soft", getlink=True).path == "/mystery/chunks"
+        assert isinstance(new["type"], h5py.Datatype)
+    for text in ("/mystery/outside': a link out of the file", "/mystery/reference' refers", "attribute 'reference'"):
+        assert text in caplog.text
+
+
+def test_texts_that_cannot_be_checked_are_not_copied(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5ad", "w") as f:
+        make_corpus.fixed_names(f)
+        f["mystery/texts"] = np.array([[["a"]]], dtype=make_corpus.TEXT)
+        f["mystery"].create_dataset("chunks", data=np.array([[["a"]]], dtype=make_corpus.TEXT), chunks=(1, 1, 1))
+    with pytest.raises(NotImplementedError, match=r"/mystery/chunks.*cannot be copied"):
+        copy(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
+    assert not (tmp_path / "b.h5ad").exists()
+
+
+@pytest.mark.parametrize("where", ["attribute of records", "fill value"])
+def test_references_to_a_heap_are_checked_wherever_they_are(tmp_path: Path, where: str) -> None:
+    """The library would copy as much as the heap has into as much room as the reference says."""
+    path, text = tmp_path / "a.h5ad", b"sixteen letters!"
+    with h5py.File(path, "w") as f:
+        make_corpus.fixed_names(f)
+        d = f.create_group("uns").create_dataset("d", data=[1])
+        if where == "attribute of records":
+            d.attrs["a"] = np.array([(1, text.decode())], dtype=[("n", "i4"), ("t", make_corpus.TEXT)])
+        else:
+            f["uns"].create_dataset("texts", (3,), make_corpus.TEXT, fillvalue=text)
+    content = path.read_bytes()
+    copy(path, tmp_path / "b.h5ad")
+    reference = struct.pack("<IQ", len(text), content.rindex(b"GCOL", 0, content.index(text)))
+    assert content.count(reference) >= 1
+    for length in (1, 1 << 20):
+        path.write_bytes(content.replace(reference, struct.pack("<I", length) + reference[4:]))
+        with pytest.raises(ValueError, match="heap disagree"):
+            copy(path, tmp_path / "c.h5ad")
