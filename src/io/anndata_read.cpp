@@ -89,7 +89,18 @@ class Reader {
   DataFrame frame(const Node& node);
   DataFrame record_frame(const StoredArray& d);
 
-  AxisElements axis(const Node& parent, const char* name, std::int64_t rows, std::int64_t cols);
+  /// `others`: without what is_selectable.
+  AxisElements axis(const Node& parent, const char* name, std::int64_t rows, std::int64_t cols, bool others = false);
+  bool is_selectable(const Node& node) const;
+  /// What f reads, of these rows and columns of matrices only.
+  template <class F>
+  auto selecting(Span<const std::uint8_t> obs_mask, Span<const std::uint8_t> var_mask, F&& f) {
+    options_.obs_mask = obs_mask;
+    options_.var_mask = var_mask;
+    auto out = f();
+    options_.obs_mask = options_.var_mask = {};
+    return out;
+  }
   std::optional<AxisElement> axis_element(const Node& node, bool keep_order);
   Value value(const Node& node, int depth);
   Value array_value(const StoredArray& d);
@@ -788,7 +799,7 @@ std::optional<AxisElement> Reader::axis_element(const Node& node, bool keep_orde
   return foreign(node, type.empty() ? d.type.name : type);
 }
 
-AxisElements Reader::axis(const Node& parent, const char* name, std::int64_t rows, std::int64_t cols) {
+AxisElements Reader::axis(const Node& parent, const char* name, std::int64_t rows, std::int64_t cols, bool others) {
   AxisElements out;
   const auto group = parent.find(name);
   if (!group) return out;
@@ -798,6 +809,7 @@ AxisElements Reader::axis(const Node& parent, const char* name, std::int64_t row
   } else {
     for (const auto& link : group->links()) {
       const auto node = group->child(link.name);
+      if (others && is_selectable(*node)) continue;
       // Graphs: scanpy lists the neighbours of a cell nearest first, which sorting by index would lose.
       auto e = axis_element(*node, cols >= 0);
       if (!e) continue;
@@ -809,6 +821,16 @@ AxisElements Reader::axis(const Node& parent, const char* name, std::int64_t row
     }
   }
   return out;
+}
+
+/// Whether axis_element reads a matrix that it can select from.
+bool Reader::is_selectable(const Node& node) const {
+  if (is_sparse(node)) return true;
+  if (node.is_group) return false;
+  const auto d = node.array();
+  return !d->is_null && d->dims.size() == 2 &&
+         ((d->type.kind == Kind::floating && d->type.size <= 8) ||
+          (d->type.kind == Kind::integer && d->type.size < 8) || d->type.kind == Kind::boolean);
 }
 
 // ---------------------------------------------------------------------------------------------------------------- uns
@@ -931,36 +953,67 @@ AnnData Reader::read() {
   a.obs = frame(*obs);
   a.var = frame(*var);
   const std::int64_t n = a.n_obs(), m = a.n_vars();
-  const auto check_shape = [&](const Node& node, const MatrixElement& x, std::int64_t rows, std::int64_t cols) {
-    if (x.n_rows() != rows || x.n_cols() != cols)
-      node.fail("is {} x {} (expected {} x {})", x.n_rows(), x.n_cols(), rows, cols);
+  const auto obs_mask = options_.obs_mask, var_mask = options_.var_mask;
+  if (!obs_mask.empty() && obs_mask.size != n)
+    obs->fail<ShapeMismatch>("has {} cells (obs_mask has {} entries)", n, obs_mask.size);
+  if (!var_mask.empty() && var_mask.size != m)
+    var->fail<ShapeMismatch>("has {} genes (var_mask has {} entries)", m, var_mask.size);
+  options_.obs_mask = options_.var_mask = {};
+  // Large matrices are selected from while they are read, everything else afterwards; of old layouts everything.
+  const bool select = !legacy && (!obs_mask.empty() || !var_mask.empty());
+  const auto kept = [&](Span<const std::uint8_t> mask, std::int64_t all) {
+    return mask.empty() || !select ? all : all - std::count(mask.begin(), mask.end(), std::uint8_t{0});
   };
+  const std::int64_t rows = kept(obs_mask, n), cols = kept(var_mask, m);
+  const auto selected = [&](bool genes, auto&& f) {
+    return select ? selecting(obs_mask, genes ? var_mask : Span<const std::uint8_t>{}, f) : f();
+  };
+  const auto check_shape = [&](const Node& node, const MatrixElement& x, std::int64_t x_rows, std::int64_t x_cols) {
+    if (x.n_rows() != x_rows || x.n_cols() != x_cols)
+      node.fail("is {} x {} (expected {} x {})", x.n_rows(), x.n_cols(), x_rows, x_cols);
+  };
+  std::optional<MatrixElement> main;
   if (const auto x = root.find("X"); x && (x->is_group || !x->array()->is_null)) {
-    a.X = matrix(*x);
-    check_shape(*x, *a.X, n, m);
-    check_matrix(*x, *a.X);
+    main = selected(true, [&] { return matrix(*x); });
+    check_shape(*x, *main, rows, cols);
+    check_matrix(*x, *main);
   }
-  a.layers = axis(root, "layers", n, m);
+  std::optional<Raw> raw_part;
+  const auto read_raw = [&](const Node& x, const Node& raw_var, const Node& parent, const char* varm) {
+    Raw r;
+    r.X = selected(false, [&] { return matrix(x); });
+    r.var = frame(raw_var);
+    check_shape(x, r.X, rows, r.var.n_rows());
+    r.varm = axis(parent, varm, r.var.n_rows(), -1);
+    raw_part = std::move(r);
+  };
+  if (auto raw = root.find("raw"); raw && raw->is_group)
+    read_raw(*raw->child("X"), *raw->child("var"), *raw, "varm");
+  else if (auto x = root.find("raw.X"))  // anndata 0.6
+    read_raw(*x, *root.child("raw.var"), root, "raw.varm");
+  Layers matrices;
+  if (const auto group = select ? root.find("layers") : nullptr; group && group->is_group) {
+    for (const auto& link : group->links()) {
+      const auto node = group->child(link.name);
+      if (!is_selectable(*node)) continue;
+      auto e = selected(true, [&] { return axis_element(*node, true); });
+      if (scw::n_rows(*e) != rows || scw::n_cols(*e) != cols)
+        node->fail("is {} x {} (expected {} x {})", scw::n_rows(*e), scw::n_cols(*e), rows, cols);
+      matrices.insert_or_assign(link.name, std::move(*e));
+    }
+  }
+  a.layers = axis(root, "layers", n, m, select);
   a.obsm = axis(root, "obsm", n, -1);
   a.varm = axis(root, "varm", m, -1);
   a.obsp = axis(root, "obsp", n, n);
   a.varp = axis(root, "varp", m, m);
-  if (auto raw = root.find("raw"); raw && raw->is_group) {
-    Raw r;
-    const auto x = raw->child("X");
-    r.X = matrix(*x);
-    r.var = frame(*raw->child("var"));
-    check_shape(*x, r.X, n, r.var.n_rows());
-    r.varm = axis(*raw, "varm", r.var.n_rows(), -1);
-    a.raw = std::move(r);
-  } else if (auto x = root.find("raw.X")) {  // anndata 0.6
-    Raw r;
-    r.X = matrix(*x);
-    r.var = frame(*root.child("raw.var"));
-    check_shape(*x, r.X, n, r.var.n_rows());
-    r.varm = axis(root, "raw.varm", r.var.n_rows(), -1);
-    a.raw = std::move(r);
+  if (select) {
+    if (!obs_mask.empty()) a.subset_obs(ctx_, obs_mask);
+    if (!var_mask.empty()) a.subset_var(ctx_, var_mask);
+    a.layers.merge(matrices);
   }
+  a.X = std::move(main);
+  a.raw = std::move(raw_part);
   if (auto uns = root.find("uns")) {
     if (!uns->is_group) uns->fail("is a dataset (expected a group)");
     a.uns = value(*uns, 0);
@@ -975,6 +1028,8 @@ AnnData Reader::read() {
       source_->fail("/" + link.name, "is a soft or external link; scwarp reads what is in the file itself");
     a.foreign.push_back("/" + link.name);
   }
+  if (legacy && !obs_mask.empty()) a.subset_obs(ctx_, obs_mask);
+  if (legacy && !var_mask.empty()) a.subset_var(ctx_, var_mask);
   return a;
 }
 
@@ -982,8 +1037,8 @@ AnnData Reader::read() {
 
 AnnData read_anndata(const Context& ctx, std::shared_ptr<const Store> source, const ReadH5adOptions& options) {
   const auto session = source->session();
-  SCW_EXPECT(options.obs_mask.empty() && options.var_mask.empty(), source->op(),
-             "obs_mask and var_mask are for single matrices");
+  SCW_EXPECT((options.obs_mask.empty() && options.var_mask.empty()) || !options.stream_matrices, source->op(),
+             "obs_mask and var_mask do not go with stream_matrices");
   return Reader(ctx.host(), std::move(source), options).read();
 }
 

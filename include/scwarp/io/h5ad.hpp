@@ -23,8 +23,10 @@ struct ReadH5adOptions {
   /// larger than memory. Neither counts nor the order of indices are looked at. Matrices that only one thread at a time
   /// can read (HDF5's filters that scwarp does not have itself, other byte orders) are read nevertheless.
   bool stream_matrices = false;
-  /// read_h5ad_matrix: one byte per row (column) of the element, nonzero for those to read; empty: all. Their values
-  /// are all that is kept in memory: rows lying together are read in pieces of some megabytes per thread.
+  /// One byte per cell (gene), nonzero for those to read; empty: all. read_h5ad_matrix: per row (column) of the
+  /// element. The result is that of AnnData::subset_obs and subset_var, but of X, layers and raw.X the selected values
+  /// are all that is kept in memory: rows lying together are read in pieces of some megabytes per thread. (Files of
+  /// anndata before 0.7 are read whole.) Not with stream_matrices.
   Span<const std::uint8_t> obs_mask = {}, var_mask = {};
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -134,6 +135,58 @@ TEST_F(H5adTest, WhatIsWrittenIsRead) {
   EXPECT_EQ(*b.uns.find("n")->get<std::int64_t>(), 3);
   EXPECT_EQ(b.raw->X.n_cols(), 200);
   EXPECT_EQ(read_h5ad_matrix(ctx, path("a.h5ad"), "layers/counts").n_cols(), 200);
+}
+
+std::vector<std::uint8_t> every_third(std::int64_t n, std::int64_t offset) {
+  std::vector<std::uint8_t> out(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) out[static_cast<std::size_t>(i)] = (i + offset) % 3 == 0 ? 2 : 0;
+  return out;
+}
+
+TEST_F(H5adTest, MasksGiveWhatASubsetAfterwardsGives) {
+  const auto ctx = Context::cpu(2);
+  AnnData whole = example(ctx);
+  whole.set_layer("dense", dense(ctx, 300, 200));
+  MatrixElement wide(dense(ctx, 300, 200));  // whole and subset afterwards: 64-bit integers
+  for (auto& v : std::get<Matrix<float>>(wide.data).data) v *= 2;
+  wide.stored_dtype = "int64";
+  whole.set_layer("wide", std::move(wide));
+  whole.set_obsp("graph", counts<float>(ctx, 300, 300));
+  whole.set_varm("PCs", dense(ctx, 200, 5));
+  write_h5ad(ctx, whole, path("a.h5ad"));
+  const auto cells = every_third(300, 1), genes = every_third(200, 2);
+  const std::vector<std::uint8_t> none(300, 0), all(300, 1);
+  const auto span = [](const std::vector<std::uint8_t>& v) {
+    return Span<const std::uint8_t>{v.data(), static_cast<std::int64_t>(v.size())};
+  };
+  const std::pair<Span<const std::uint8_t>, Span<const std::uint8_t>> cases[] = {
+      {span(cells), span(genes)}, {span(cells), {}}, {{}, span(genes)}, {span(none), {}}, {span(all), span(genes)}};
+  for (const auto& [obs, var] : cases) {
+    ReadH5adOptions options;
+    options.obs_mask = obs;
+    options.var_mask = var;
+    const AnnData some = read_h5ad(ctx, path("a.h5ad"), options);
+    AnnData expected = read_h5ad(ctx, path("a.h5ad"));
+    if (!obs.empty()) expected.subset_obs(ctx, obs);
+    if (!var.empty()) expected.subset_var(ctx, var);
+    some.validate();
+    EXPECT_EQ(some.n_obs(),
+              obs.empty() ? 300 : std::count(obs.begin(), obs.end(), 2) + (obs.data == all.data() ? 300 : 0));
+    EXPECT_EQ(some.n_vars(), var.empty() ? 200 : std::count(var.begin(), var.end(), 2));
+    EXPECT_EQ(some.raw->X.n_cols(), 200);
+    write_h5ad(ctx, some, path("some.h5ad"));
+    write_h5ad(ctx, expected, path("expected.h5ad"));
+    EXPECT_EQ(bytes_of(path("some.h5ad")), bytes_of(path("expected.h5ad")));
+  }
+  ReadH5adOptions bad;
+  bad.obs_mask = span(genes);
+  EXPECT_THROW(read_h5ad(ctx, path("a.h5ad"), bad), ShapeMismatch);
+  bad.obs_mask = {};
+  bad.var_mask = span(cells);
+  EXPECT_THROW(read_h5ad(ctx, path("a.h5ad"), bad), ShapeMismatch);
+  bad.var_mask = span(genes);
+  bad.stream_matrices = true;
+  EXPECT_THROW(read_h5ad(ctx, path("a.h5ad"), bad), InvalidArgument);
 }
 
 TEST_F(H5adTest, BytesDoNotDependOnThreadsAndSurviveACopy) {
