@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -307,6 +308,37 @@ void aggregate(const Run<V>& r) {
     r.digest.add(a.count_nonzero);
   }
 }
+/// Medians on the device: of the cells' totals (odd and even numbers of them, with empty cells), and of the genes of a
+/// group, with negative values, stored zeros and values that are not finite.
+template <class V>
+void medians(const Run<V>& r) {
+  const auto codes = r.codes();
+  for (const std::int64_t leave_out : {0, 1}) {
+    HostCsr<V> x = r.x;
+    for (std::int64_t i = 0; i < x.n_rows; ++i) {
+      const bool empties = i % 6 == 1 || i < leave_out;
+      for (auto k = x.indptr[static_cast<std::size_t>(i)]; empties && k < x.indptr[static_cast<std::size_t>(i) + 1];
+           ++k)
+        x.values[static_cast<std::size_t>(k)] = 0;
+    }
+    const auto m = r.held(x);
+    const auto f = pp::size_factors(r.ctx, ResidentBlocks(m->cview(), r.feeding.block_rows), {});
+    r.digest.add(f.counts);
+    r.digest.value(f.target_sum);
+    HostCsr<V> values = fractions(x);
+    const std::size_t n = values.values.size();
+    if (leave_out == 1 && n > 5) {
+      values.values[n / 3] = std::numeric_limits<V>::quiet_NaN();
+      values.values[n / 2] = std::numeric_limits<V>::infinity();
+      values.values[n / 2 + 1] = -std::numeric_limits<V>::infinity();
+    }
+    const auto y = r.held(values);
+    const auto a = get::aggregate(r.ctx, ResidentBlocks(y->cview(), r.feeding.block_rows), codes, 3,
+                                  {.count_nonzero = true, .median = true});
+    r.digest.add(a.median);
+    r.digest.add(a.count_nonzero);
+  }
+}
 template <class V>
 void score_genes(const Run<V>& r) {
   const auto m = r.held(fractions(r.x), false);
@@ -385,7 +417,8 @@ template <class V>
 void append(std::vector<Case>& out, const std::string& operation, bool streams, bool dense_too,
             void (*body)(const Run<V>&)) {
   for (const auto& [shape, rows, cols] :
-       {std::tuple{"small", 45, 70}, {"medium", 700, 300}, {"wide", 90, 15000}, {"few", 2, 60}}) {
+       {std::tuple{"small", 45, 70}, {"medium", 700, 300}, {"wide", 90, 15000}, {"few", 2, 60}, {"tall", 20011, 9}}) {
+    if (rows > 10000 && operation != "medians") continue;
     // Fewer cells than neighbours, percentiles or groups need.
     if (rows == 2 && (operation == "neighbors_and_leiden" || operation == "highly_variable_genes" ||
                       operation == "rank_genes_groups"))
@@ -427,6 +460,7 @@ std::vector<Case> cases() {
   SCW_TIER_A(regress_out_categories, false, false);
   SCW_TIER_A(subset, false, true);
   SCW_TIER_A(aggregate, false, true);
+  SCW_TIER_A(medians, true, true);
   SCW_TIER_A(score_genes, false, true);
   SCW_TIER_A(rank_genes_groups, false, true);
   SCW_TIER_A(neighbors_and_leiden, false, false);
