@@ -21,6 +21,11 @@ struct Shape {
   std::int64_t nnz = 0;  ///< stored values; of a dense matrix those that are not 0 (or n_rows * n_cols)
   int value_bytes = 4;
   bool sparse = true;
+  /// CPU: the matrix is in a file that is read in blocks of rows (scwarp/io/file_rows.hpp), which count as well: full
+  /// ones, although blocks of over 4 096 rows are cut to multiples of that. Without steps that are done while reading.
+  /// CUDA: no difference.
+  bool in_file = false;
+  std::int64_t block_bytes = 0;  ///< of a block; 0: 256 MiB
 
   /// What the matrix itself takes.
   SCW_API std::int64_t bytes() const;
@@ -58,8 +63,10 @@ SCW_API Need connectivities(DeviceType device, std::int64_t n_cells, std::int64_
 SCW_API Need leiden(const Shape& graph, std::int64_t n_resolutions = 1);
 /// From a spectral start: a connected graph none of whose edges fall below the cutoff.
 SCW_API Need umap(const Shape& graph, std::int64_t n_components);
-/// Without medians; n_functions besides count_nonzero.
-SCW_API Need aggregate(const Shape&, std::int64_t n_groups, int n_functions, bool count_nonzero = false);
+/// n_functions besides count_nonzero, the median among them. Medians on the CPU take it that a gene may have an entry
+/// in every cell, as Wilcoxon ranks.
+SCW_API Need aggregate(const Shape&, std::int64_t n_groups, int n_functions, bool count_nonzero = false,
+                       bool median = false);
 SCW_API Need score_genes(const Shape&);
 enum class Test : std::uint8_t { t_test, wilcoxon, logreg };
 SCW_API Need rank_genes_groups(const Shape&, Test test, std::int64_t n_groups, bool with_reference = false);

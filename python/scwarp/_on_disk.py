@@ -148,13 +148,18 @@ def _classes() -> tuple[type, type]:
             raise AttributeError("a matrix on disk of scwarp has no group of h5py: use path and file.element")
 
         @property
+        def n_entries(self) -> int:
+            """Stored values of the cells in use (genes that are left out counted in)."""
+            if self._rows is None:
+                return int(self.file.n_entries)
+            if self.is_sparse:
+                return int(self.file.row_lengths()[self._rows].sum())
+            return len(self._rows) * int(self.file.shape[1])
+
+        @property
         def nbytes(self) -> int:
             """Bytes that the matrix would take in memory, at most (genes that are left out counted in)."""
-            entries = self.file.n_entries
-            if self._rows is not None:
-                lengths = self.file.row_lengths()
-                entries = int(lengths[self._rows].sum()) if self.is_sparse else len(self._rows) * self.file.shape[1]
-            return int(entries * (self.dtype.itemsize + (4 if self.is_sparse else 0)))
+            return self.n_entries * int(self.dtype.itemsize + (4 if self.is_sparse else 0))
 
         def __repr__(self) -> str:
             done = f", after {' and '.join(self.pending)}" if self._steps else ""

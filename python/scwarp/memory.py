@@ -138,23 +138,46 @@ def estimate(
     Never below what the operation takes, and at most 10 % (and 2 MiB) above, except where the size depends on more than
     the shape: ``tl.leiden`` takes it that no edge disappears inside the communities of the first level. Without a
     ``limit``; with one, operations on a device that can work in smaller pieces do.
+
+    A matrix on disk (``read_h5ad(..., backed="r")``) is read in blocks of ``settings.block_bytes`` (256 MiB): on the
+    CPU they count as well, full ones. Operations that wait until the matrix is read take nothing.
     """
     from ._context import choose_device
     from ._matrix import is_sparse
+    from ._on_disk import as_on_disk
 
     x = adata.X if layer is None else adata.layers[layer]
-    sparse = is_sparse(x)
+    on_disk = as_on_disk(x, "memory.estimate")
     n, m = x.shape
-    nnz = int(x.nnz) if sparse else n * m
+    if on_disk is not None:
+        x, sparse, nnz = on_disk, on_disk.is_sparse, on_disk.n_entries
+    else:
+        sparse = is_sparse(x)
+        nnz = int(x.nnz) if sparse else n * m
     where = device or choose_device("pp.log1p")
     size = max(4, x.dtype.itemsize) if x.dtype.kind == "f" else 4
     threads = n_threads or settings.n_threads or _core.available_threads()
     if op is not None:
-        peak, kept = _core.memory.estimate(op, where, threads, n, m, nnz, size, sparse, sizes)
+        in_file, block_bytes = on_disk is not None and where == "cpu", settings.block_bytes or 0
+        peak, kept = _core.memory.estimate(op, where, threads, n, m, nnz, size, sparse, sizes, in_file, block_bytes)
+        if in_file:
+            if _waits(op, sizes):
+                return {"peak": 0, "kept": 0}
+            if "keep" in x.pending:  # what is left of a block, beside it
+                peak += min(block_bytes or 256 << 20, x.nbytes)
+            if x.dtype.kind in "iu" and x.dtype.itemsize >= 4:  # whether float holds the values is looked up first
+                peak = max(peak, 4 * min(nnz, 1 << 24))
         return {"peak": peak, "kept": kept}
     if sizes:
         raise TypeError(f"memory.estimate: {next(iter(sizes))!r} is for one operation: give op")
     return {name: peak for name, _, peak in _core.memory.plan(n, m, nnz, size, sparse, threads, where)}
+
+
+def _waits(op: str, sizes: dict[str, Any]) -> bool:
+    """Whether an operation on a matrix on disk is done when the matrix is read."""
+    if op == "pp.normalize_total":
+        return bool(sizes.get("target_sum")) and not sizes.get("exclude_highly_expressed")
+    return op in ("pp.log1p", "pp.sqrt", "pp.subset")
 
 
 def share_with_cupy(on: bool = True, *, device: str = "cuda:0") -> None:

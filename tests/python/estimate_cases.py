@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,8 @@ class Data:
     xp: Any = np
     arg: Any = None
     nnz: int = 0
+    in_file: bool = False
+    block_bytes: int = 0
 
     def __post_init__(self) -> None:
         indptr, indices, data, m = make_block(self.n, self.m, self.density, self.dtype)
@@ -46,6 +49,21 @@ class Data:
             x = np.zeros((self.n, m), self.dtype)
             x[np.repeat(np.arange(self.n), np.diff(indptr)), indices] = data
             self.arg = self.xp.asarray(x)
+
+    def from_file(self, path: Any, block_bytes: int) -> Data:
+        """The same matrix in a file, to be read in blocks; the context must say block_bytes as well."""
+        import anndata
+        import scipy.sparse as sp
+
+        from scwarp._on_disk import open_matrix
+
+        if not path.exists():
+            indptr, indices, data, m = self.arg if self.sparse else (None, None, self.arg, self.m)
+            x = sp.csr_matrix((data, indices, indptr), shape=(self.n, m)) if self.sparse else data
+            anndata.AnnData(x).write_h5ad(path)
+        other = copy(self)
+        other.arg, other.in_file, other.block_bytes = open_matrix(str(path)).source(), True, block_bytes
+        return other
 
     def copy(self) -> Any:
         return (*self.arg[:2], self.arg[2].copy(), self.m) if self.sparse else self.arg.copy()
@@ -61,6 +79,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     sparse: bool | None = None  # only sparse, only dense, or both
     factor: float = 1.1  # how far the figure may lie above the peak
+    in_file: bool = False  # also on a matrix in a file
 
     def __str__(self) -> str:
         return self.op + "".join(f"-{k}={v}" for k, v in self.options.items())
@@ -110,6 +129,7 @@ CASES = [
          {"n_groups": 7}),
     Case("pp.highly_variable_genes", _hvg("seurat"), {"flavor": "seurat"}),
     Case("pp.highly_variable_genes", _hvg("seurat", 5), {"flavor": "seurat", "n_batches": 5}),
+    Case("pp.highly_variable_genes", _hvg("cell_ranger"), {"flavor": "cell_ranger"}),
     Case("pp.highly_variable_genes", _hvg("seurat_v3"), {"flavor": "seurat_v3"}),
     Case("pp.scale", lambda ctx, d: _core.pp.scale(ctx, d.copy(), False, None, None), {"zero_center": False}),
     Case("pp.scale", lambda ctx, d: _core.pp.scale_to_dense(ctx, d.arg, True, None, None), sparse=True),
@@ -127,6 +147,8 @@ CASES = [
     Case("get.aggregate", lambda ctx, d: _core.get.aggregate(
         ctx, d.arg, d.codes(6), 6, ["sum", "mean", "var", "count_nonzero"], 1),
          {"n_groups": 6, "n_functions": 3, "count_nonzero": True}),
+    Case("get.aggregate", lambda ctx, d: _core.get.aggregate(ctx, d.arg, d.codes(6), 6, ["median"], 1),
+         {"n_groups": 6, "n_functions": 1, "median": True}),
     Case("tl.score_genes", lambda ctx, d: _core.tl.score_genes(
         ctx, d.arg, list(range(0, d.m, 2)), list(range(1, d.m, 2)))),
     Case("tl.rank_genes_groups", _rank("t-test", 9), {"method": "t-test", "n_groups": 9}),
@@ -134,6 +156,14 @@ CASES = [
     Case("tl.rank_genes_groups", lambda ctx, d: _core.tl.logistic_regression(
         ctx, d.arg, d.codes(9), 9, 1e-3, 1e-12, 30, True), {"method": "logreg", "n_groups": 9}),
 ]  # fmt: skip
+
+for _case in CASES:
+    _case.in_file = _case.op.startswith(("pp.calc", "pp.filter", "pp.gene", "pp.high", "pp.pca", "get", "tl"))
+IN_FILE = [
+    *(case for case in CASES if case.in_file),
+    Case("pp.normalize_total", lambda ctx, d: _core.pp.size_factors(ctx, d.arg, None, False, 0.05)),
+    Case("pp.normalize_total", lambda ctx, d: _core.pp.size_factors(ctx, d.arg, 1e4, False, 0.05), {"target_sum": 1e4}),
+]
 
 SHAPES = [(20000, 2000, 0.05), (60000, 1000, 0.1), (3000, 7000, 0.1)]
 SLACK = 2 << 20
@@ -147,11 +177,21 @@ def estimate(case: Case, d: Data, n_threads: int) -> int:
         genes = _genes(d).astype(bool)
         kept = int(genes[d.host_indices].sum()) if d.sparse else 0
         options = {"kept_cols": int(genes.sum()), "kept_values": kept}
-    if not d.sparse and case.options.get("method") in ("wilcoxon", "logreg"):
+    if not d.sparse and (case.options.get("method") in ("wilcoxon", "logreg") or case.options.get("median")):
         nnz = d.host_indices.size  # values that are not 0
     return int(
         _core.memory.estimate(
-            case.op, d.device, n_threads, d.n, d.m, nnz, np.dtype(d.dtype).itemsize, d.sparse, options
+            case.op,
+            d.device,
+            n_threads,
+            d.n,
+            d.m,
+            nnz,
+            np.dtype(d.dtype).itemsize,
+            d.sparse,
+            options,
+            d.in_file,
+            d.block_bytes,
         )[0]
     )
 

@@ -6,13 +6,30 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from estimate_cases import CASES, GRAPH_CASES, SLACK, Data, applicable, estimate, graph, graph_estimate, peak_of
+from estimate_cases import (
+    CASES,
+    GRAPH_CASES,
+    IN_FILE,
+    SLACK,
+    Data,
+    applicable,
+    estimate,
+    graph,
+    graph_estimate,
+    peak_of,
+)
 
 import scwarp as scw
 from scwarp._context import make_context
 
 THREADS = 2
 SHAPES = [(20000, 1000, 0.05), (2000, 3000, 0.1)]
+FILES = [
+    (20000, 1000, 0.05, "float32", True),
+    (6000, 1500, 0.2, "float64", True),
+    (20000, 700, 0.1, "float32", False),
+    (5000, 400, 0.5, "float64", False),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +50,24 @@ def test_operations(case):
         assert peak <= figure <= 1.1 * peak + SLACK, (n, m, dtype, sparse)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.mark.parametrize("case", IN_FILE, ids=str)
+def test_matrices_in_files(case, folder):
+    """One block, blocks of as many rows as a tile of the PCA has, of fewer."""
+    for n, m, density, dtype, sparse in FILES:
+        resident = Data(n, m, density, dtype, sparse, "cpu")
+        for block_bytes in (0, 1_700_000, 400_000):
+            d = resident.from_file(folder / f"{n}-{m}-{dtype}.h5ad", block_bytes)
+            with scw.settings.override(block_bytes=block_bytes or None):
+                peak = peak_of("cpu", lambda d=d: case.call(context(), d))
+            figure = estimate(case, d, THREADS)
+            assert peak <= figure <= 1.1 * peak + SLACK, (n, m, dtype, sparse, block_bytes)
+
+
 @pytest.mark.parametrize("case", GRAPH_CASES, ids=str)
 def test_graphs(case):
     for n, k in ((3000, 10), (9000, 8), (30000, 15)):
@@ -40,6 +75,33 @@ def test_graphs(case):
         peak = peak_of("cpu", lambda g=g: case.call(context(), g))
         figure = graph_estimate(case, g, "cpu", THREADS)
         assert peak <= figure <= case.factor * peak + SLACK, (n, k)
+
+
+def test_by_name_on_disk(tmp_path):
+    x = sp.random(5000, 300, 0.2, format="csr", dtype=np.float32, random_state=1)
+    a = ad.AnnData(x)
+    a.write_h5ad(tmp_path / "a.h5ad")
+    b = scw.read_h5ad(tmp_path / "a.h5ad", backed="r")
+
+    def both(op, **sizes):
+        return [scw.memory.estimate(d, op, device="cpu", **sizes)["peak"] for d in (a, b)]
+
+    resident, streamed = both("pp.filter_cells")
+    assert streamed >= resident + x.nnz * 8
+    assert both("pp.log1p") == [0, 0] and both("pp.normalize_total", target_sum=1e4)[1] == 0
+    with scw.settings.override(block_bytes="100KiB"):
+        small = scw.memory.estimate(b, "pp.filter_cells", device="cpu")["peak"]
+        assert resident + 50_000 < small < resident + 200_000
+        whole = scw.memory.estimate(b, "pp.pca", device="cpu", n_comps=5)["peak"]
+        kept = b[:, :100].copy()
+        assert 0 < scw.memory.estimate(kept, "pp.pca", device="cpu", n_comps=5)["peak"] < whole
+    a.X = a.X.astype(np.int32)
+    a.write_h5ad(tmp_path / "i.h5ad")
+    i = scw.read_h5ad(tmp_path / "i.h5ad", backed="r")
+    assert scw.memory.estimate(i, "pp.filter_cells", device="cpu")["peak"] == streamed
+    assert scw.memory.estimate(b, "pp.pca", device="cuda", n_comps=5) == scw.memory.estimate(
+        a, "pp.pca", device="cuda", n_comps=5
+    )
 
 
 def test_by_name():

@@ -80,9 +80,11 @@ nb::dict info(const std::string& name) {
 /// Peak and kept bytes of an operation by its Python name, with the options that its size depends on.
 std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const std::string& device, int n_threads,
                                                   std::int64_t n_rows, std::int64_t n_cols, std::int64_t nnz,
-                                                  int value_bytes, bool sparse, const nb::dict& options) {
+                                                  int value_bytes, bool sparse, const nb::dict& options, bool in_file,
+                                                  std::int64_t block_bytes) {
   namespace est = scw::estimate;
-  const est::Shape s{parse_device(device).type, n_threads, n_rows, n_cols, nnz, value_bytes, sparse};
+  const est::Shape s{
+      parse_device(device).type, n_threads, n_rows, n_cols, nnz, value_bytes, sparse, in_file, block_bytes};
   nb::list unknown(options);
   const auto get = [&](const char* name, auto fallback) {
     if (!options.contains(name)) return fallback;
@@ -129,7 +131,8 @@ std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const s
     if (op == "tl.leiden") return est::leiden(s, get("n_resolutions", int64_t{1}));
     if (op == "tl.umap") return est::umap(s, get("n_components", int64_t{2}));
     if (op == "get.aggregate")
-      return est::aggregate(s, get("n_groups", int64_t{10}), get("n_functions", 1), get("count_nonzero", false));
+      return est::aggregate(s, get("n_groups", int64_t{10}), get("n_functions", 1), get("count_nonzero", false),
+                            get("median", false));
     if (op == "tl.score_genes") return est::score_genes(s);
     if (op == "tl.rank_genes_groups") {
       const auto method = get("method", std::string("t-test"));
@@ -149,6 +152,7 @@ std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const s
 SCW_PYTHON(memory, memory) {
   m.def("estimate", &estimate_of, nb::arg("op"), nb::arg("device"), nb::arg("n_threads"), nb::arg("n_rows"),
         nb::arg("n_cols"), nb::arg("nnz"), nb::arg("value_bytes"), nb::arg("sparse"), nb::arg("options"),
+        nb::arg("in_file") = false, nb::arg("block_bytes") = 0,
         "(peak, kept) bytes of an operation beyond its arguments.");
   m.def("info", &info, nb::arg("device"));
   m.def(

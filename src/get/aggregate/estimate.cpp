@@ -3,13 +3,30 @@
 
 namespace scw::estimate {
 
-Need aggregate(const Shape& s, std::int64_t n_groups, int n_functions, bool count_nonzero) {
+Need aggregate(const Shape& s, std::int64_t n_groups, int n_functions, bool count_nonzero, bool median) {
   // Groups go through in batches of 256 MiB of moments.
   const std::int64_t batch = std::clamp<std::int64_t>(
       (std::int64_t{256} << 20) / (36 * std::max<std::int64_t>(1, s.n_cols)), 1, std::max<std::int64_t>(1, n_groups));
-  if (on_cuda(s)) return {group_moments(s, batch), 0};
+  const bool others = count_nonzero || n_functions > (median ? 1 : 0);
+  if (on_cuda(s)) {
+    std::int64_t peak = others ? group_moments(s, batch) : 0;
+    if (median) {  // entries are sorted in parts of at most 4 GiB
+      const std::int64_t key = s.value_bytes == 4 ? 8 : 16;
+      const std::int64_t keys = std::min(s.nnz, (std::int64_t{4} << 30) / (2 * key)) + 1;
+      const std::int64_t sorting = 2 * key * keys + sort_scratch(keys, key, true);
+      peak = std::max(peak, 4 * s.n_rows + 8 * n_groups * (s.n_cols + 1) + 8 * s.n_cols + sorting + gene_splits(s, 8));
+    }
+    return {peak, 0};
+  }
   const std::int64_t kept = (8 * std::int64_t{n_functions} + (count_nonzero ? 4 : 0)) * n_groups * s.n_cols;
-  return {kept + group_moments(s, batch), kept};
+  std::int64_t moments = 0;
+  if (others) moments = from_file(s, {group_moments(s, batch), 0}, group_moments_by_blocks(s, batch)).peak;
+  std::int64_t sorting = 0;
+  if (median) {
+    sorting = sorted_genes(streams(s) ? column_tile(s) : s);
+    if (streams(s)) sorting = genes_from_file(s, 0, sorting);
+  }
+  return {kept + std::max(moments, sorting), kept};
 }
 
 }  // namespace scw::estimate

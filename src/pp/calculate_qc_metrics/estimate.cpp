@@ -1,4 +1,5 @@
 #include "core/estimate.hpp"
+#include "prim/group_moments/estimate.hpp"
 
 namespace scw::estimate {
 namespace {
@@ -6,11 +7,21 @@ namespace {
 /// Sums, flags and the scan of the genes; sums of values that are not whole need tiles sooner.
 std::int64_t gene_totals(const Shape& s) { return 20 * s.n_cols + 16 + gene_splits(s, 16); }
 
+/// Sums of genes over blocks: a block's own, and a copy of them; of values that are not whole numbers their moments.
+std::int64_t sums_by_blocks(const Shape& s, std::int64_t of_block) {
+  return std::max(of_block + 12 * s.n_cols, (69 + 32 * threads(s)) * s.n_cols + group_moments_by_blocks(s, 1));
+}
+
 }  // namespace
 
 Need calculate_qc_metrics(const Shape& s, int n_families, int n_tops, std::int64_t largest_top) {
   const std::int64_t kept = s.n_rows * (12 + 8 * std::int64_t{n_families} + 8 * std::int64_t{n_tops}) + 12 * s.n_cols;
-  if (!on_cuda(s)) return {kept, kept};
+  if (!on_cuda(s)) {
+    const Shape b = block_of(s);
+    const std::int64_t of_block = kept - 12 * s.n_cols;
+    return from_file(s, {kept, kept},
+                     sums_by_blocks(s, s.n_rows > 0 ? of_block / s.n_rows * b.n_rows : 0) + 12 * s.n_cols);
+  }
   std::int64_t top = 0;
   if (n_tops > 0) {
     std::int64_t capacity = 1;
@@ -22,8 +33,11 @@ Need calculate_qc_metrics(const Shape& s, int n_families, int n_tops, std::int64
   return {kept + (n_families > 0 ? s.n_cols : 0) + std::max(gene_totals(s), top), kept};
 }
 
-Need cell_counts(const Shape& s) { return {12 * s.n_rows, 12 * s.n_rows}; }
+Need cell_counts(const Shape& s) { return from_file(s, {12 * s.n_rows, 12 * s.n_rows}, 12 * block_of(s).n_rows); }
 
-Need gene_counts(const Shape& s) { return {12 * s.n_cols + (on_cuda(s) ? gene_totals(s) : 0), 12 * s.n_cols}; }
+Need gene_counts(const Shape& s) {
+  const std::int64_t kept = 12 * s.n_cols;
+  return from_file(s, {kept + (on_cuda(s) ? gene_totals(s) : 0), kept}, sums_by_blocks(s, kept));
+}
 
 }  // namespace scw::estimate

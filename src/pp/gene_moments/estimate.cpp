@@ -13,7 +13,7 @@ Need gene_moments(const Shape& s, std::int64_t n_groups, bool with_total) {
   const std::int64_t copies =
       std::clamp<std::int64_t>((std::int64_t{512} << 20) / std::max<std::int64_t>(1, sums), 1,
                                std::max<std::int64_t>(1, std::min(threads(s), ceil_div(s.n_rows, 256))));
-  return {copies * sums + kept + 8 * rows, kept + 8 * rows};
+  return from_file(s, {copies * sums + kept + 8 * rows, kept + 8 * rows});
 }
 
 }  // namespace scw::estimate

@@ -4,9 +4,10 @@ namespace scw::estimate {
 
 Need normalize_total(const Shape& s, bool has_target_sum, bool exclude_highly_expressed) {
   const std::int64_t counts = 8 * s.n_rows, excluded = exclude_highly_expressed ? 2 * s.n_cols : 0;
-  if (has_target_sum) return {counts + excluded + (on_cuda(s) ? 8 : 0), counts};
+  if (has_target_sum) return from_file(s, {counts + excluded + (on_cuda(s) ? 8 : 0), counts});
   const std::int64_t median = on_cuda(s) ? 8 + 16 * s.n_rows + sort_scratch(s.n_rows, 8, false) : 8 * s.n_rows;
-  return {counts + excluded + median, counts};
+  if (!streams(s)) return {counts + excluded + median, counts};
+  return {counts + excluded + std::max(median, block_bytes(s)), counts};
 }
 
 }  // namespace scw::estimate

@@ -77,7 +77,14 @@ Need pca(const Shape& s, std::int64_t n_comps, bool scale, bool double_scores) {
   const std::int64_t kept = checked_mul(s.n_rows, n_comps) * (double_scores ? 8 : 4);
   const bool covariance =
       s.n_cols <= pp::kPcaMaxCovarianceGenes || prim::eigh_is_direct({s.device, 0}, s.n_cols, n_comps);
-  return on_cuda(s) ? cuda(s, n_comps, scale, covariance, kept) : cpu(s, n_comps, scale, covariance, kept);
+  if (on_cuda(s)) return cuda(s, n_comps, scale, covariance, kept);
+  // Blocks of fewer rows than a tile are kept until there is one, and put together.
+  const Shape b = block_of(s);
+  const std::int64_t tile = std::min(pp::kPcaBlockRows, s.n_rows);
+  const std::int64_t row_bytes = s.sparse
+                                     ? ceil_div(s.nnz, std::max<std::int64_t>(1, s.n_rows)) * (s.value_bytes + 4) + 8
+                                     : s.n_cols * s.value_bytes;
+  return from_file(s, cpu(s, n_comps, scale, covariance, kept), b.n_rows < tile ? 2 * tile * row_bytes + 8 * ceil_div(tile, b.n_rows) + 64 : 0);
 }
 
 }  // namespace scw::estimate

@@ -14,4 +14,9 @@ inline std::int64_t group_moments(const Shape& s, std::int64_t groups) {
   return 36 * size + (16 + 16 + 1) * m + 4 * s.n_rows + 32 * threads(s) * m;
 }
 
+/// What the moments of blocks take more than those of the whole matrix: a second set, and a second set of maxima.
+inline std::int64_t group_moments_by_blocks(const Shape& s, std::int64_t groups) {
+  return 37 * groups * s.n_cols + 26 * s.n_cols;
+}
+
 }  // namespace scw::estimate

@@ -17,15 +17,10 @@ std::int64_t wilcoxon_cuda(const Shape& s, std::int64_t groups, bool with_refere
 }
 
 std::int64_t wilcoxon_cpu(const Shape& s, std::int64_t groups, bool with_reference) {
-  const std::int64_t m = s.n_cols, entry = s.value_bytes == 4 ? 8 : 16;
+  const std::int64_t m = s.n_cols;
   const std::int64_t held = 36 * (groups + 1) * m + 17 * m + 8 * groups * m + 8 * (with_reference ? groups : 1) * m;
-  if (!s.sparse) return held + threads(s) * entry * 17 * s.n_rows;
-  // Blocks of genes; the last gene of a block may be as long as there are cells.
-  const std::int64_t block = std::max<std::int64_t>(1 << 16, ceil_div(s.nnz, 128));
-  const std::int64_t longest = std::min(s.n_rows, s.nnz);
-  const std::int64_t n_blocks = std::max<std::int64_t>(1, std::min(m, ceil_div(s.nnz, block)));
-  return held + 8 * (m + 1) + 4 * n_blocks * s.n_rows +
-         threads(s) * entry * (std::min(block + longest, s.nnz) + longest);
+  if (!streams(s)) return held + sorted_genes(s);
+  return genes_from_file(s, held, sorted_genes(column_tile(s)));
 }
 
 /// Classes in chunks of at most 32 (double: 16) columns.
@@ -52,15 +47,21 @@ std::int64_t logreg_cuda(const Shape& s, std::int64_t groups) {
 
 std::int64_t logreg_cpu(const Shape& s, std::int64_t groups) {
   const std::int64_t logits = groups == 2 ? 1 : groups, width = ceil_div(logits, 8) * 8, v = s.value_bytes;
-  const std::int64_t csr = s.sparse ? 0 : 8 * (s.n_rows + 1) + s.nnz * (4 + v);
-  const std::int64_t by_gene = s.nnz * (4 + v) + 8 * (s.n_cols + 1);
+  const std::int64_t all = s.sparse ? 8 * (s.n_rows + 1) + s.nnz * (4 + v) : dense_bytes(s);
+  const bool collected = streams(s) && all <= (s.block_bytes > 0 ? s.block_bytes : std::int64_t{2} << 30);
+  const Shape b = streams(s) && !collected ? block_of(s) : s;  // what is there by cell and by gene at once
+  const std::int64_t csr = s.sparse ? 0 : 8 * (b.n_rows + 1) + b.nnz * (4 + v);
+  const std::int64_t by_gene = b.nnz * (4 + v) + 8 * (s.n_cols + 1);
   // While the entries are put in order of the genes: where the columns of each block start in the rows.
-  const std::int64_t block = std::max<std::int64_t>(1 << 16, ceil_div(s.nnz, 128));
-  const std::int64_t ordering = 8 * (s.n_cols + 1) + 4 * ceil_div(s.nnz, block) * s.n_rows +
-                                threads(s) * (4 + v) * (block + ceil_div(s.nnz, std::max<std::int64_t>(1, s.n_cols)));
+  const std::int64_t block = std::max<std::int64_t>(1 << 16, ceil_div(b.nnz, 128));
+  const std::int64_t ordering =
+      8 * (s.n_cols + 1) + 4 * ceil_div(b.nnz, block) * b.n_rows +
+      threads(s) * (v == 4 ? 8 : 16) * (block + ceil_div(b.nnz, std::max<std::int64_t>(1, s.n_cols)));
   // Residuals, and the vectors of the L-BFGS: six and ten pairs.
-  const std::int64_t solving = 8 * s.n_rows * width + 26 * 8 * (s.n_cols + 1) * width + 8 * logits * s.n_cols;
-  return csr + by_gene + std::max(ordering, solving);
+  const std::int64_t solving = 8 * b.n_rows * width + 26 * 8 * (s.n_cols + 1) * width + 8 * logits * s.n_cols;
+  if (!streams(s)) return csr + by_gene + std::max(ordering, solving);
+  if (collected) return all + std::max(block_bytes(s), csr + by_gene + std::max(ordering, solving));
+  return block_bytes(s) + csr + by_gene + ordering + solving;
 }
 
 }  // namespace
@@ -71,10 +72,11 @@ Need rank_genes_groups(const Shape& s, Test test, std::int64_t n_groups, bool wi
   if (on_cuda(s))
     return {test == Test::t_test ? group_moments(s, n_groups + 1) : wilcoxon_cuda(s, n_groups, with_reference), 0};
   const std::int64_t kept = tables(s, tested);
-  if (test == Test::t_test)
-    return {std::max(group_moments(s, n_groups + 1), 36 * (n_groups + 1) * s.n_cols + 16 * s.n_cols + kept), kept};
-  return {std::max(wilcoxon_cpu(s, n_groups, with_reference),
-                   36 * (n_groups + 1) * s.n_cols + 16 * s.n_cols + 16 * n_groups * s.n_cols + kept),
+  std::int64_t moments = group_moments(s, n_groups + 1);
+  if (streams(s)) moments += block_bytes(s) + group_moments_by_blocks(s, n_groups + 1);
+  if (test == Test::t_test) return {std::max(moments, 36 * (n_groups + 1) * s.n_cols + 16 * s.n_cols + kept), kept};
+  return {std::max({streams(s) ? moments : 0, wilcoxon_cpu(s, n_groups, with_reference),
+                    36 * (n_groups + 1) * s.n_cols + 16 * s.n_cols + 16 * n_groups * s.n_cols + kept}),
           kept};
 }
 

@@ -4,7 +4,7 @@ namespace scw::estimate {
 
 Need score_genes(const Shape& s) {
   if (on_cuda(s)) return {8 * s.n_rows + s.n_cols, 0};
-  return {16 * s.n_rows + 4 * s.n_cols, 8 * s.n_rows};
+  return from_file(s, {16 * s.n_rows + 4 * s.n_cols, 8 * s.n_rows});
 }
 
 }  // namespace scw::estimate

@@ -10,6 +10,8 @@ def estimate(
     value_bytes: int,
     sparse: bool,
     options: dict,
+    in_file: bool = False,
+    block_bytes: int = 0,
 ) -> tuple[int, int]:
     """(peak, kept) bytes of an operation beyond its arguments."""
 
