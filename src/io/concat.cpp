@@ -453,6 +453,7 @@ void concat(const Context& ctx, const std::vector<std::string>& inputs, const st
   Inputs in{ctx, inputs, {}, {}, options};
   for (const auto& path : inputs) {
     in.data.push_back(read(ctx, path, how));
+    expect_unchanged(kOp, in.data.back());
     in.n_obs.push_back(in.data.back().n_obs());
   }
   write(ctx, put_together(in), out, options.write);

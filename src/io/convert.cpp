@@ -4,6 +4,7 @@
 
 #include "core/check.hpp"
 #include "io/output.hpp"
+#include "io/store.hpp"
 
 namespace scw::io {
 namespace {
@@ -17,11 +18,17 @@ void expect_output(const char* op, const std::string& out, bool overwrite) {
              out);
 }
 
+void expect_unchanged(const char* op, const AnnData& data) {
+  SCW_EXPECT_AS(IoError, data.source == nullptr || data.source->is_unchanged(), op,
+                "'{}' was changed while it was read", data.source->name());
+}
+
 void convert(const Context& ctx, const std::string& in, const std::string& out, const ConvertOptions& options) {
   expect_output(kOp, out, options.overwrite);
   ReadOptions read_options = options.read;
   read_options.stream_matrices = true;
   const AnnData data = read(ctx, in, read_options);
+  expect_unchanged(kOp, data);
   write(ctx, data, out, options.write);
 }
 

@@ -106,6 +106,8 @@ class SCW_API StoredArray {
   virtual std::int64_t chunk_rows() const { return 1; }
   /// Rows [first, first + n), or as many of them as there are, will soon be read: a device may fetch them meanwhile.
   virtual void will_read(std::int64_t /*first*/, std::int64_t /*n*/) const {}
+  /// Gives up the memory that it keeps from one read() for the next.
+  virtual void release() const {}
 
   /// Whether texts() can.
   virtual bool has_readable_texts() const { return true; }

@@ -1,7 +1,9 @@
 #include "io/streams.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstring>
 #include <list>
 #include <mutex>
@@ -9,6 +11,7 @@
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
+#include "io/buffer.hpp"
 
 namespace scw::io {
 namespace {
@@ -71,17 +74,25 @@ struct Carrier<std::uint64_t> {
   using type = std::int64_t;
 };
 
-/// Large chunks, unpacked once for several readers of parts of them.
+/// Large chunks, unpacked once for several readers of parts of them. A reader whose chunk another one is unpacking
+/// unpacks one of those after it meanwhile.
 class Windows {
  public:
   Windows(FillRange load, std::int64_t rows, std::int64_t total, std::size_t row_bytes, int n_threads)
-      : load_(std::move(load)), rows_(rows), total_(total), row_bytes_(row_bytes), keep_(at(n_threads) + 2) {}
+      : load_(std::move(load)), rows_(rows), total_(total), row_bytes_(row_bytes) {
+    // Every thread has one, and some more lie ahead.
+    constexpr std::size_t kMostBytes = 512 << 20;
+    const std::size_t fitting = kMostBytes / std::max<std::size_t>(1, at(rows) * row_bytes);
+    keep_ = std::clamp<std::size_t>(fitting, 2, 2 * at(n_threads) + 2);
+    ahead_ = static_cast<std::int64_t>(keep_ / 2);
+  }
 
   void read(std::int64_t first, std::int64_t n, std::byte* out) {
     while (n > 0) {
       const auto window = get(first / rows_);
       const std::int64_t skip = first % rows_, here = std::min(n, window->n - skip);
       std::memcpy(out, window->bytes.data() + at(skip) * row_bytes_, at(here) * row_bytes_);
+      taken(*window, here);
       out += at(here) * row_bytes_;
       first += here;
       n -= here;
@@ -89,40 +100,82 @@ class Windows {
   }
 
  private:
+  enum class State : std::uint8_t { untouched, loading, ready };
   struct Window {
     std::int64_t number = 0, n = 0;
-    std::once_flag loaded;
-    std::vector<std::byte> bytes;
+    std::int64_t taken = 0;
+    State state = State::untouched;
+    Buffer bytes;
   };
-  std::shared_ptr<Window> get(std::int64_t number) {
-    std::shared_ptr<Window> w;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto it = std::find_if(recent_.begin(), recent_.end(), [&](const auto& x) { return x->number == number; });
-      if (it != recent_.end()) {
-        w = *it;
-        recent_.erase(it);
-      } else {
-        w = std::make_shared<Window>();
-        w->number = number;
-        w->n = std::min(rows_, total_ - number * rows_);
-        if (recent_.size() >= keep_) recent_.pop_back();
-      }
-      recent_.push_front(w);
+  using Shared = std::shared_ptr<Window>;
+
+  /// The window, used last; made if it is not there.
+  Shared touch(std::int64_t number) {
+    const auto it = std::find_if(recent_.begin(), recent_.end(), [&](const auto& x) { return x->number == number; });
+    if (it != recent_.end()) {
+      recent_.splice(recent_.begin(), recent_, it);
+    } else {
+      if (recent_.size() >= keep_) recent_.pop_back();
+      auto w = std::make_shared<Window>();
+      w->number = number;
+      w->n = std::min(rows_, total_ - number * rows_);
+      recent_.push_front(std::move(w));
     }
-    std::call_once(w->loaded, [&] {
-      std::vector<std::byte> bytes(at(w->n) * row_bytes_);
-      load_(number * rows_, w->n, bytes.data());
-      w->bytes = std::move(bytes);
-    });
+    return recent_.front();
+  }
+  /// The first of those after `number` that nobody has begun; null if there is none.
+  Shared next(std::int64_t number) {
+    for (std::int64_t k = number + 1; k <= number + ahead_ && k * rows_ < total_; ++k) {
+      const auto it = std::find_if(recent_.begin(), recent_.end(), [&](const auto& x) { return x->number == k; });
+      if (it == recent_.end()) return touch(k);
+    }
+    return nullptr;
+  }
+  void load(std::unique_lock<std::mutex>& lock, const Shared& w) {
+    w->state = State::loading;
+    lock.unlock();
+    Buffer bytes;
+    try {
+      bytes.resize(at(w->n) * row_bytes_);
+      load_(w->number * rows_, w->n, bytes.data());
+    } catch (...) {
+      lock.lock();
+      w->state = State::untouched;  // whoever waits for it tries, and fails, as well
+      changed_.notify_all();
+      throw;
+    }
+    lock.lock();
+    w->bytes = std::move(bytes);
+    w->state = State::ready;
+    changed_.notify_all();
+  }
+  /// Most windows are wanted once: what was read to its end makes room.
+  void taken(Window& w, std::int64_t n) {
+    const std::lock_guard lock(mutex_);
+    w.taken += n;
+    if (w.taken >= w.n) recent_.remove_if([&](const auto& x) { return x.get() == &w; });
+  }
+  Shared get(std::int64_t number) {
+    std::unique_lock lock(mutex_);
+    Shared w = touch(number);
+    while (w->state != State::ready) {
+      if (w->state == State::untouched) {
+        load(lock, w);
+      } else if (const Shared other = next(number)) {
+        load(lock, other);
+      } else {
+        changed_.wait(lock);
+      }
+    }
     return w;
   }
 
   FillRange load_;
-  std::int64_t rows_, total_;
-  std::size_t row_bytes_, keep_;
+  std::int64_t rows_, total_, ahead_ = 1;
+  std::size_t row_bytes_, keep_ = 2;
   std::mutex mutex_;
-  std::list<std::shared_ptr<Window>> recent_;
+  std::condition_variable changed_;
+  std::list<Shared> recent_;
 };
 
 }  // namespace
@@ -138,9 +191,16 @@ FillRange stored_range(const Context& ctx, std::shared_ptr<const Store> source, 
   const std::int64_t total = stored->rows();
   const std::int64_t width = total == 0 ? 1 : stored->count / total;
   FillRange out;
+  // After a pass over all rows it may be long until the next, or for ever.
+  const auto left = std::make_shared<std::atomic<std::int64_t>>(total);
+  const auto done = [stored, total, left](std::int64_t n) {
+    if (left->fetch_sub(n) - n > 0) return;
+    *left = total;
+    stored->release();
+  };
   with_type(stored->type.name, [&]<class T>(T) {
     using C = typename Carrier<T>::type;
-    out = [one, stored, width](std::int64_t first, std::int64_t n, std::byte* to) {
+    out = [one, stored, width, done](std::int64_t first, std::int64_t n, std::byte* to) {
       if constexpr (std::is_same_v<C, T>) {
         stored->read(one, first, n, reinterpret_cast<T*>(to));
       } else {
@@ -150,6 +210,7 @@ FillRange stored_range(const Context& ctx, std::shared_ptr<const Store> source, 
         auto* typed = reinterpret_cast<T*>(to);
         for (std::size_t i = 0; i < values.size(); ++i) typed[i] = static_cast<T>(values[i]);
       }
+      done(n);
     };
     // A chunk that is larger than what is asked for at a time would be unpacked again and again.
     constexpr std::int64_t kLarge = 1 << 20;

@@ -105,6 +105,7 @@ class ZarrArray final : public StoredArray {
     count = 1;
     for (const auto n : dims) count *= n;
     if (null) count = 0;
+    stamps_ = stamps();
     check_plausible();
   }
 
@@ -130,6 +131,10 @@ class ZarrArray final : public StoredArray {
     return dims.empty() || cut ? 1 : meta_.chunk[0];
   }
   void will_read(std::int64_t first, std::int64_t n) const override;
+  void release() const override {
+    const std::lock_guard lock(mutex_);
+    idle_.clear();
+  }
   std::vector<std::string> texts(const Context& ctx) const override;
   std::optional<StructArray> records(const Context& ctx) const override;
   std::optional<OpaqueRows> opaque(const Context& ctx) const override;
@@ -175,6 +180,14 @@ class ZarrArray final : public StoredArray {
   template <class Run>
   void runs(const Piece& piece, Run&& run) const;
   std::string where(const Piece& piece) const { return fmt::format("({})", fmt::join(piece.at, ", ")); }
+  /// A chunk that is not there holds the fill value, unless the store is being removed or replaced.
+  void expect_never_written(const std::string& key) const {
+    if (zarr_.tree().is_unchanged() && stamps() == stamps_) return;
+    fail<IoError>("'{}' is not there: the store was removed, replaced or changed since it was opened", key);
+  }
+  std::pair<std::uint64_t, std::uint64_t> stamps() const {
+    return {zarr_.tree().stamp(folder_), meta_.v3_keys ? zarr_.tree().stamp(join(folder_, "c")) : 0};
+  }
   [[noreturn]] void fail_changed(const std::string& key) const {
     fail<IoError>("'{}' cannot be read: it was cut short or changed since it was opened", key);
   }
@@ -182,6 +195,7 @@ class ZarrArray final : public StoredArray {
   const ZarrStore& zarr_;
   std::string folder_;
   ArrayMeta meta_;
+  std::pair<std::uint64_t, std::uint64_t> stamps_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, std::shared_ptr<const Index>> indices_;
   mutable std::vector<std::unique_ptr<Room>> idle_;
@@ -341,6 +355,8 @@ std::shared_ptr<const ZarrArray::Index> ZarrArray::shard_index(const std::string
       total += n;
       if (total > whole) fail("the chunks of the shard '{}' overlap: they have more than its {} bytes", key, *size);
     }
+  } else {
+    expect_never_written(key);
   }
   const std::lock_guard lock(mutex_);
   return indices_.emplace(key, std::move(index)).first->second;
@@ -374,7 +390,11 @@ bool ZarrArray::find(const Piece& piece, Place& place) const {
 bool ZarrArray::load(const Piece& piece, Buffer& packed) const {
   Place place;
   if (!find(piece, place)) return false;
-  if (place.bytes < 0) return zarr_.tree().read(place.key, packed);
+  if (place.bytes < 0) {
+    if (zarr_.tree().read(place.key, packed)) return true;
+    expect_never_written(place.key);
+    return false;
+  }
   packed.resize(static_cast<std::size_t>(place.bytes));
   if (!zarr_.tree().read(place.key, place.offset, place.bytes, packed.data())) fail_changed(place.key);
   return true;
@@ -384,7 +404,10 @@ bool ZarrArray::load_part(const Piece& piece, std::int64_t from, std::int64_t n,
   Place place;
   if (!find(piece, place)) return false;
   const auto size = place.bytes < 0 ? zarr_.tree().size(place.key) : place.bytes;
-  if (!size) return false;
+  if (!size) {
+    expect_never_written(place.key);
+    return false;
+  }
   if (*size != meta_.chunk_bytes())
     fail("the chunk at {} has {} bytes (expected {})", where(piece), *size, meta_.chunk_bytes());
   const auto element = static_cast<std::int64_t>(type.size);

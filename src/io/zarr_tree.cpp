@@ -96,6 +96,16 @@ class Folder final : public Tree {
     struct stat s {};
     return status(key, s) && is_before(s.st_mtim, opened_);
   }
+  std::uint64_t stamp(const std::string& folder) const override {
+    const Descriptor fd(open(folder, O_PATH | O_DIRECTORY));
+    struct stat s {};
+    if (fd.get() < 0 || ::fstat(fd.get(), &s) != 0) return 0;
+    constexpr std::uint64_t kMix = 0x9E3779B97F4A7C15;
+    return (static_cast<std::uint64_t>(s.st_mtim.tv_sec) * 1'000'000'000 +
+            static_cast<std::uint64_t>(s.st_mtim.tv_nsec)) *
+               kMix +
+           s.st_ino;
+  }
   bool is_unchanged() const override {
     struct stat now {};
     return ::stat(path_.c_str(), &now) == 0 && now.st_ino == stat_.st_ino && now.st_dev == stat_.st_dev &&
@@ -206,6 +216,7 @@ class Files final : public Tree {
   void will_read(const std::string&, std::int64_t, std::int64_t) const override {}
   bool is_old(const std::string&) const override { return true; }
   bool is_unchanged() const override { return true; }
+  std::uint64_t stamp(const std::string&) const override { return 0; }
 
  private:
   ZarrFiles files_;

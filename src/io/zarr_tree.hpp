@@ -42,6 +42,8 @@ class Tree {
   virtual bool is_old(const std::string& key) const = 0;
   /// Whether this is still what was opened.
   virtual bool is_unchanged() const = 0;
+  /// Another one when files were added to or removed from a folder. 0: there is no such folder.
+  virtual std::uint64_t stamp(const std::string& folder) const = 0;
 };
 
 /// Throws IoError. Nothing outside the folder is ever opened.

@@ -18,6 +18,8 @@ import scipy.sparse as sp
 
 import scwarp as scw
 
+pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata", "ignore:.*zarr.*")
+ENDINGS = ["h5ad", "zarr"]
 KILLS = int(os.environ.get("SCWARP_TEST_KILLS", "25"))
 CELLS, GENES = 3000, 400
 
@@ -34,8 +36,25 @@ def numbered(version: int, cells: int = CELLS) -> ad.AnnData:
     return a
 
 
+def write(a: ad.AnnData, path: Path | str, level: int | None = None) -> None:
+    if str(path).rstrip("/").endswith(".zarr"):
+        scw.write_zarr(a, path, compression="lz4" if level is None or level > 0 else None)
+    else:
+        scw.write_h5ad(a, path, compression_level=level)
+
+
+def read(path: Path | str) -> ad.AnnData:
+    return ad.read_zarr(path) if str(path).endswith(".zarr") else ad.read_h5ad(path)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Of a file, or of all files in a folder."""
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    return {str(p.relative_to(path)): p.read_bytes() for p in files}
+
+
 def check_whole(path: Path) -> int:
-    a = ad.read_h5ad(path)
+    a = read(path)
     expected = numbered(int(a.uns["version"]))
     np.testing.assert_array_equal(a.X.indptr, expected.X.indptr)
     np.testing.assert_array_equal(a.X.indices, expected.X.indices)
@@ -47,10 +66,24 @@ def check_whole(path: Path) -> int:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads: the pool is made for it
-def test_killed_writers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_killed_writers(tmp_path: Path, ending: str) -> None:
     """SIGKILL at random moments (SCWARP_TEST_KILLS of them)."""
-    target = tmp_path / "out.h5ad"
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    target = tmp_path / f"out.{ending}"
     data = [numbered(v) for v in range(4)]
+    for v, a in enumerate(data):
+        scw.write_h5ad(a, inputs / f"{v}.h5ad")
+
+    def put(k: int) -> None:
+        """From memory, or from file to file in many small chunks."""
+        if ending == "h5ad":
+            scw.write_h5ad(data[k % 4], target, compression_level=k % 3)
+        elif k % 3 == 0:
+            scw.write_zarr(data[k % 4], target, zarr_format=3, shards=True)
+        else:
+            scw.convert(inputs / f"{k % 4}.h5ad", target, overwrite=True, zarr_format=2 + k % 2, chunk_bytes=1 << 14)
 
     def writer(times: int) -> int:
         child = os.fork()
@@ -58,7 +91,7 @@ def test_killed_writers(tmp_path: Path) -> None:
             done = False
             try:
                 for k in range(times):
-                    scw.write_h5ad(data[k % 4], target, compression_level=k % 3)
+                    put(k)
                 done = True
             finally:
                 os._exit(0 if done else 1)
@@ -68,7 +101,7 @@ def test_killed_writers(tmp_path: Path) -> None:
     start = time.perf_counter()
     assert os.waitpid(writer(4), 0)[1] == 0
     span = time.perf_counter() - start
-    scw.write_h5ad(data[0], target)
+    put(0)
     chance = random.Random(0)
     seen: set[int] = set()
     kills = 0
@@ -79,22 +112,34 @@ def test_killed_writers(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         seen.add(check_whole(target))
-        # at most the name that a complete file has between two system calls
-        left = [p for p in tmp_path.iterdir() if p != target]
-        assert len(left) <= 1, left
-    scw.write_h5ad(data[1], target)
-    assert [p.name for p in tmp_path.iterdir()] == ["out.h5ad"] and check_whole(target) == 1
+        # at most the name that a complete file has between two system calls; of a folder, the new or the old one
+        left = [p for p in tmp_path.iterdir() if p not in (target, inputs)]
+        assert len(left) <= 1 and all(p.name.endswith(".tmp") for p in left), left
+    put(1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", target.name] and check_whole(target) == 1
     assert len(seen) > 1
 
 
-def test_abandoned_temporaries_go(tmp_path: Path) -> None:
-    for name in (".out.h5ad.1-0.tmp", ".out.h5ad.999999-12.tmp"):
-        (tmp_path / name).write_bytes(b"half")
-    keep = [".other.h5ad.1-0.tmp", ".out.h5ad.x-0.tmp", ".out.h5ad.tmp", "out.h5ad.1-0.tmp"]
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_abandoned_temporaries_go(tmp_path: Path, ending: str) -> None:
+    import fcntl
+
+    out = f"out.{ending}"
+    (tmp_path / f".{out}.1-0.tmp").write_bytes(b"half")
+    (tmp_path / f".{out}.999999-12.tmp").mkdir()
+    (tmp_path / f".{out}.999999-12.tmp/X").write_bytes(b"half")
+    keep = [f".other.{ending}.1-0.tmp", f".{out}.x-0.tmp", f".{out}.tmp", f"{out}.1-0.tmp"]
     for name in keep:
         (tmp_path / name).write_bytes(b"not ours")
-    scw.write_h5ad(numbered(1), tmp_path / "out.h5ad")
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*keep, "out.h5ad"])
+    at_work = tmp_path / f".{out}.2-0.tmp"
+    at_work.mkdir()
+    lock = os.open(at_work, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    write(numbered(1), tmp_path / out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*keep, at_work.name, out])
+    os.close(lock)
+    write(numbered(1), tmp_path / out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*keep, out])
 
 
 def limited(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
@@ -102,7 +147,7 @@ def limited(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
     script = f"""
         import resource, sys
         sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(scw.__file__).parents[1])!r}]
-        from test_write_safety import numbered
+        from test_write_safety import numbered, write
         import scwarp as scw
         big, small = numbered(3), numbered(2, 20)[:, :10].copy()
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -112,43 +157,49 @@ def limited(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_no_room(tmp_path: Path, level: int) -> None:
-    target = tmp_path / "out.h5ad"
-    scw.write_h5ad(numbered(1), target)
-    old = target.read_bytes()
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_no_room(tmp_path: Path, level: int, ending: str) -> None:
+    target = tmp_path / f"out.{ending}"
+    write(numbered(1), target)
+    old = contents(target)
     done = limited(
         tmp_path,
         f"""
         for _ in range(3):
             try:
-                scw.write_h5ad(big, "out.h5ad", compression_level={level})
+                write(big, "out.{ending}", {level})
             except OSError as e:
                 print(e)
-        scw.write_h5ad(small, "small.h5ad")
+        write(small, "small.{ending}")
         """,
     )
     assert done.returncode == 0, done.stderr
     messages = done.stdout.splitlines()
     assert len(messages) == 3 and not done.stderr.strip()
     for message in messages:
-        assert "out.h5ad" in message and "File too large" in message, message
-    assert target.read_bytes() == old
-    assert ad.read_h5ad(tmp_path / "small.h5ad").shape == (20, 10)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.h5ad", "small.h5ad"]
+        assert f"out.{ending}" in message and "File too large" in message, message
+    assert contents(target) == old
+    assert read(tmp_path / f"small.{ending}").shape == (20, 10)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"out.{ending}", f"small.{ending}"]
 
 
-def test_full_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_full_disk(tmp_path: Path, ending: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    target = disk / f"out.{ending}"
+    size = "300k" if ending == "h5ad" else "1M"  # a page for each of its small files
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("cannot mount a small disk")
     try:
-        scw.write_h5ad(numbered(1)[:50].copy(), disk / "out.h5ad")
-        old = (disk / "out.h5ad").read_bytes()
-        with pytest.raises(OSError, match=r"out\.h5ad.*No space left on device"):
-            scw.write_h5ad(numbered(2), disk / "out.h5ad")
-        assert (disk / "out.h5ad").read_bytes() == old and len(list(disk.iterdir())) == 1
+        write(numbered(1)[:50].copy(), target)
+        old = contents(target)
+        with pytest.raises(OSError, match=rf"out\.{ending}.*No space left on device"):
+            write(numbered(2), target, None if ending == "h5ad" else 0)
+        assert contents(target) == old and len(list(disk.iterdir())) == 1
+        write(numbered(3)[:50].copy(), target)
+        assert read(target).uns["version"] == 3
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -174,19 +225,66 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "here.h5ad").stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only(tmp_path: Path) -> None:
+def test_places_of_stores_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a = numbered(1)[:5].copy()
-    target = tmp_path / "out.h5ad"
-    target.write_bytes(b"old")
-    target.chmod(0o444)
-    with pytest.raises(OSError, match=r"out\.h5ad.*Permission denied"):
-        scw.write_h5ad(a, target)
+    (tmp_path / "file.zarr").write_text("precious")
+    (tmp_path / "folder.zarr").mkdir()
+    (tmp_path / "folder.zarr/file").write_text("precious")
+    os.mkfifo(tmp_path / "pipe.zarr")
+    for name in ("file", "folder", "pipe"):
+        with pytest.raises(OSError, match=rf"{name}\.zarr.*exists and is not a Zarr store"):
+            write(a, tmp_path / f"{name}.zarr")
+    with pytest.raises(OSError, match=r"nowhere.*not a folder"):
+        write(a, tmp_path / "nowhere" / "x.zarr")
+    with pytest.raises(OSError, match=r"/proc/x\.zarr.*(No such file|Permission)"):
+        write(a, "/proc/x.zarr")
+    monkeypatch.chdir(tmp_path)
+    write(a, "here.zarr/")
+    (tmp_path / "link.zarr").symlink_to("here.zarr")
+    (tmp_path / "here.zarr").chmod(0o750)
+    write(numbered(2)[:5].copy(), "link.zarr")
+    assert (tmp_path / "link.zarr").is_symlink() and read("here.zarr").uns["version"] == 2
+    assert (tmp_path / "here.zarr").stat().st_mode & 0o777 == 0o750
+    assert not any(p.name.startswith(".") for p in tmp_path.iterdir())
+    assert (tmp_path / "file.zarr").read_text() == (tmp_path / "folder.zarr/file").read_text() == "precious"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_read_only(tmp_path: Path, ending: str) -> None:
+    a = numbered(1)[:5].copy()
+    target = tmp_path / f"out.{ending}"
+    write(a, target)
+    old = contents(target)
+    target.chmod(0o444 if ending == "h5ad" else 0o555)
+
+    def refused(path: Path) -> None:
+        """Root may write everywhere: nobody tries."""
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                if os.geteuid() == 0:
+                    os.setgid(65534)
+                    os.setuid(65534)
+                write(a, path)
+            except OSError as e:
+                code = 7 if path.name in str(e) and "Permission denied" in str(e) else 8
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(folder.stat().st_mode | 0o055)  # pytest's are its user's alone
+    tmp_path.chmod(0o777)
+    refused(target)
     tmp_path.chmod(0o555)
-    with pytest.raises(OSError, match=r"new\.h5ad.*Permission denied"):
-        scw.write_h5ad(a, tmp_path / "new.h5ad")
+    refused(tmp_path / f"new.{ending}")
     tmp_path.chmod(0o755)
-    assert target.read_bytes() == b"old"
+    assert contents(target) == old and [p.name for p in tmp_path.iterdir()] == [target.name]
+    target.chmod(0o755)
 
 
 def test_folder_that_vanishes(tmp_path: Path) -> None:
@@ -211,3 +309,69 @@ def test_folder_that_vanishes(tmp_path: Path) -> None:
         except OSError:
             continue
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("vanishes", ["source", "target"])
+def test_stores_that_vanish(tmp_path: Path, vanishes: str) -> None:
+    """The folder that is read is removed, or the one for the result moved away: an error, and never half a store."""
+    import shutil
+
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    source, target = tmp_path / "source/a.zarr", tmp_path / "target/b.zarr"
+    for k in range(4):
+        scw.write_h5ad(numbered(k), tmp_path / "a.h5ad")
+        scw.convert(tmp_path / "a.h5ad", source, overwrite=True, chunk_bytes=1 << 13, zarr_format=2 + k % 2)
+        child = os.fork()
+        if child == 0:
+            try:
+                for _ in range(1000):
+                    scw.convert(source, target, overwrite=True, chunk_bytes=1 << 13)
+            except (OSError, ValueError) as e:
+                os._exit(7 if f"{vanishes}/" in str(e) else 8)
+            finally:
+                os._exit(9)
+        time.sleep(0.3 + 0.05 * k)
+        if vanishes == "source":
+            shutil.rmtree(source)
+        else:
+            target.parent.rename(tmp_path / f"away {k}")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        (tmp_path / "target").mkdir(exist_ok=True)
+        for store in tmp_path.rglob("b.zarr"):
+            assert check_whole(store) <= k
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_reading_what_is_replaced(tmp_path: Path) -> None:
+    """A store that is exchanged and removed while it is read: the old one, the new one, or an error."""
+    target = tmp_path / "a.zarr"
+    scw.write_h5ad(numbered(1), tmp_path / "1.h5ad")
+    scw.write_h5ad(numbered(2), tmp_path / "2.h5ad")
+    how = {"overwrite": True, "chunk_bytes": 1 << 13}
+    scw.convert(tmp_path / "1.h5ad", target, **how)
+    child = os.fork()
+    if child == 0:
+        for k in range(10_000):
+            scw.convert(tmp_path / f"{k % 2 + 1}.h5ad", target, **how)
+        os._exit(0)
+    try:
+        whole = 0
+        end = time.perf_counter() + 5
+        while time.perf_counter() < end:
+            try:
+                scw.convert(target, tmp_path / "copy.zarr", overwrite=True, chunk_bytes=1 << 13)
+            except OSError:
+                continue
+            except ValueError as e:
+                assert "has no" in str(e) or "is not a Zarr group" in str(e), e
+                continue
+            check_whole(tmp_path / "copy.zarr")
+            whole += 1
+        assert whole > 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
