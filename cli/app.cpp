@@ -270,7 +270,7 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   simulate->fallthrough();
   simulate->allow_config_extras(CLI::config_extras_mode::error);
   Builder s(simulate, choices);
-  s.add("-o,--output", a.output, "File to write, .h5ad or .zarr")->required()->type_name("FILE");
+  s.add("-o,--output", a.output, "File to write, .h5ad, .zarr, or / for a 10x folder")->required()->type_name("FILE");
   add_simulate_options(s, a.simulate);
   add_common(s, a);
   s.add("--seed", a.simulate_seed, "Of all random numbers");
@@ -280,7 +280,9 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   Builder v(convert, choices);
   v.group("Files");
   v.add("input", a.input, "h5ad, Zarr, 10x h5, folder with matrix.mtx, CSV or TSV")->required()->type_name("IN");
-  v.add("output", a.output, "File to write; its ending says the format: .h5ad or .zarr")->required()->type_name("OUT");
+  v.add("output", a.output, "File to write; its ending says the format: .h5ad, .zarr, or / for a 10x folder")
+      ->required()
+      ->type_name("OUT");
   add_writing(v, a);
   add_common(v, a);
 
@@ -288,7 +290,7 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   concat->fallthrough();
   Builder n(concat, choices);
   n.group("Files");
-  n.add("output", a.output, "File to write, .h5ad or .zarr")->required()->type_name("OUT");
+  n.add("output", a.output, "File to write, .h5ad, .zarr, or / for a 10x folder")->required()->type_name("OUT");
   n.add("input", a.inputs, "Files of any kind that convert reads")->required()->type_name("IN");
   n.group("What is put together");
   n.choose("--join", a.join, {"inner", "outer"}, "Genes, columns and layers of all inputs, or of any");

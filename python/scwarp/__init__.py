@@ -21,6 +21,7 @@ from .io import (
     read_csv,
     read_h5ad,
     read_zarr,
+    write_10x_mtx,
     write_h5ad,
     write_zarr,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "read_zarr",
     "settings",
     "tl",
+    "write_10x_mtx",
     "write_h5ad",
     "write_zarr",
 ]

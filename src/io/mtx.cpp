@@ -368,6 +368,7 @@ std::optional<std::vector<std::unique_ptr<Block<V>>>> parse_entries(const Contex
     keep(std::move(block));
   };
   for (auto& block : parsed) {
+    if (!block) break;  // the text ends here, though others know what stands behind it
     if (block->lines == 0) {
       if (block->error) fail(*block->error);
       across += block->head;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/parallel.hpp"
+#include "io/codecs.hpp"
 
 namespace scw::io {
 namespace {
@@ -63,21 +64,120 @@ class File {
   std::int64_t size_ = 0;
 };
 
+/// The last block that is still wanted.
+class LastBlock {
+ public:
+  bool wants(std::int64_t b) const { return b <= last_.load(std::memory_order_relaxed); }
+  void stop_at(std::int64_t b) {
+    std::int64_t before = last_.load(std::memory_order_relaxed);
+    while (b < before && !last_.compare_exchange_weak(before, b, std::memory_order_relaxed)) {
+    }
+  }
+
+ private:
+  std::atomic<std::int64_t> last_{INT64_MAX};
+};
+
 /// Blocks whose places are known: get(first byte, size, worker) gives one.
 template <class Get>
 void known_blocks(const Context& ctx, std::int64_t skip, std::int64_t size, std::size_t block_bytes, const Body& body,
                   Get&& get) {
-  const auto step = static_cast<std::int64_t>(block_bytes);
-  std::atomic<std::int64_t> last{INT64_MAX};  // blocks behind it are not wanted
-  parallel_chunks(ctx, std::max<std::int64_t>(0, size - skip), step,
+  LastBlock last;
+  parallel_chunks(ctx, std::max<std::int64_t>(0, size - skip), static_cast<std::int64_t>(block_bytes),
                   [&](std::int64_t b, std::int64_t begin, std::int64_t end, int worker) {
-                    if (b > last.load(std::memory_order_relaxed)) return;
-                    if (body(b, get(skip + begin, static_cast<std::size_t>(end - begin), worker))) return;
-                    std::int64_t before = last.load(std::memory_order_relaxed);
-                    while (b < before && !last.compare_exchange_weak(before, b, std::memory_order_relaxed)) {
-                    }
+                    if (last.wants(b) && !body(b, get(skip + begin, static_cast<std::size_t>(end - begin), worker)))
+                      last.stop_at(b);
                   });
 }
+
+// --------------------------------------------------------------------------------------------------------------- BGZF
+
+/// A member of a BGZF file.
+struct Member {
+  std::int64_t offset, text_offset;
+  std::size_t size, text_size;
+};
+
+/// The members of a file that consists of nothing but BGZF members (SAM/BAM specification, section 4.1); empty for
+/// any other.
+std::vector<Member> bgzf_members(const Context& ctx, const File& file) {
+  constexpr std::size_t kHead = 18, kFoot = 8, kLargest = 1 << 16;
+  constexpr unsigned char kStart[] = {0x1f, 0x8b, 8, 4}, kField[] = {6, 0, 'B', 'C', 2, 0};
+  std::vector<Member> out;
+  std::int64_t at = 0, text = 0;
+  // The end of one member and the head of the next are read together.
+  unsigned char bytes[4 + kHead];
+  const auto head = bytes + 4;
+  if (file.size() < static_cast<std::int64_t>(kHead + kFoot)) return {};
+  file.read(0, kHead, reinterpret_cast<char*>(head));
+  for (;;) {
+    if (std::memcmp(head, kStart, sizeof kStart) != 0 || std::memcmp(head + 10, kField, sizeof kField) != 0) return {};
+    const std::size_t size = (head[16] | std::size_t{head[17]} << 8) + 1;
+    const std::int64_t next = at + static_cast<std::int64_t>(size), left = file.size() - next;
+    if (size < kHead + kFoot || left < 0 || (left > 0 && left < static_cast<std::int64_t>(kHead + kFoot))) return {};
+    file.read(next - 4, left == 0 ? 4 : sizeof bytes, reinterpret_cast<char*>(bytes));
+    const std::size_t text_size =
+        bytes[0] | std::size_t{bytes[1]} << 8 | std::size_t{bytes[2]} << 16 | std::size_t{bytes[3]} << 24;
+    if (text_size > kLargest) return {};
+    out.push_back({at, text, size, text_size});
+    if (left == 0) return out;
+    at = next;
+    text += static_cast<std::int64_t>(text_size);
+    if (out.size() % 4096 == 0) ctx.check_cancelled("scwarp");
+  }
+}
+
+/// Unpacks members on the threads that use them.
+std::optional<std::string> bgzf_blocks(const Context& ctx, const File& file, const std::vector<Member>& members,
+                                       std::int64_t skip, std::size_t block_bytes, const Body& body) {
+  // Where blocks begin, in members.
+  std::vector<std::size_t> begins;
+  std::size_t first = 0;
+  while (first < members.size() &&
+         members[first].text_offset + static_cast<std::int64_t>(members[first].text_size) <= skip)
+    ++first;
+  for (std::size_t i = first, bytes = block_bytes; i < members.size(); ++i) {
+    if (bytes + members[i].text_size > block_bytes) {
+      begins.push_back(i);
+      bytes = 0;
+    }
+    bytes += members[i].text_size;
+  }
+  const auto n = static_cast<std::int64_t>(begins.size());
+  begins.push_back(members.size());
+
+  struct Worker {
+    std::vector<char> packed, text;
+    Codecs codecs;
+  };
+  std::vector<Worker> workers(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+  LastBlock last;
+  std::atomic<bool> damaged{false};
+  parallel_chunks(ctx, n, 1, [&](std::int64_t b, std::int64_t, std::int64_t, int w) {
+    if (!last.wants(b)) return;
+    Worker& worker = workers[static_cast<std::size_t>(w)];
+    const std::size_t begin = begins[static_cast<std::size_t>(b)], end = begins[static_cast<std::size_t>(b) + 1];
+    const Member &one = members[begin], &other = members[end - 1];
+    const auto packed = static_cast<std::size_t>(other.offset - one.offset) + other.size;
+    const auto bytes = static_cast<std::size_t>(other.text_offset - one.text_offset) + other.text_size;
+    worker.packed.resize(std::max(worker.packed.size(), packed));
+    worker.text.resize(std::max(worker.text.size(), bytes));
+    file.read(one.offset, packed, worker.packed.data());
+    const auto* in = reinterpret_cast<const std::byte*>(worker.packed.data());
+    auto* out = reinterpret_cast<std::byte*>(worker.text.data());
+    bool ok = true;
+    for (std::size_t i = begin; i < end && ok; ++i)
+      ok = worker.codecs.gzip(in + (members[i].offset - one.offset), members[i].size,
+                              out + (members[i].text_offset - one.text_offset), members[i].text_size);
+    if (!ok) damaged = true;
+    const auto dropped = static_cast<std::size_t>(std::max<std::int64_t>(0, skip - one.text_offset));
+    if (!ok || !body(b, std::string_view(worker.text.data(), bytes).substr(dropped))) last.stop_at(b);
+  });
+  if (damaged) return "a member of the BGZF file is damaged";
+  return std::nullopt;
+}
+
+// --------------------------------------------------------------------------------------------------------------- gzip
 
 /// Unpacks gzip on a thread of its own, into blocks that other threads take.
 class Unpacker {
@@ -231,7 +331,11 @@ std::optional<std::string> TextSource::for_blocks(const Context& ctx, std::int64
     return std::nullopt;
   }
   const File file(op_, name_);
-  if (file.is_gzip()) return unpacked_blocks(ctx, op_, name_, skip, block_bytes, body);
+  if (file.is_gzip()) {
+    if (const auto members = bgzf_members(ctx, file); !members.empty())
+      return bgzf_blocks(ctx, file, members, skip, block_bytes, body);
+    return unpacked_blocks(ctx, op_, name_, skip, block_bytes, body);
+  }
   std::vector<std::vector<char>> buffers(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
   known_blocks(ctx, skip, file.size(), block_bytes, body, [&](std::int64_t first, std::size_t n, int worker) {
     auto& buffer = buffers[static_cast<std::size_t>(worker)];

@@ -28,9 +28,10 @@ class TextSource {
   /// (the last is shorter), in any order on ctx.n_threads threads. A block may be used until body returns. After
   /// body(b) has returned false, blocks behind b may be left out; those before b are not.
   ///
-  /// Plain files are read by the threads that use the blocks; gzip is unpacked by one more thread ahead of them.
-  /// Returns why the text ends too early, if it does: that is known only when all before it has been used. Throws
-  /// IoError, Cancelled, and what body throws. Memory: block_bytes for each thread, and for two more with gzip.
+  /// Plain files are read by the threads that use the blocks, and BGZF (gzip in members that say how long they are) is
+  /// unpacked by them, cut between members; other gzip is unpacked by one more thread ahead of them. Returns why the
+  /// text ends too early, if it does: then all before that has been used. Throws IoError, Cancelled, and what body
+  /// throws. Memory: block_bytes for each thread, and for two more with gzip.
   using Body = std::function<bool(std::int64_t number, std::string_view block)>;
   std::optional<std::string> for_blocks(const Context& ctx, std::int64_t skip, std::size_t block_bytes,
                                         const Body& body) const;

@@ -10,13 +10,26 @@ FileFormat format_of(const char* op, const std::string& path) {
   std::string_view name = path;
   if (name.ends_with(".h5ad")) return FileFormat::h5ad;
   while (name.ends_with('/')) name.remove_suffix(1);
-  SCW_EXPECT(name.ends_with(".zarr"), op, "'{}' ends with no known format (expected .h5ad or .zarr)", path);
-  return FileFormat::zarr;
+  if (name.ends_with(".zarr")) return FileFormat::zarr;
+  SCW_EXPECT(path.ends_with('/') && !name.ends_with(".h5ad"), op,
+             "'{}' ends with no known format (expected .h5ad, .zarr, or '/' for a 10x folder)", path);
+  return FileFormat::tenx_mtx;
 }
 
 WriteOptions write_options(const char* op, const std::string& path, const std::string& compression,
                            int compression_level, std::int64_t chunk_bytes, int zarr_format, bool shards) {
   WriteOptions out;
+  if (format_of(op, path) == FileFormat::tenx_mtx) {
+    SCW_EXPECT(compression == "auto" || compression == "gzip" || compression == "none", op,
+               "compression must be gzip or none for a 10x folder (got {})", compression);
+    SCW_EXPECT(zarr_format == 0 && !shards, op, "'{}' is a 10x folder: versions and shards are Zarr's", path);
+    SCW_EXPECT(chunk_bytes == 0, op, "'{}' is a 10x folder: it has no chunks", path);
+    if (compression == "none" || compression_level == 0)
+      out.tenx_mtx.version = 2;
+    else if (compression_level != -1)
+      out.tenx_mtx.compression_level = compression_level;
+    return out;
+  }
   if (format_of(op, path) == FileFormat::zarr) {
     WriteZarrOptions& o = out.zarr;
     const bool known = compression == "auto" || compression == "lz4" || compression == "blosc-zstd" ||
@@ -48,10 +61,14 @@ WriteOptions write_options(const char* op, const std::string& path, const std::s
 }
 
 void write(const Context& ctx, const AnnData& data, const std::string& path, const WriteOptions& options) {
-  if (format_of("write", path) == FileFormat::h5ad)
-    write_h5ad(ctx, data, path, options.h5ad);
-  else
-    write_zarr(ctx, data, path, options.zarr);
+  switch (format_of("write", path)) {
+    case FileFormat::h5ad:
+      return write_h5ad(ctx, data, path, options.h5ad);
+    case FileFormat::zarr:
+      return write_zarr(ctx, data, path, options.zarr);
+    case FileFormat::tenx_mtx:
+      return write_10x_mtx(ctx, data, path, options.tenx_mtx);
+  }
 }
 
 }  // namespace scw::io

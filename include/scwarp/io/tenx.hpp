@@ -1,4 +1,4 @@
-// Kind: readers. Determinism tier A.
+// Kind: readers and writer. Determinism tier A: the same content gives the same bytes, for any number of threads.
 //
 // Output of 10x Genomics' Cell Ranger: HDF5 of version 2 (one group per genome) and 3 (one group "matrix" with features
 // of several types), and folders with a Matrix Market file, barcodes and features, plain or gzip.
@@ -45,6 +45,25 @@ SCW_API AnnData read_10x_mtx(const Context& ctx, const std::string& folder, cons
 /// The same for the texts of the three files, uncompressed.
 SCW_API AnnData read_10x_mtx(const Context& ctx, std::string_view matrix, std::string_view barcodes,
                              std::string_view features, const Read10xMtxOptions& options = {});
+
+struct Write10xMtxOptions {
+  /// 3: matrix.mtx.gz, features.tsv.gz and barcodes.tsv.gz; 2: matrix.mtx, genes.tsv and barcodes.tsv, not compressed.
+  int version = 3;
+  /// 1 to 12, of version 3.
+  int compression_level = 4;
+};
+
+/// Writes X as a folder that read_10x_mtx and other programs read. It takes the place of what was there when all of it
+/// is complete and on disk, in one step. An existing folder must be empty or hold nothing but such files. Features are
+/// var's gene_ids (else its names), gene_symbols (else its names; where there are symbols the names are the ids), and
+/// feature_types (else "Gene Expression"). Everything else is left out with a warning.
+///
+/// X may be a stream; CSC is written by gene. Values are written shortest; the header says integer if all are. The
+/// files are gzip of many members in the BGZF format, 64 KiB each, which read_10x_mtx unpacks on all threads.
+/// Memory: the row offsets and 16 MB per thread. Throws IoError, InvalidArgument (a name with a tab or a line end),
+/// ShapeMismatch.
+SCW_API void write_10x_mtx(const Context& ctx, const AnnData& data, const std::string& folder,
+                           const Write10xMtxOptions& options = {});
 
 /// Makes names unique as anndata does: the second "x" becomes "x-1", or the next number that is free.
 SCW_API void make_names_unique(std::vector<std::string>& names);

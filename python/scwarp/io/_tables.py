@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import _core
 from .._context import make_context
 from ._anndata import matrix_from
+from ._h5ad import _refuse_duplicates, _stream
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -60,6 +61,49 @@ def read_10x_mtx(
         raise ValueError(f"{op}: var_names must be 'gene_symbols' or 'gene_ids' (got {var_names!r})")
     ctx = make_context(op=op)
     return _anndata(_core.io.read_10x_mtx(ctx, os.fspath(path), var_names == "gene_symbols", gex_only, prefix or ""))
+
+
+def write_10x_mtx(
+    adata: AnnData,
+    path: str | os.PathLike[str],
+    *,
+    version: Literal[2, 3] = 3,
+    compression_level: int | None = None,
+) -> None:
+    """Write ``X`` as a 10x Genomics folder, which :func:`read_10x_mtx` and scanpy's reader take.
+
+    The folder is complete or not there: it takes its place once all of it is on disk. An existing folder is replaced if
+    it is empty or holds nothing but such files. What a folder has no place for is left out.
+
+    Parameters
+    ----------
+    adata
+        What to write. Genes are ``var["gene_ids"]`` (else the names), ``var["gene_symbols"]`` (else the names; where
+        there are symbols the names are the ids) and ``var["feature_types"]`` (else "Gene Expression").
+    path
+        The folder.
+    version
+        3: ``matrix.mtx.gz``, ``features.tsv.gz``, ``barcodes.tsv.gz``; 2: ``matrix.mtx``, ``genes.tsv``,
+        ``barcodes.tsv``.
+    compression_level
+        1 to 12, default 4. The files are gzip in members of 64 KiB (BGZF), which scwarp unpacks on all threads.
+    """
+    op = "write_10x_mtx"
+    x = _stream(adata.X)
+    if x is None:
+        raise TypeError(f"{op}: X must be a dense, CSR or CSC matrix of numbers (got {type(adata.X).__name__})")
+    _refuse_duplicates("X", adata.X)
+    kept = [c for c in ("gene_ids", "gene_symbols", "feature_types") if c in adata.var]
+    _core.io.write_10x_mtx(
+        make_context(op=op),
+        x,
+        [str(n) for n in adata.obs_names],
+        [str(n) for n in adata.var_names],
+        [(c, [str(v) for v in adata.var[c]]) for c in kept],
+        os.fspath(path),
+        version,
+        4 if compression_level is None else compression_level,
+    )
 
 
 def read_csv(

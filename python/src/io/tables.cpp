@@ -2,6 +2,7 @@
 #include "scwarp/io/text.hpp"
 
 #include "bind.hpp"
+#include "io/from_python.hpp"
 #include "io/to_python.hpp"
 
 namespace scw::python {
@@ -40,6 +41,24 @@ SCW_PYTHON(io, tables) {
             py, [&](const Context& ctx) { return io::read_10x_mtx(ctx, folder, {gene_symbols, gex_only, prefix}); }));
       },
       nb::arg("ctx"), nb::arg("folder"), nb::arg("gene_symbols"), nb::arg("gex_only"), nb::arg("prefix"));
+  // columns: those of var that such a folder has a place for.
+  m.def(
+      "write_10x_mtx",
+      [](PyContext& py, const nb::tuple& x, std::vector<std::string> cells, std::vector<std::string> genes,
+         const std::vector<std::pair<std::string, std::vector<std::string>>>& columns, const std::string& folder,
+         int version, int compression_level) {
+        AnnData a;
+        a.obs = DataFrame(std::move(cells));
+        a.var = DataFrame(std::move(genes));
+        for (const auto& [name, values] : columns) a.var.set(name, values);
+        a.X = streamed("X", x);
+        run(py, [&](const Context& ctx) {
+          io::write_10x_mtx(ctx, a, folder, {version, compression_level});
+          return 0;
+        });
+      },
+      nb::arg("ctx"), nb::arg("x"), nb::arg("cells"), nb::arg("genes"), nb::arg("columns"), nb::arg("folder"),
+      nb::arg("version"), nb::arg("compression_level"));
   m.def(
       "read_text",
       [](PyContext& py, const std::string& path, const std::string& delimiter, const std::string& rows) {

@@ -105,3 +105,60 @@ def test_errors(tmp_path):
     (tmp_path / "not.h5").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"not\.h5"):
         scw.read_10x_h5(tmp_path / "not.h5")
+
+
+def with_features(n: int, m: int) -> ad.AnnData:
+    a = ad.AnnData(simulated_counts(n, m))
+    a.obs_names = [f"CELL{i}-1" for i in range(n)]
+    a.var_names = [f"gene{j}" for j in range(m)]
+    a.var["gene_ids"] = [f"ENSG{j:011d}" for j in range(m)]
+    a.var["feature_types"] = "Gene Expression"
+    return a
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("form", ["csr", "csc", "dense", "int", "real"])
+def test_written_folder_equals_through_scanpy(tmp_path, version, form):
+    a = with_features(60, 40)
+    x = a.X.tocsr().astype(np.float32)
+    a.X = {"csr": x, "csc": x.tocsc(), "dense": x.toarray(), "int": x.astype(np.int64), "real": x * np.float32(0.3)}[
+        form
+    ]
+    scw.write_10x_mtx(a, tmp_path / "out", version=version)
+    scw.write_10x_mtx(a, tmp_path / "out", version=version)  # over what is there
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    b = sc.read_10x_mtx(tmp_path / "out", cache=False)
+    same(scw.read_10x_mtx(tmp_path / "out"), b)
+    np.testing.assert_array_equal(dense(b.X), dense(a.X).astype(np.float32))
+    assert list(b.obs_names) == list(a.obs_names)
+    assert list(b.var_names) == list(a.var_names)
+    assert list(b.var["gene_ids"]) == list(a.var["gene_ids"])
+
+
+def test_convert_to_a_folder_and_back(tmp_path):
+    a = with_features(50, 30)
+    a.layers["twice"] = a.X * 2
+    a.write_h5ad(tmp_path / "a.h5ad", compression="gzip")
+    scw.io.convert(tmp_path / "a.h5ad", f"{tmp_path}/folder/")
+    same(sc.read_10x_mtx(tmp_path / "folder", cache=False), scw.read_10x_mtx(tmp_path / "folder"))
+    scw.io.convert(tmp_path / "folder", tmp_path / "b.h5ad")
+    b = scw.read_h5ad(tmp_path / "b.h5ad")
+    np.testing.assert_array_equal(dense(b.X), dense(a.X))
+    with pytest.raises(ValueError, match="there already"):
+        scw.io.convert(tmp_path / "a.h5ad", f"{tmp_path}/folder/")
+    scw.io.convert(tmp_path / "a.h5ad", f"{tmp_path}/folder/", compression=None, overwrite=True)
+    assert sorted(p.name for p in (tmp_path / "folder").iterdir()) == ["barcodes.tsv", "genes.tsv", "matrix.mtx"]
+    with pytest.raises(ValueError, match="compression must be gzip or none for a 10x folder"):
+        scw.io.convert(tmp_path / "a.h5ad", f"{tmp_path}/other/", compression="zstd")
+    with pytest.raises(ValueError, match="no known format"):
+        scw.io.convert(tmp_path / "a.h5ad", tmp_path / "other")
+
+
+def test_folders_with_other_files_stay(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("x")
+    with pytest.raises(OSError, match=r"holds 'notes\.txt'"):
+        scw.write_10x_mtx(with_features(3, 4), tmp_path / "mine")
+    with pytest.raises(TypeError, match="X must be"):
+        scw.write_10x_mtx(ad.AnnData(obs=pd.DataFrame(index=["a"])), tmp_path / "out")
+    assert (tmp_path / "mine" / "notes.txt").exists()

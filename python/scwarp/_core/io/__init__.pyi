@@ -100,6 +100,16 @@ def read_10x_h5(ctx: _core.Context, path: str, genome: str, gex_only: bool) -> t
 def read_10x_mtx(
     ctx: _core.Context, folder: str, gene_symbols: bool, gex_only: bool, prefix: str
 ) -> tuple[Any, ...]: ...
+def write_10x_mtx(
+    ctx: _core.Context,
+    x: tuple,
+    cells: Sequence[str],
+    genes: Sequence[str],
+    columns: Sequence[tuple[str, Sequence[str]]],
+    folder: str,
+    version: int,
+    compression_level: int,
+) -> None: ...
 def read_text(ctx: _core.Context, path: str, delimiter: str, rows: str) -> tuple[Any, ...]: ...
 def read_zarr_matrix(
     ctx: _core.Context,
