@@ -154,7 +154,7 @@ CASES = [
     Case("tl.rank_genes_groups", _rank("t-test", 9), {"method": "t-test", "n_groups": 9}),
     Case("tl.rank_genes_groups", _rank("wilcoxon", 9), {"method": "wilcoxon", "n_groups": 9}),
     Case("tl.rank_genes_groups", lambda ctx, d: _core.tl.logistic_regression(
-        ctx, d.arg, d.codes(9), 9, 1e-3, 1e-12, 30, True), {"method": "logreg", "n_groups": 9}),
+        ctx, d.arg, d.codes(9), 9, 1e-3, 1e-12, 13, True), {"method": "logreg", "n_groups": 9}),
 ]  # fmt: skip
 
 for _case in CASES:
