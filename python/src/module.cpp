@@ -88,8 +88,6 @@ NB_MODULE(_core, m) {
       "unavailable_reason", [](const std::string& device) { return unavailable_reason(parse_device(device).type); },
       nb::arg("device"));
   m.def("set_memory_limit", [](std::uint64_t limit) { host_memory()->set_limit_bytes(limit); }, nb::arg("limit_bytes"));
-  m.def("memory_used", [] { return host_memory()->used_bytes(); });
-  m.def("memory_peak", [] { return host_memory()->peak_bytes(); });
   m.def("reset_memory_peak", [] { host_memory()->reset_peak(); });
   m.def(
       "supports",

@@ -11,6 +11,6 @@ namespace scw::prim {
 
 /// All rows of x as one matrix on ctx.device, from ctx.workspace, or nothing if it takes more than most_bytes. Two
 /// passes over sparse blocks (the first reads values only and counts), one over dense ones. Memory: the matrix.
-std::optional<AnyMatrix> collect(const Context& ctx, const RowBlocks& x, std::int64_t most_bytes);
+SCW_API std::optional<AnyMatrix> collect(const Context& ctx, const RowBlocks& x, std::int64_t most_bytes);
 
 }  // namespace scw::prim

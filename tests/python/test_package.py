@@ -29,6 +29,29 @@ def test_import_is_light():
     assert heavy == "[]"
 
 
+def test_the_job_imports_nothing_beyond_anndata():
+    """A fresh process pays for numpy, scipy and anndata, once."""
+    more = run_python(
+        "import sys, anndata, scwarp as scw\n"
+        "a = scw.datasets.simulate(300, 200, seed=1)\n"
+        "before = set(sys.modules)\n"
+        "scw.settings.device = 'cpu'\n"
+        "scw.pp.calculate_qc_metrics(a, inplace=True, percent_top=None)\n"
+        "scw.pp.filter_cells(a, min_genes=1)\n"
+        "scw.pp.normalize_total(a)\n"
+        "scw.pp.log1p(a)\n"
+        "scw.pp.highly_variable_genes(a, n_top_genes=50)\n"
+        "scw.pp.scale(a)\n"
+        "scw.pp.pca(a, n_comps=10)\n"
+        "scw.pp.neighbors(a)\n"
+        "scw.tl.umap(a)\n"
+        "scw.tl.leiden(a)\n"
+        "scw.tl.rank_genes_groups(a, 'batch')\n"
+        "print(sorted(m for m in set(sys.modules) - before if not m.startswith('encodings')))"
+    )
+    assert more == "[]"
+
+
 def test_import_takes_less_than_half_a_second():
     code = "import time; t = time.perf_counter(); import scwarp; print(time.perf_counter() - t)"
     assert min(float(run_python(code)) for _ in range(3)) < 0.5

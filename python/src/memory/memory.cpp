@@ -196,7 +196,6 @@ SCW_PYTHON(memory, memory) {
             ->deallocate(reinterpret_cast<void*>(p), bytes, {reinterpret_cast<void*>(stream)});
       },
       nb::arg("device"), nb::arg("address"), nb::arg("bytes"), nb::arg("stream"));
-  m.def("clear_cache", [] { DeviceCache::instance().clear(); });
   m.def(
       "release",
       [](const std::string& name) {

@@ -54,7 +54,6 @@ class UndirectedGraph {
   /// Sum of all entries, 2W.
   double total() const { return total_; }
   /// The same in fixed point.
-  std::int64_t fixed_total() const { return fixed_total_; }
   double max_weight() const { return max_weight_; }
   /// f(neighbour, weight) for every entry of row i that is not 0, the loop included, by ascending neighbour.
   template <class F>

@@ -23,13 +23,6 @@ Array<T> scratch(const Context& ctx, std::int64_t n) {
   return Array<T>(ctx.workspace, n, "spectral start", ctx.stream);
 }
 
-template <class T>
-void copy_across(const Context& ctx, T* to, const T* from, std::int64_t n) {
-  if (n > 0)
-    SCW_CUDA(cudaMemcpyAsync(to, from, static_cast<std::size_t>(n) * sizeof(T), cudaMemcpyDeviceToDevice,
-                             scw::cuda::stream_of(ctx)));
-}
-
 // Components: trees of parents that grow together along edges, the smaller root above; at the end every vertex hangs on
 // the first vertex of its component. In between, what a thread reads depends on the order of the threads; the end does
 // not.

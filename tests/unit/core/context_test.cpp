@@ -10,6 +10,7 @@ namespace scw {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 void on_cpu(const Context&, int& out) { out = 42; }
 
@@ -56,6 +57,7 @@ TEST(Kernel, EveryOperationRunsOnTheCpu) {
 TEST(Context, CudaWithoutADeviceSaysWhy) {
   const std::string reason = unavailable_reason(DeviceType::cuda);
   if (reason.empty()) GTEST_SKIP() << "this machine has a CUDA device";
+  EXPECT_THAT(reason, Not(HasSubstr("undefined symbol")));  // of the plug-in: something lacks SCW_API
   try {
     Context::on({DeviceType::cuda, 0});
     FAIL();
