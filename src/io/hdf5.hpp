@@ -227,6 +227,9 @@ std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, c
 
 /// All elements as they are stored, in order. Throws NotSupported unless has_readable_texts.
 std::vector<std::byte> stored_elements(const Context& ctx, const Dataset& d, std::size_t element_bytes);
+/// A field of a dataset of records: `width` elements in every record, converted from one type to another.
+void read_field(const Context& ctx, const Dataset& d, const std::string& name, hid_t stored, hid_t memory,
+                std::int64_t width, void* out);
 /// Sequences of elements of `base_bytes`, as they are stored.
 std::vector<std::string> read_sequences(const Context& ctx, const Dataset& d, std::size_t base_bytes);
 

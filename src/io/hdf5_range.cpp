@@ -74,6 +74,7 @@ RangeReader::RangeReader(const Dataset& d, std::size_t element_bytes) : d_(&d), 
   }
   const auto layout = H5Pget_layout(d.plist.get());
   if (layout == H5D_CHUNKED) {
+    set_fill();
     plan_chunks();
   } else if (layout == H5D_CONTIGUOUS) {
     const haddr_t offset = H5Dget_offset(d.id.get());
@@ -90,6 +91,16 @@ RangeReader::~RangeReader() {
   if (!keep_) return;
   const Session session;
   keep_.reset();
+}
+
+/// Chunks never written hold the fill value.
+void RangeReader::set_fill() {
+  const Dataset& d = dataset();
+  fill_.resize(element_bytes_);
+  H5D_fill_value_t fill_status{};
+  if (d.type.kind != Kind::string && H5Pfill_value_defined(d.plist.get(), &fill_status) >= 0 &&
+      fill_status == H5D_FILL_VALUE_USER_DEFINED && H5Tget_size(d.type.id.get()) == element_bytes_)
+    H5Pget_fill_value(d.plist.get(), d.type.id.get(), fill_.data());
 }
 
 void RangeReader::plan_chunks() {
@@ -111,12 +122,6 @@ void RangeReader::plan_chunks() {
   checked_mul(across_, (rows_ + chunk_rows_ - 1) / chunk_rows_);
   filters_ = std::move(*filters);
   expansion_ = max_expansion(d);
-  // Chunks never written hold the fill value.
-  fill_.resize(element_bytes_);
-  H5D_fill_value_t fill_status{};
-  if (d.type.kind != Kind::string && H5Pfill_value_defined(d.plist.get(), &fill_status) >= 0 &&
-      fill_status == H5D_FILL_VALUE_USER_DEFINED && H5Tget_size(d.type.id.get()) == element_bytes_)
-    H5Pget_fill_value(d.plist.get(), d.type.id.get(), fill_.data());
   way_ = Way::chunked;
   list_chunks();
   own_ = listed_;
@@ -148,6 +153,24 @@ const RangeReader::Chunk* RangeReader::find(std::int64_t number) const {
   return it != chunks_.end() && it->number == number ? &*it : nullptr;
 }
 
+unsigned RangeReader::load(const hsize_t* offset, std::vector<std::byte>& packed) const {
+  const Dataset& d = dataset();
+  const auto where = [&] { return fmt::format("({})", fmt::join(offset, offset + d.dims.size(), ", ")); };
+  hsize_t stored = 0;
+  std::uint32_t skipped = 0;
+  const std::lock_guard lock(library_);
+  if (H5Dget_chunk_storage_size(d.id.get(), offset, &stored) < 0) {
+    H5Eclear2(H5E_DEFAULT);
+    stored = 0;
+  }
+  if (stored > static_cast<hsize_t>(d.source->size()))
+    d.fail("the chunk at {} declares {} bytes in a file of {}", where(), stored, d.source->size());
+  packed.resize(static_cast<std::size_t>(stored));
+  if (stored > 0 && H5Dread_chunk(d.id.get(), H5P_DEFAULT, offset, &skipped, packed.data()) < 0)
+    d.fail("the chunk at {} cannot be read ({})", where(), last_error());
+  return skipped;
+}
+
 void RangeReader::unpack(std::int64_t number, Unpacker& u, std::byte* out) const {
   const Dataset& d = dataset();
   const std::int64_t row = number / across_ * chunk_rows_, col = number % across_ * chunk_cols_;
@@ -163,17 +186,7 @@ void RangeReader::unpack(std::int64_t number, Unpacker& u, std::byte* out) const
     if (!d.source->read_at(chunk.address, chunk.bytes, u.packed.data())) cut_short(d, chunk.address);
   } else {
     const hsize_t offset[2] = {static_cast<hsize_t>(row), static_cast<hsize_t>(col)};
-    hsize_t stored = 0;
-    const std::lock_guard lock(library_);
-    if (H5Dget_chunk_storage_size(d.id.get(), offset, &stored) < 0) {
-      H5Eclear2(H5E_DEFAULT);
-      stored = 0;
-    }
-    if (stored > static_cast<hsize_t>(d.source->size()))
-      d.fail("the chunk at ({}, {}) declares {} bytes in a file of {}", row, col, stored, d.source->size());
-    u.packed.resize(static_cast<std::size_t>(stored));
-    if (stored > 0 && H5Dread_chunk(d.id.get(), H5P_DEFAULT, offset, &chunk.skipped, u.packed.data()) < 0)
-      d.fail("the chunk at ({}, {}) cannot be read ({})", row, col, last_error());
+    chunk.skipped = load(offset, u.packed);
   }
   if (u.packed.empty()) {
     for (std::int64_t k = 0; k < chunk_bytes_; k += static_cast<std::int64_t>(element_bytes_))
@@ -251,7 +264,9 @@ void RangeReader::library_blocks(const Context& ctx, std::int64_t first, std::in
   const std::int64_t row_bytes = checked_mul(cols_, static_cast<std::int64_t>(element_bytes));
   std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / row_bytes);
   if (H5Pget_layout(d.plist.get()) == H5D_CHUNKED) {
-    own_filters(d);
+    // The library's own filters read past the ends of damaged chunks.
+    if (const auto filters = own_filters(d))
+      return chunk_blocks(ctx, first, n, memory_type, element_bytes, *filters, body);
     hsize_t shape[H5S_MAX_RANK];
     if (H5Pget_chunk(d.plist.get(), H5S_MAX_RANK, shape) > 0 && shape[0] > 0 && shape[0] < (hsize_t{1} << 32)) {
       const auto c = static_cast<std::int64_t>(shape[0]);
@@ -280,6 +295,94 @@ void RangeReader::library_blocks(const Context& ctx, std::int64_t first, std::in
     }
     body({buffer.data(), first + begin, 0, end - begin, cols_, cols_});
   });
+}
+
+void RangeReader::chunk_blocks(const Context& ctx, std::int64_t first, std::int64_t n, hid_t memory_type,
+                               std::size_t element_bytes, const std::vector<Filter>& filters,
+                               const std::function<void(const Block&)>& body) const {
+  const Dataset& d = dataset();
+  const std::size_t rank = d.dims.size(), size = element_bytes_, wide = std::max(size, element_bytes);
+  hsize_t shape[H5S_MAX_RANK];
+  if (H5Pget_chunk(d.plist.get(), H5S_MAX_RANK, shape) != static_cast<int>(rank) || rank == 0)
+    d.fail("its chunks are damaged");
+  std::int64_t chunk = static_cast<std::int64_t>(size), n_chunks = 1;
+  std::vector<std::int64_t> edge(rank), across(rank);
+  for (std::size_t k = 0; k < rank; ++k) {
+    edge[k] = static_cast<std::int64_t>(shape[k]);
+    if (edge[k] <= 0) d.fail("its chunks are damaged");
+    chunk = checked_mul(chunk, edge[k]);
+    across[k] = (d.dims[k] - 1) / edge[k] + 1;
+    n_chunks = checked_mul(n_chunks, across[k]);
+  }
+  constexpr std::int64_t kFreeChunks = 1 << 16;
+  if (n_chunks > kFreeChunks && n_chunks > d.source->size())
+    d.fail("declares {} chunks in a file of {} bytes", n_chunks, d.source->size());
+  std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / checked_mul(cols_, static_cast<std::int64_t>(wide)));
+  step = (step - 1) / edge[0] * edge[0] + edge[0];
+  // Blocks begin where chunks do.
+  const std::int64_t begin = first / edge[0] * edge[0];
+  Loan workers(*this, ctx.n_threads);
+  parallel_chunks(ctx, first + n - begin, step, [&](std::int64_t, std::int64_t from, std::int64_t to, int worker) {
+    const std::int64_t low = std::max(first, begin + from), high = begin + to;
+    Unpacker& u = workers[worker];
+    std::vector<std::byte> block(
+        static_cast<std::size_t>(checked_mul((high - low) * cols_, static_cast<std::int64_t>(wide))));
+    std::vector<hsize_t> at(rank, 0);
+    at[0] = static_cast<hsize_t>(low / edge[0] * edge[0]);
+    for (bool more = true; more;) {
+      const unsigned skipped = load(at.data(), u.packed);
+      u.plain.resize(static_cast<std::size_t>(chunk));
+      if (u.packed.empty()) {
+        for (std::size_t k = 0; k < u.plain.size(); k += size) std::memcpy(u.plain.data() + k, fill_.data(), size);
+      } else if (!u.unpack(filters, skipped, u.plain.size(), size, u.plain.data())) {
+        d.fail("the chunk at ({}) is damaged", fmt::join(at, ", "));
+      }
+      scatter(at, edge, low, high, u.plain.data(), block.data());
+      more = false;
+      for (std::size_t k = rank; k-- > 0 && !more;) {
+        at[k] += shape[k];
+        more = at[k] < static_cast<hsize_t>(k == 0 ? high : d.dims[k]);
+        if (!more && k > 0) at[k] = 0;
+      }
+    }
+    if (memory_type != H5I_INVALID_HID) {
+      const std::lock_guard lock(library_);
+      const auto count = static_cast<std::size_t>((high - low) * cols_);
+      if (H5Tconvert(d.type.id.get(), memory_type, count, block.data(), nullptr, H5P_DEFAULT) < 0)
+        d.fail("rows {} to {} cannot be converted ({})", low, high, last_error());
+    }
+    body({block.data(), low, 0, high - low, cols_, cols_});
+  });
+}
+
+/// The part of a chunk in rows [low, high) -> these rows.
+void RangeReader::scatter(const std::vector<hsize_t>& at, const std::vector<std::int64_t>& edge, std::int64_t low,
+                          std::int64_t high, const std::byte* chunk, std::byte* rows) const {
+  const auto& dims = dataset().dims;
+  const std::size_t rank = dims.size(), size = element_bytes_;
+  std::vector<std::int64_t> begin(rank), end(rank);
+  for (std::size_t k = 0; k < rank; ++k) {
+    const auto here = static_cast<std::int64_t>(at[k]);
+    begin[k] = k == 0 ? std::max(low, here) : here;
+    end[k] = std::min(k == 0 ? high : dims[k], here + edge[k]);
+    if (begin[k] >= end[k]) return;
+  }
+  std::vector<std::int64_t> i = begin;
+  const auto run = static_cast<std::size_t>(end[rank - 1] - begin[rank - 1]) * size;
+  for (;;) {
+    std::int64_t from = 0, to = 0;
+    for (std::size_t k = 0; k < rank; ++k) {
+      from = from * edge[k] + i[k] - static_cast<std::int64_t>(at[k]);
+      to = to * (k == 0 ? 1 : dims[k]) + i[k] - (k == 0 ? low : 0);
+    }
+    std::memcpy(rows + static_cast<std::size_t>(to) * size, chunk + static_cast<std::size_t>(from) * size, run);
+    std::size_t k = rank - 1;
+    while (k-- > 0) {
+      if (++i[k] < end[k]) break;
+      i[k] = begin[k];
+    }
+    if (k == static_cast<std::size_t>(-1)) return;
+  }
 }
 
 void RangeReader::blocks(const Context& ctx, std::int64_t first, std::int64_t n, hid_t memory_type,

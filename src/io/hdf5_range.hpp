@@ -62,6 +62,15 @@ class SCW_API RangeReader {
                          const std::function<void(const Block&)>& body) const;
   void library_blocks(const Context& ctx, std::int64_t first, std::int64_t n, hid_t memory_type,
                       std::size_t element_bytes, const std::function<void(const Block&)>& body) const;
+  /// The same for chunks of any number of dimensions, unpacked by us and converted by the library.
+  void chunk_blocks(const Context& ctx, std::int64_t first, std::int64_t n, hid_t memory_type,
+                    std::size_t element_bytes, const std::vector<Filter>& filters,
+                    const std::function<void(const Block&)>& body) const;
+  void scatter(const std::vector<hsize_t>& at, const std::vector<std::int64_t>& edge, std::int64_t low,
+               std::int64_t high, const std::byte* chunk, std::byte* rows) const;
+  /// The chunk at an offset as it is stored, if it is.
+  unsigned load(const hsize_t* offset, std::vector<std::byte>& packed) const;
+  void set_fill();
   /// One chunk -> out, chunk_bytes_ bytes.
   void unpack(std::int64_t number, Unpacker& u, std::byte* out) const;
   const Chunk* find(std::int64_t number) const;

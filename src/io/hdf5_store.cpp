@@ -234,7 +234,9 @@ AxisElements HdfArray::fields_as_matrices(const Context& ctx) const {
     const h5::Id memory(H5Tcreate(H5T_COMPOUND, static_cast<std::size_t>(cols) * sizeof(double)));
     H5Tinsert(memory.get(), field.c_str(), 0,
               H5Tget_class(member.get()) == H5T_ARRAY ? inner.get() : H5T_NATIVE_DOUBLE);
-    if (d.count > 0 && H5Dread(d.id.get(), memory.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, x.data.data()) < 0)
+    if (H5Pget_layout(d.plist.get()) == H5D_CHUNKED)
+      h5::read_field(ctx, d, field, base.get(), H5T_NATIVE_DOUBLE, cols, x.data.data());
+    else if (d.count > 0 && H5Dread(d.id.get(), memory.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, x.data.data()) < 0)
       d.fail("field '{}' cannot be read ({})", field, h5::last_error());
     MatrixElement m(std::move(x));
     m.stored_layout = StoredLayout::dense;
@@ -248,6 +250,7 @@ void HdfArray::add_field(const Context& ctx, StructArray& s, const std::string& 
   const h5::Dataset& d = d_;
   const auto n = static_cast<std::size_t>(d.count);
   const auto read = [&](hid_t memory_type, std::size_t size, void* out) {
+    if (H5Pget_layout(d.plist.get()) == H5D_CHUNKED) return h5::read_field(ctx, d, name, type, memory_type, 1, out);
     const h5::Id memory(H5Tcreate(H5T_COMPOUND, size));
     if (H5Tinsert(memory.get(), name.c_str(), 0, memory_type) < 0 ||
         (n > 0 && H5Dread(d.id.get(), memory.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0))

@@ -103,7 +103,7 @@ std::vector<std::string> texts_of(const Dataset& d, const std::vector<std::byte>
 }  // namespace
 
 std::vector<std::byte> stored_elements(const Context& ctx, const Dataset& d, std::size_t element_bytes) {
-  if (!has_readable_texts(d)) d.fail<NotSupported>("its texts are stored in a way that scwarp does not read");
+  if (!has_readable_texts(d)) d.fail<NotSupported>("is stored in a way that scwarp does not read");
   const auto size = static_cast<std::int64_t>(element_bytes);
   const std::int64_t cols = d.dims.empty() ? 1 : d.count / d.dims[0];
   std::vector<std::byte> out(static_cast<std::size_t>(checked_mul(d.count, size)));
@@ -165,6 +165,27 @@ std::vector<std::string> read_strings(const Context& ctx, const Dataset& d) {
     return out;
   }
   return texts_of(d, stored_elements(ctx, d, kReferenceBytes), 0, kReferenceBytes);
+}
+
+void read_field(const Context& ctx, const Dataset& d, const std::string& name, hid_t stored, hid_t memory,
+                std::int64_t width, void* out) {
+  const std::size_t from = H5Tget_size(stored) * static_cast<std::size_t>(width),
+                    to = H5Tget_size(memory) * static_cast<std::size_t>(width);
+  const auto n = static_cast<std::size_t>(d.count);
+  std::size_t record_bytes = 0;
+  for (const auto& field : d.source->record(d.address, record_bytes)) {
+    if (field.name != name || field.offset > record_bytes || from > record_bytes - field.offset) continue;
+    if (n == 0) return;
+    const auto raw = stored_elements(ctx, d, record_bytes);
+    std::vector<std::byte> column(n * std::max(from, to));
+    for (std::size_t i = 0; i < n; ++i)
+      std::memcpy(column.data() + i * from, raw.data() + i * record_bytes + field.offset, from);
+    if (H5Tconvert(stored, memory, n * static_cast<std::size_t>(width), column.data(), nullptr, H5P_DEFAULT) < 0)
+      d.fail("field '{}' cannot be converted ({})", name, last_error());
+    std::memcpy(out, column.data(), n * to);
+    return;
+  }
+  d.fail("field '{}' cannot be read", name);
 }
 
 std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, const std::string& name) {

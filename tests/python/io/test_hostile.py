@@ -158,3 +158,72 @@ def test_references_to_a_heap_are_checked_wherever_they_are(tmp_path: Path, wher
         path.write_bytes(content.replace(reference, struct.pack("<I", length) + reference[4:]))
         with pytest.raises(ValueError, match="heap disagree"):
             copy(path, tmp_path / "c.h5ad")
+
+
+def through(folder: Path, group: str) -> dict[str, np.ndarray]:
+    """The arrays of a group after our reader and writer."""
+    copy(folder / "a.h5ad", folder / "b.h5ad")
+    with h5py.File(folder / "b.h5ad") as f:
+        return {name: d[()] for name, d in f[group].items()}
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u2", ">i4", "i8", "u8", "f4", ">f8"])
+@pytest.mark.parametrize("fill", [None, 3])
+def test_scale_and_offset(tmp_path: Path, dtype: str, fill: int | None) -> None:
+    """The library's own filter, undone by us."""
+    rng = np.random.default_rng(0)
+    t = np.dtype(dtype)
+    a = rng.integers(3, 100, (37, 11)).astype(t) if t.kind != "f" else (rng.normal(0, 50, (37, 11)).round(3)).astype(t)
+    a[5:9] = 3
+    whole = {"u8": [0, 2**64 - 1], "i8": [-(2**63), 2**63 - 1], "i1": [-128, 127]}.get(dtype, [1, 2])
+    how = {"scaleoffset": 3 if t.kind == "f" else 0, "fillvalue": fill}
+    arrays = {"a": a, "same": np.full((9, 3), 3, t), "whole": np.array(whole, t).reshape(2, 1)}
+    with h5py.File(tmp_path / "a.h5ad", "w") as f:
+        make_corpus.fixed_names(f)
+        g = f.create_group("uns")
+        for name, x in arrays.items():
+            g.create_dataset(name, data=x, chunks=(min(8, len(x)), x.shape[1]), **how)
+        expected = {name: d[()] for name, d in g.items()}
+    for name, x in through(tmp_path, "uns").items():
+        tolerance = 4 * np.finfo(t).eps if t.kind == "f" else 0
+        np.testing.assert_allclose(x, expected[name], rtol=tolerance, err_msg=name)
+
+
+def test_a_chunk_of_scale_and_offset_that_is_too_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5ad"
+    with h5py.File(path, "w") as f:
+        make_corpus.fixed_names(f)
+        d = f.create_group("uns").create_dataset("d", data=np.arange(1000), chunks=(1000,), scaleoffset=0)
+        _, packed = d.id.read_direct_chunk((0,))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(packed[:21], struct.pack("<I", 63) + packed[4:21]))
+    with pytest.raises(ValueError, match=r"uns/d.*damaged"):
+        copy(path, tmp_path / "b.h5ad")
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2", ">i2", "u1"])
+def test_chunks_of_many_dimensions(tmp_path: Path, dtype: str) -> None:
+    a = np.random.default_rng(0).normal(0, 9, (6, 5, 4, 3)).astype(dtype)
+    with h5py.File(tmp_path / "a.h5ad", "w") as f:
+        make_corpus.fixed_names(f)
+        g = f.create_group("uns")
+        g.create_dataset("four", data=a, chunks=(4, 2, 3, 2), compression="gzip", shuffle=True, fletcher32=True)
+        g.create_dataset("gap", a.shape, dtype, chunks=(4, 2, 3, 2), fillvalue=7)[1:3, 1] = 1
+        g.create_dataset("plain", data=a[..., 0], chunks=(1, 5, 4))
+        expected = {name: d[()] for name, d in g.items()}
+    for name, x in through(tmp_path, "uns").items():
+        np.testing.assert_array_equal(x, expected[name], err_msg=name)
+
+
+def test_packed_records(tmp_path: Path) -> None:
+    record = np.zeros(500, dtype=[("i", ">i2"), ("x", "f2"), ("t", make_corpus.TEXT), ("s", "S3")])
+    record["i"], record["x"] = np.arange(500), np.arange(500) / 4
+    record["t"], record["s"] = "text", b"abc"
+    with h5py.File(tmp_path / "a.h5ad", "w") as f:
+        make_corpus.fixed_names(f)
+        d = f.create_group("uns").create_dataset("r", data=record, chunks=(64,), compression="gzip", fletcher32=True)
+        d.attrs.update({"encoding-type": "rec-array", "encoding-version": "0.2.0"})
+    got = through(tmp_path, "uns")["r"]
+    for name in ("i", "x"):
+        np.testing.assert_array_equal(got[name], record[name])
+    assert list(got["t"][:2]) == [b"text", b"text"]
