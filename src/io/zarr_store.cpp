@@ -17,6 +17,7 @@ namespace {
 constexpr std::int64_t kMaxMetadata = 64 << 20;
 constexpr std::uint64_t kMissing = ~std::uint64_t{0};
 constexpr std::int64_t kFreeTasks = 1 << 16;  // chunks that nobody need have stored
+constexpr std::int64_t kLeastRoom = 1 << 20;  // that a packed chunk may have beyond what it holds
 constexpr std::int64_t kPartBytes = 4 << 20;  // plain chunks above this are read in parts
 constexpr std::int64_t kAhead = 4;            // chunks that are asked for while another one is unpacked
 
@@ -242,7 +243,8 @@ void ZarrArray::check_plausible() const {
     fail("declares chunks of {} bytes for {} elements", meta_.chunk_bytes(), count);
   const std::int64_t tasks = count == 0 ? 0 : count_pieces(0, rows());
   if (declared <= kFreeBytes && tasks <= kFreeTasks) return;
-  const std::int64_t wanted = std::max(declared / kMaxExpansion, tasks > kFreeTasks ? tasks * 4 : 0);
+  const std::int64_t wanted =
+      std::max(declared / kMaxExpansion, tasks > kFreeTasks ? std::min(tasks, INT64_MAX / 4) * 4 : 0);
   std::int64_t stored = 0;
   const auto walk = [&](const auto& self, const std::string& folder, int depth) -> void {
     for (const auto& e : zarr_.tree().list(folder)) {
@@ -390,11 +392,14 @@ bool ZarrArray::find(const Piece& piece, Place& place) const {
 bool ZarrArray::load(const Piece& piece, Buffer& packed) const {
   Place place;
   if (!find(piece, place)) return false;
+  // A file with a hole in it costs nothing, memory for it does. No codec makes chunks much longer.
+  const std::int64_t plain = meta_.chunk_bytes(), most = type.size > 0 ? plain + plain / 2 + kLeastRoom : UINT32_MAX;
   if (place.bytes < 0) {
-    if (zarr_.tree().read(place.key, packed)) return true;
+    if (zarr_.tree().read(place.key, packed, most)) return true;
     expect_never_written(place.key);
     return false;
   }
+  if (place.bytes > most) fail("the chunk at {} has {} bytes (expected at most {})", where(piece), place.bytes, most);
   packed.resize(static_cast<std::size_t>(place.bytes));
   if (!zarr_.tree().read(place.key, place.offset, place.bytes, packed.data())) fail_changed(place.key);
   return true;

@@ -84,8 +84,12 @@ class Folder final : public Tree {
     if (fd.get() < 0 || ::fstat(fd.get(), &s) != 0 || !S_ISREG(s.st_mode)) return false;
     return offset >= 0 && n >= 0 && offset <= s.st_size - n && read_all(fd.get(), offset, n, out);
   }
-  bool read(const std::string& key, std::vector<std::byte>& out) const override { return read_whole(key, out); }
-  bool read(const std::string& key, Buffer& out) const override { return read_whole(key, out); }
+  bool read(const std::string& key, std::vector<std::byte>& out) const override {
+    return read_whole(key, out, INT64_MAX);
+  }
+  bool read(const std::string& key, Buffer& out, std::int64_t most) const override {
+    return read_whole(key, out, most);
+  }
   void will_read(const std::string& key, std::int64_t offset, std::int64_t n) const override {
     const Descriptor fd(open(key, O_RDONLY | O_NONBLOCK));
     struct stat s {};
@@ -114,7 +118,7 @@ class Folder final : public Tree {
 
  private:
   template <class Bytes>
-  bool read_whole(const std::string& key, Bytes& out) const {
+  bool read_whole(const std::string& key, Bytes& out, std::int64_t most) const {
     const Descriptor fd(open(key, O_RDONLY | O_NONBLOCK));
     if (fd.get() < 0) {
       SCW_EXPECT_AS(IoError, errno == ENOENT || errno == ENOTDIR, op_, "'{}': cannot open '{}' ({})", path_, key,
@@ -124,6 +128,8 @@ class Folder final : public Tree {
     struct stat s {};
     SCW_EXPECT_AS(IoError, ::fstat(fd.get(), &s) == 0 && S_ISREG(s.st_mode), op_, "'{}': '{}' is not a regular file",
                   path_, key);
+    SCW_EXPECT_AS(FormatError, s.st_size <= most, op_, "'{}': '{}' has {} bytes (expected at most {})", path_, key,
+                  static_cast<std::int64_t>(s.st_size), most);
     out.resize(static_cast<std::size_t>(s.st_size));
     SCW_EXPECT_AS(IoError, read_all(fd.get(), 0, s.st_size, out.data()), op_, "'{}': cannot read '{}' ({})", path_, key,
                   std::strerror(errno));
@@ -207,9 +213,11 @@ class Files final : public Tree {
     out = it->second;
     return true;
   }
-  bool read(const std::string& key, Buffer& out) const override {
+  bool read(const std::string& key, Buffer& out, std::int64_t most) const override {
     const auto it = files_.find(key);
     if (it == files_.end()) return false;
+    SCW_EXPECT_AS(FormatError, static_cast<std::int64_t>(it->second.size()) <= most, "read_zarr",
+                  "'{}' has {} bytes (expected at most {})", key, it->second.size(), most);
     out.assign(it->second.begin(), it->second.end());
     return true;
   }

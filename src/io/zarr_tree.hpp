@@ -34,7 +34,8 @@ class Tree {
   virtual bool read(const std::string& key, std::int64_t offset, std::int64_t n, std::byte* out) const = 0;
   /// The whole file; false if there is none. Throws IoError when it cannot be read.
   virtual bool read(const std::string& key, std::vector<std::byte>& out) const = 0;
-  virtual bool read(const std::string& key, Buffer& out) const = 0;
+  /// The same for a file of at most `most` bytes, else throws FormatError before there is memory for it.
+  virtual bool read(const std::string& key, Buffer& out, std::int64_t most) const = 0;
   /// Bytes [offset, offset + n) of a file, or as many of them as there are, will soon be read: a device may fetch them
   /// meanwhile. n = -1: up to its end.
   virtual void will_read(const std::string& key, std::int64_t offset, std::int64_t n) const = 0;

@@ -50,7 +50,7 @@ extern "C" __attribute__((visibility("default"))) std::size_t LLVMFuzzerCustomMu
       content.resize(LLVMFuzzerMutate(reinterpret_cast<std::uint8_t*>(content.data()), n, room));
     };
     const Bytes after = mutate_store(bytes(data, size), capacity, change, dice);
-    std::memcpy(data, after.data(), after.size());
+    std::copy_n(reinterpret_cast<const std::uint8_t*>(after.data()), after.size(), data);
     return after.size();
   }
   const Bytes before = bytes(data, size);

@@ -7,10 +7,15 @@ import struct
 import sys
 from pathlib import Path
 
+import anndata as ad
 import h5py
 import numpy as np
 import pytest
 from same_anndata import copy
+
+import scwarp as scw
+from scwarp import _core
+from scwarp._context import make_context
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "fuzz"))
 import make_corpus
@@ -227,3 +232,11 @@ def test_packed_records(tmp_path: Path) -> None:
     for name in ("i", "x"):
         np.testing.assert_array_equal(got[name], record[name])
     assert list(got["t"][:2]) == [b"text", b"text"]
+
+
+def test_a_chunk_file_that_is_mostly_a_hole(tmp_path: Path) -> None:
+    a = ad.AnnData(np.ones((5, 4), np.float32))
+    scw.write_zarr(a, tmp_path / "a.zarr")
+    os.truncate(tmp_path / "a.zarr/X/0.0", 1 << 40)
+    with pytest.raises(ValueError, match=r"X/0.0' has 1099511627776 bytes \(expected at most"):
+        _core.io.read_zarr_matrix(make_context(op="test"), str(tmp_path / "a.zarr"))
