@@ -1,4 +1,4 @@
-"""Matrices that stay in their file: the X of ``read_h5ad(..., backed="r")``.
+"""Matrices that stay in their file: the X of ``read_h5ad(..., backed="r")`` and ``read_zarr(..., backed="r")``.
 
 A matrix on disk is a file, the rows of it that are in use, and operations that are done to every block of rows as it is
 read (the C++ side: ``io::FileRows`` and ``pp::TransformedRows``). It never changes: an operation gives a new one. For
@@ -7,6 +7,7 @@ AnnData it is a backed sparse matrix like its own, which needs no backed AnnData
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
@@ -22,9 +23,9 @@ def is_on_disk(x: Any) -> bool:
 
 
 def _is_anndatas(x: Any) -> bool:
-    """A backed matrix of anndata's own, sparse, or a dataset of h5py."""
+    """A backed matrix of anndata's own, sparse, or an array of h5py or zarr."""
     module = type(x).__module__.partition(".")[0]
-    return module == "h5py" or (module == "anndata" and hasattr(x, "group") and hasattr(x, "backend"))
+    return module in ("h5py", "zarr") or (module == "anndata" and hasattr(x, "group") and hasattr(x, "backend"))
 
 
 def as_on_disk(x: Any, op: str, name: str = "X") -> Any:
@@ -33,19 +34,25 @@ def as_on_disk(x: Any, op: str, name: str = "X") -> Any:
         return x
     if not _is_anndatas(x):
         return None
-    node = x if type(x).__module__.startswith("h5py") else x.group
+    node = x.group if hasattr(x, "backend") and hasattr(x, "group") else x
     file: Any = getattr(node, "file", None)
     if not hasattr(file, "filename"):
-        raise TypeError(
-            f"{op}: {name} is on disk in a store that is not an HDF5 file; load it first: adata = adata.to_memory()"
-        )
+        # Zarr: its folder, if it is in one, and its place in there
+        folder = getattr(getattr(node, "store", None), "root", None)
+        path, element = str(folder or ""), str(getattr(node, "path", "")).strip("/")
+        if not (element and os.path.isdir(path) and _core.io.is_zarr(path)):
+            raise TypeError(
+                f"{op}: {name} is on disk in a store that is neither an HDF5 file nor a Zarr folder; load it first: "
+                "adata = adata.to_memory()"
+            )
+        return open_matrix(path, element)
     if file.mode != "r":
         file.flush()
     return open_matrix(file.filename, node.name.strip("/"))
 
 
 def open_matrix(path: str, element: str = "X") -> Any:
-    """A matrix of an HDF5 file, by rows."""
+    """A matrix of an HDF5 file or a Zarr store, by rows."""
     file = _core.io.open_matrix(make_context(op="read_h5ad", device="cpu"), path, element)
     return _classes()[0 if file.is_sparse else 1](file)
 
@@ -101,7 +108,6 @@ def _classes() -> tuple[type, type]:
         """
 
         format = "csr"
-        backend = "hdf5"
         _scwarp_on_disk = True
 
         def __init__(self, file: Any, rows: Any = None, as_double: bool | None = None, steps: Any = ()) -> None:
@@ -113,6 +119,11 @@ def _classes() -> tuple[type, type]:
         @property
         def path(self) -> str:
             return str(self.file.path)
+
+        @property
+        def backend(self) -> str:
+            """As in anndata's own: what the file is."""
+            return "zarr" if os.path.isdir(self.path) else "hdf5"
 
         @property
         def is_sparse(self) -> bool:
@@ -145,7 +156,7 @@ def _classes() -> tuple[type, type]:
 
         @property
         def group(self) -> Any:
-            raise AttributeError("a matrix on disk of scwarp has no group of h5py: use path and file.element")
+            raise AttributeError("a matrix on disk of scwarp has no group: use path and file.element")
 
         @property
         def n_entries(self) -> int:
@@ -350,11 +361,39 @@ def _register(sparse: type, dense: type) -> None:
         for first, last in row_ranges(x):
             out[first:last] = x[first:last]
 
-    for kind, spec, write in (
-        (sparse, registry.IOSpec("csr_matrix", "0.1.0"), write_sparse),
-        (dense, registry.IOSpec("array", "0.2.0"), write_dense),
-    ):
-        registry._REGISTRY.register_write(h5py.Group, kind, spec)(write)
+    def write_sparse_zarr(f: Any, k: str, x: Any, **_: Any) -> None:
+        group = f.create_group(k)
+        group.attrs["shape"] = list(x.shape)
+        data = group.create_array("data", shape=(0,), dtype=x.dtype, chunks=(_CHUNK,))
+        indices = group.create_array("indices", shape=(0,), dtype=np.int32, chunks=(_CHUNK,))
+        indptr = [np.zeros(1, np.int64)]
+        for first, last in row_ranges(x):
+            part = x[first:last]
+            done = data.shape[0]
+            data.append(part.data)
+            indices.append(part.indices.astype(np.int32))
+            indptr.append(part.indptr[1:].astype(np.int64) + done)
+        group.create_array("indptr", data=np.concatenate(indptr))
+
+    def write_dense_zarr(f: Any, k: str, x: Any, **_: Any) -> None:
+        out = f.create_array(k, shape=x.shape, dtype=x.dtype)
+        for first, last in row_ranges(x):
+            out[first:last] = x[first:last]
+
+    writers = [(h5py.Group, write_sparse, write_dense)]
+    try:
+        from zarr import Group
+    except ImportError:  # optional
+        pass
+    else:
+        if hasattr(Group, "create_array"):  # zarr-python 3
+            writers.append((Group, write_sparse_zarr, write_dense_zarr))
+    for group_type, for_sparse, for_dense in writers:
+        for kind, spec, write in (
+            (sparse, registry.IOSpec("csr_matrix", "0.1.0"), for_sparse),
+            (dense, registry.IOSpec("array", "0.2.0"), for_dense),
+        ):
+            registry._REGISTRY.register_write(group_type, kind, spec)(write)
 
 
 _CHUNK = 1 << 17

@@ -342,7 +342,7 @@ std::optional<Matrix<V>> Reader::selected_dense(const StoredArray& d, const Sele
                  for (auto r = static_cast<std::size_t>(begin); r < static_cast<std::size_t>(end); ++r) {
                    const std::int64_t first = rows.kept[runs[r].first], last = rows.kept[runs[r].last - 1] + 1;
                    block.resize(static_cast<std::size_t>(checked_mul(last - first, width)));
-                   if (!d.read(one, first, last - first, block.data())) fits = false;
+                   if (!d.read(one, first, last - first, block.data(), cols.place)) fits = false;
                    for (std::size_t k = runs[r].first; k < runs[r].last; ++k) {
                      V* to = out.data.data() + static_cast<std::int64_t>(k) * cols.size();
                      const V* from = block.data() + (rows.kept[k] - first) * width;

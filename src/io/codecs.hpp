@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <memory>
 
+#include "scwarp/core/config.hpp"
+
 namespace scw::io {
 
 /// Decompressors with a state of their own, made when first used. Not for use by two threads at once.
-class Codecs {
+class SCW_API Codecs {
  public:
   Codecs();
   ~Codecs();

@@ -100,6 +100,17 @@ class SCW_API StoredArray {
     return read(ctx, 0, count == 0 ? 0 : rows(), out);
   }
 
+  /// The same for an array of two dimensions of which only columns j with wanted[j] >= 0 will be looked at: what the
+  /// others get is anything, and chunks without a wanted column are not read.
+  virtual bool read(const Context& ctx, std::int64_t first, std::int64_t n, float* out,
+                    const std::vector<std::int32_t>& /*wanted*/) const {
+    return read(ctx, first, n, out);
+  }
+  virtual bool read(const Context& ctx, std::int64_t first, std::int64_t n, double* out,
+                    const std::vector<std::int32_t>& /*wanted*/) const {
+    return read(ctx, first, n, out);
+  }
+
   /// Whether read() may be called by several threads at once, and without a session.
   virtual bool is_concurrent() const { return false; }
   /// Rows that are stored together: ranges that begin and end at multiples of this unpack nothing twice.

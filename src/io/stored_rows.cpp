@@ -1,6 +1,6 @@
 #include "io/stored_rows.hpp"
 
-#include "io/hdf5.hpp"
+#include "core/check.hpp"
 
 namespace scw::io {
 namespace {
@@ -54,7 +54,7 @@ StoredRows::~StoredRows() {
 
 StoredRows open_rows(const Context& ctx, const char* op, const std::string& path, const std::string& element) {
   StoredRows out;
-  out.store = Source::open(op, path);
+  out.store = open_store(op, path);
   const auto session = out.store->session();
   const auto node = out.store->root()->find(element);
   SCW_EXPECT(node != nullptr, op, "'{}' has no '{}'", path, element);

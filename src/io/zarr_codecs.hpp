@@ -11,10 +11,10 @@
 namespace scw::io::zarr {
 
 /// Castagnoli's CRC, as the crc32c codec appends it.
-std::uint32_t crc32c(const std::byte* data, std::size_t n);
+SCW_API std::uint32_t crc32c(const std::byte* data, std::size_t n);
 
 /// Undoes the byte codecs of pipelines. Not for use by two threads at once.
-class Unpacker {
+class SCW_API Unpacker {
  public:
   /// in -> out, which gets exactly `bytes` bytes; false if the chunk is damaged.
   bool unpack(const Pipeline& p, const std::byte* in, std::size_t n, std::byte* out, std::size_t bytes);

@@ -18,16 +18,16 @@ namespace scw::io::zarr {
 using Json = nlohmann::json;
 
 /// What is wrong, thrown by the functions of this header; the caller knows store and object.
-struct Damage {
+struct SCW_API Damage {
   std::string what;
 };
 
 /// JSON of limited depth.
-Json parse_json(const std::vector<std::byte>& text);
+SCW_API Json parse_json(const std::vector<std::byte>& text);
 
 enum class TextForm : std::uint8_t { none, vlen_utf8, utf32, bytes };
 
-struct Type {
+struct SCW_API Type {
   ElementType element;  ///< size: bytes of one element; 0 for texts of variable length
   TextForm text = TextForm::none;
   bool swapped = false;  ///< stored in the other byte order
@@ -55,7 +55,7 @@ struct Pipeline {
   std::vector<Codec> codecs;
 };
 
-struct ArrayMeta {
+struct SCW_API ArrayMeta {
   std::vector<std::int64_t> shape;
   std::vector<std::int64_t> chunk;  ///< elements that are compressed together
   Type type;
@@ -81,8 +81,8 @@ struct ArrayMeta {
   }
 };
 
-ArrayMeta parse_v2(const Json& array);
-ArrayMeta parse_v3(const Json& array);
+SCW_API ArrayMeta parse_v2(const Json& array);
+SCW_API ArrayMeta parse_v3(const Json& array);
 
 /// numpy's name and back to both formats' own: for writing. Empty for an unknown name.
 Json v2_dtype(std::string_view numpy_name);

@@ -125,6 +125,14 @@ class ZarrArray final : public StoredArray {
   bool read(const Context& ctx, std::int64_t first, std::int64_t n, double* out) const override {
     return numbers(ctx, first, n, out);
   }
+  bool read(const Context& ctx, std::int64_t first, std::int64_t n, float* out,
+            const std::vector<std::int32_t>& wanted) const override {
+    return numbers(ctx, first, n, out, &wanted);
+  }
+  bool read(const Context& ctx, std::int64_t first, std::int64_t n, double* out,
+            const std::vector<std::int32_t>& wanted) const override {
+    return numbers(ctx, first, n, out, &wanted);
+  }
   bool is_concurrent() const override { return true; }
   std::int64_t chunk_rows() const override {
     // Of what is not packed any part can be read; small chunks are better read at once.
@@ -142,6 +150,7 @@ class ZarrArray final : public StoredArray {
 
  private:
   using Index = std::vector<std::uint64_t>;
+  using Columns = std::vector<std::int32_t>;  // not negative: wanted
   /// What a thread needs to unpack chunks.
   struct Room {
     Unpacker unpacker;
@@ -157,7 +166,12 @@ class ZarrArray final : public StoredArray {
 
   void check_plausible() const;
   template <class Body>
-  void pieces(const Context& ctx, std::int64_t first, std::int64_t n, Body&& body) const;
+  void pieces(const Context& ctx, std::int64_t first, std::int64_t n, const Columns* wanted, Body&& body) const;
+  static bool is_wanted(const Piece& piece, const Columns* wanted) {
+    if (wanted == nullptr || piece.at.size() != 2) return true;
+    const auto* const at = wanted->data() + piece.place[1];
+    return std::any_of(at, at + piece.extent[1], [](std::int32_t j) { return j >= 0; });
+  }
   std::int64_t count_pieces(std::int64_t first, std::int64_t n) const;
   /// The piece of number `task` of rows [first, first + n).
   void find_piece(std::int64_t task, std::int64_t first, std::int64_t n, Piece& piece) const;
@@ -170,13 +184,14 @@ class ZarrArray final : public StoredArray {
   void expect(const Piece& piece) const;
   std::shared_ptr<const Index> shard_index(const std::string& key, std::int64_t inner) const;
   template <class T>
-  bool numbers(const Context& ctx, std::int64_t first, std::int64_t n, T* out) const;
+  bool numbers(const Context& ctx, std::int64_t first, std::int64_t n, T* out, const Columns* wanted = nullptr) const;
   /// Elements as they are in this machine, of fixed size.
   std::vector<std::byte> raw(const Context& ctx) const;
   /// put(from, to, n): n elements from an unpacked chunk to an offset (in elements) of the result. `direct`: bytes of a
   /// result of stored elements, where whole chunks may be unpacked at once.
   template <class Put>
-  void elements(const Context& ctx, std::int64_t first, std::int64_t n, std::byte* direct, Put&& put) const;
+  void elements(const Context& ctx, std::int64_t first, std::int64_t n, std::byte* direct, const Columns* wanted,
+                Put&& put) const;
   /// run(from, to, n): runs of a piece that are contiguous in the result; source elements are `step` apart.
   template <class Run>
   void runs(const Piece& piece, Run&& run) const;
@@ -271,7 +286,8 @@ std::int64_t ZarrArray::count_pieces(std::int64_t first, std::int64_t n) const {
 }
 
 template <class Body>
-void ZarrArray::pieces(const Context& ctx, std::int64_t first, std::int64_t n, Body&& body) const {
+void ZarrArray::pieces(const Context& ctx, std::int64_t first, std::int64_t n, const Columns* wanted,
+                       Body&& body) const {
   if (!meta_.unsupported.empty())
     fail<NotSupported>(
         "is stored by codec '{}', which scwarp does not read (blosc, crc32c, gzip, lz4, shuffle, zlib and zstd are)",
@@ -283,10 +299,10 @@ void ZarrArray::pieces(const Context& ctx, std::int64_t first, std::int64_t n, B
     Piece p;
     if (task + kAhead < tasks) {
       find_piece(task + kAhead, first, n, p);
-      expect(p);
+      if (is_wanted(p, wanted)) expect(p);
     }
     find_piece(task, first, n, p);
-    body(p, worker);
+    if (is_wanted(p, wanted)) body(p, worker);
   });
 }
 
@@ -461,7 +477,8 @@ void ZarrArray::runs(const Piece& piece, Run&& run) const {
 }
 
 template <class Put>
-void ZarrArray::elements(const Context& ctx, std::int64_t first, std::int64_t n, std::byte* direct, Put&& put) const {
+void ZarrArray::elements(const Context& ctx, std::int64_t first, std::int64_t n, std::byte* direct,
+                         const Columns* wanted, Put&& put) const {
   Rooms rooms(*this, ctx.n_threads);
   const std::size_t size = type.size;
   const std::int64_t chunk_elements = meta_.chunk_elements(), chunk_bytes = meta_.chunk_bytes();
@@ -469,7 +486,7 @@ void ZarrArray::elements(const Context& ctx, std::int64_t first, std::int64_t n,
   if (type.name.starts_with("complex")) unit /= 2;
   const bool swapped =
       meta_.pipeline.swapped && unit > 1 && meta_.type.text == TextForm::none && meta_.type.fields.empty();
-  pieces(ctx, first, n, [&](const Piece& piece, int worker) {
+  pieces(ctx, first, n, wanted, [&](const Piece& piece, int worker) {
     Room& room = rooms[worker];
     Unpacker& u = room.unpacker;
     const std::int64_t elements_in = piece_elements(piece);
@@ -530,21 +547,21 @@ void ZarrArray::elements(const Context& ctx, std::int64_t first, std::int64_t n,
 }
 
 template <class T>
-bool ZarrArray::numbers(const Context& ctx, std::int64_t first, std::int64_t n, T* out) const {
+bool ZarrArray::numbers(const Context& ctx, std::int64_t first, std::int64_t n, T* out, const Columns* wanted) const {
   const bool integers = type.kind == Kind::integer || type.kind == Kind::boolean;
   if (!integers && !(type.kind == Kind::floating && std::is_floating_point_v<T>))
     fail("is of type {} (expected {})", type.name, std::is_floating_point_v<T> ? "numbers" : "integers");
   std::atomic<bool> fits{true};
   const auto as = [&]<class Src>(Src) {
     auto* const direct = std::is_same_v<Src, T> ? reinterpret_cast<std::byte*>(out) : nullptr;
-    elements(ctx, first, n, direct, [&](const std::byte* from, std::int64_t to, std::int64_t length) {
+    elements(ctx, first, n, direct, wanted, [&](const std::byte* from, std::int64_t to, std::int64_t length) {
       if (!convert(reinterpret_cast<const Src*>(from), out + to, length)) fits = false;
     });
   };
   if (integers) {
     visit_integer(type.kind, type.size, type.is_signed, as);
   } else if (type.size == 2) {
-    elements(ctx, first, n, nullptr, [&](const std::byte* from, std::int64_t to, std::int64_t length) {
+    elements(ctx, first, n, nullptr, wanted, [&](const std::byte* from, std::int64_t to, std::int64_t length) {
       for (std::int64_t i = 0; i < length; ++i) {
         std::uint16_t h = 0;
         std::memcpy(&h, from + 2 * i, 2);
@@ -561,9 +578,11 @@ bool ZarrArray::numbers(const Context& ctx, std::int64_t first, std::int64_t n, 
 
 std::vector<std::byte> ZarrArray::raw(const Context& ctx) const {
   std::vector<std::byte> out(static_cast<std::size_t>(count) * type.size);
-  elements(ctx, 0, count == 0 ? 0 : rows(), out.data(), [&](const std::byte* from, std::int64_t to, std::int64_t n) {
-    std::memcpy(out.data() + static_cast<std::size_t>(to) * type.size, from, static_cast<std::size_t>(n) * type.size);
-  });
+  elements(ctx, 0, count == 0 ? 0 : rows(), out.data(), nullptr,
+           [&](const std::byte* from, std::int64_t to, std::int64_t n) {
+             std::memcpy(out.data() + static_cast<std::size_t>(to) * type.size, from,
+                         static_cast<std::size_t>(n) * type.size);
+           });
   return out;
 }
 
@@ -579,7 +598,7 @@ std::vector<std::string> ZarrArray::texts(const Context& ctx) const {
   std::vector<std::vector<std::string_view>> of_worker(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
   const auto expected = static_cast<std::uint64_t>(meta_.chunk_elements());
   std::atomic<std::int64_t> filled{0};  // bytes of texts that nobody stored
-  pieces(ctx, 0, count == 0 ? 0 : rows(), [&](const Piece& piece, int worker) {
+  pieces(ctx, 0, count == 0 ? 0 : rows(), nullptr, [&](const Piece& piece, int worker) {
     Unpacker& u = rooms[worker].unpacker;
     auto& texts = of_worker[static_cast<std::size_t>(worker)];
     const bool is_there = load(piece, u.packed);

@@ -12,7 +12,7 @@
 
 namespace scw::io::zarr {
 
-class ZarrStore final : public Store {
+class SCW_API ZarrStore final : public Store {
  public:
   /// Throws FormatError if the tree holds no Zarr group.
   static std::shared_ptr<const ZarrStore> open(const char* op, std::string name, std::unique_ptr<Tree> tree);

@@ -18,7 +18,7 @@ namespace scw::io::zarr {
 /// Whether `name` can be the name of a member: not empty, not "." or "..", without slash, backslash and NUL.
 bool is_plain_name(std::string_view name);
 
-class Tree {
+class SCW_API Tree {
  public:
   virtual ~Tree() = default;
   struct Entry {
@@ -48,7 +48,7 @@ class Tree {
 };
 
 /// Throws IoError. Nothing outside the folder is ever opened.
-std::unique_ptr<Tree> open_folder(const char* op, const std::string& path);
-std::unique_ptr<Tree> open_files(ZarrFiles files);
+SCW_API std::unique_ptr<Tree> open_folder(const char* op, const std::string& path);
+SCW_API std::unique_ptr<Tree> open_files(ZarrFiles files);
 
 }  // namespace scw::io::zarr

@@ -238,7 +238,7 @@ def _read_backed(how: Format, path: str, backed: str | bool) -> AnnData:
 
         parts: dict[str, Any] = {**_read_slots(f), "X": on_disk("X")}
         parts["layers"] = {k: on_disk(f"layers/{k}") for k in _keys(f, "layers")}
-        if "raw" in f:
+        if _is_group(f.get("raw")):  # version 2 of Zarr has an array in place of none
             parts["raw"] = {k: read(f[f"raw/{k}"]) for k in ("var", "varm") if k in f["raw"]}
             parts["raw"]["X"] = on_disk("raw/X")
     return anndata.AnnData(**parts)

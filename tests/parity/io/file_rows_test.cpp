@@ -16,6 +16,7 @@
 #include "scwarp/pp/sqrt.hpp"
 #include "scwarp/pp/subset.hpp"
 #include "scwarp/pp/transformed_rows.hpp"
+#include "test_folder.hpp"
 
 namespace scw {
 namespace {
@@ -102,13 +103,7 @@ class FileRowsTest : public ::testing::TestWithParam<DeviceType> {
     if (GetParam() == DeviceType::cuda && !unavailable_reason(DeviceType::cuda).empty())
       GTEST_SKIP() << "no CUDA device: " << unavailable_reason(DeviceType::cuda);
     ctx_ = Context::on({GetParam(), 0}, 2);
-    std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::replace(name.begin(), name.end(), '/', '_');
-    folder_ = fs::path(::testing::TempDir()) / ("scwarp_rows_" + name);
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   std::string write(const char* name, MatrixElement x) {
     const std::string path = (folder_ / name).string();
@@ -125,7 +120,7 @@ class FileRowsTest : public ::testing::TestWithParam<DeviceType> {
   std::shared_ptr<const io::FileMatrix> open(const std::string& path) { return io::FileMatrix::open(ctx_, path); }
 
   Context ctx_ = Context::cpu(2);
-  fs::path folder_;
+  TestFolder folder_;
 };
 
 const std::vector<std::int64_t> kBlockBytes{0, 1, 3000, 100000};

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 from conftest import simulated_counts
+from formats import FORMATS, opened, read, whole, write
 
 import scwarp as scw
+
+pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning", "ignore:Consolidated")
 
 BLOCKS = [None, "1KiB", "30KiB"]
 DTYPES = ["float32", "float64", "int32", "int64"]
@@ -39,10 +42,22 @@ def block(request):
         yield request.param
 
 
-def both(tmp_path, a: ad.AnnData) -> tuple[ad.AnnData, ad.AnnData]:
+@pytest.fixture(params=FORMATS)
+def form(request):
+    if request.param != "h5ad":
+        pytest.importorskip("zarr", minversion="3")
+    return request.param
+
+
+@pytest.fixture
+def both(tmp_path, form):
     """In memory, on disk."""
-    a.write_h5ad(tmp_path / "a.h5ad")
-    return scw.read_h5ad(tmp_path / "a.h5ad"), scw.read_h5ad(tmp_path / "a.h5ad", backed="r")
+
+    def written(a: ad.AnnData) -> tuple[ad.AnnData, ad.AnnData]:
+        path = write(a, tmp_path, form)
+        return read(path), read(path, backed="r")
+
+    return written
 
 
 def stays(x) -> bool:
@@ -61,8 +76,8 @@ def same(a: ad.AnnData, b: ad.AnnData) -> None:
 
 @pytest.mark.parametrize("layout", ["csr", "dense"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_reading(tmp_path, dtype, layout):
-    a, b = both(tmp_path, example(dtype, layout))
+def test_reading(both, dtype, layout):
+    a, b = both(example(dtype, layout))
     assert not b.isbacked and stays(b.X) and stays(b.layers["counts"])
     assert b.X.shape == a.X.shape and b.X.dtype == a.X.dtype
     same(a, b)
@@ -74,8 +89,8 @@ def test_reading(tmp_path, dtype, layout):
 
 @pytest.mark.parametrize("layout", ["csr", "dense"])
 @pytest.mark.parametrize("dtype", ["float32", "int64"])
-def test_main_job(tmp_path, dtype, layout, block):
-    results = both(tmp_path, example(dtype, layout))
+def test_main_job(both, dtype, layout, block):
+    results = both(example(dtype, layout))
     for d in results:
         scw.pp.calculate_qc_metrics(d, qc_vars=["mt"], percent_top=[10, 50], inplace=True)
         scw.pp.filter_cells(d, min_genes=int(np.median(d.obs["n_genes_by_counts"])) - 5)
@@ -119,30 +134,30 @@ STEPS = {
 @pytest.mark.parametrize("layout", ["csr", "dense"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("step", list(STEPS))
-def test_row_operations(tmp_path, step, dtype, layout):
-    a, b = both(tmp_path, example(dtype, layout))
+def test_row_operations(both, step, dtype, layout):
+    a, b = both(example(dtype, layout))
     STEPS[step](a)
     with scw.settings.override(block_bytes="7KiB"):
         STEPS[step](b)
         assert stays(b.X) and stays(b.layers["counts"])
         same(a, b)
         np.testing.assert_array_equal(plain(b.layers["counts"][:]), plain(a.layers["counts"]))
-    again = ad.AnnData(scw.read_h5ad(tmp_path / "a.h5ad").X)
+    again = ad.AnnData(read(Path(b.X.path)).X)
     assert again.shape == (400, 150)  # the file is as it was
 
 
-def test_large_integers_are_computed_in_double(tmp_path):
+def test_large_integers_are_computed_in_double(both):
     x = example("int64")
     x.X.data[3] = 2**24 + 1
-    a, b = both(tmp_path, x)
+    a, b = both(x)
     for d in (a, b):
         scw.pp.normalize_total(d, target_sum=1e4)
     assert a.X.dtype == b.X.dtype == np.float64
     same(a, b)
 
 
-def test_not_in_place(tmp_path):
-    a, b = both(tmp_path, example())
+def test_not_in_place(both):
+    a, b = both(example())
     want, got = (scw.pp.normalize_total(d, inplace=False) for d in (a, b))
     np.testing.assert_array_equal(plain(got["X"][:]), plain(want["X"]))
     np.testing.assert_array_equal(got["norm_factor"], want["norm_factor"])
@@ -190,8 +205,8 @@ def _ranked(d, method, **kwds):
 
 @pytest.mark.parametrize("layout", ["csr", "dense"])
 @pytest.mark.parametrize("name", list(READERS))
-def test_readers(tmp_path, name, layout, block):
-    a, b = both(tmp_path, example("float32", layout))
+def test_readers(both, name, layout, block):
+    a, b = both(example("float32", layout))
     for d in (a, b):
         scw.pp.normalize_total(d)
         scw.pp.log1p(d)
@@ -206,29 +221,30 @@ def test_readers(tmp_path, name, layout, block):
 
 @pytest.mark.parametrize("layout", ["csr", "dense"])
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
-def test_backed_by_anndata(tmp_path, dtype, layout):
+def test_backed_by_anndata(tmp_path, form, dtype, layout):
     """What anndata opened is read too, without loading it."""
     a = example(dtype, layout)
-    a.write_h5ad(tmp_path / "a.h5ad")
-    for mode in ("r", "r+"):
-        b = ad.read_h5ad(tmp_path / "a.h5ad", backed=mode)
+    path = write(a, tmp_path, form)
+    for mode in ("r", "r+") if form == "h5ad" else ():
+        b = ad.read_h5ad(path, backed=mode)
         want, got = (scw.pp.calculate_qc_metrics(d, percent_top=[5])[0] for d in (a, b))
         pd.testing.assert_frame_equal(got, want)
         np.testing.assert_array_equal(scw.pp.pca(b.X, n_comps=5), scw.pp.pca(a.X, n_comps=5))
         with pytest.raises(TypeError, match="to_memory"):
             scw.pp.normalize_total(b)
         b.file.close()
-    with h5py.File(tmp_path / "a.h5ad", "r") as f:
-        layers = {} if layout == "dense" else {"x": ad.io.sparse_dataset(f["X"])}
-        c = ad.AnnData(obs=a.obs, var=a.var, layers=layers)
-        if layers:
+    with opened(path) as f:
+        x = f["X"] if layout == "dense" else ad.io.sparse_dataset(f["X"])
+        if layout != "dense":
+            c = ad.AnnData(obs=a.obs, var=a.var, layers={"x": x})
             got = scw.get.aggregate(c, "group", "mean", layer="x").layers["mean"]
             np.testing.assert_array_equal(got, scw.get.aggregate(a, "group", "mean").layers["mean"])
+        np.testing.assert_array_equal(scw.pp.pca(x, n_comps=5), scw.pp.pca(a.X, n_comps=5))
 
 
 @pytest.mark.parametrize("layout", ["csr", "dense"])
-def test_indexing(tmp_path, layout):
-    a, b = both(tmp_path, example("float32", layout))
+def test_indexing(both, layout):
+    a, b = both(example("float32", layout))
     for d in (a, b):
         scw.pp.log1p(d)
     x, y = a.X, b.X
@@ -252,8 +268,8 @@ def test_indexing(tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", ["csr", "dense"])
-def test_anndata_around_it(tmp_path, layout):
-    a, b = both(tmp_path, example("float32", layout))
+def test_anndata_around_it(both, layout):
+    a, b = both(example("float32", layout))
     for d in (a, b):
         scw.pp.normalize_total(d)
     keep, genes = a.obs["group"] == "b", a.var_names[[5, 8, 100]]
@@ -271,25 +287,32 @@ def test_anndata_around_it(tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", ["csr", "dense"])
-@pytest.mark.parametrize("write", [lambda d, p: d.write_h5ad(p), lambda d, p: scw.write_h5ad(d, p)])
-def test_writing(tmp_path, layout, write, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("b.h5ad", lambda d, p: d.write_h5ad(p)),
+        ("b.h5ad", lambda d, p: scw.write_h5ad(d, p)),
+        ("b.zarr", lambda d, p: d.write_zarr(p)),
+    ],
+)
+def test_writing(both, tmp_path, layout, name, save, monkeypatch):
     monkeypatch.setattr("scwarp._on_disk._PART_BYTES", 20000)
-    a, b = both(tmp_path, example("float32", layout))
+    a, b = both(example("float32", layout))
     for d in (a, b):
         scw.pp.log1p(d)
         scw.pp.subset(d, genes=np.arange(150) % 2 == 0)
-    write(b, tmp_path / "b.h5ad")
-    c = ad.read_h5ad(tmp_path / "b.h5ad")
+    save(b, tmp_path / name)
+    c = whole(tmp_path / name)
     assert type(c.X) is type(a.X) and c.X.dtype == a.X.dtype
     np.testing.assert_array_equal(plain(c.X), plain(a.X))
     np.testing.assert_array_equal(plain(c.layers["counts"]), plain(a.layers["counts"]))
 
 
-def test_raw(tmp_path):
+def test_raw(both):
     x = example()
     x.raw = x.copy()
     scw.pp.log1p(x)
-    a, b = both(tmp_path, x)
+    a, b = both(x)
     assert stays(b.raw.X)
     least = int(np.median(x.X.getnnz(axis=1)))
     for d in (a, b):
@@ -299,8 +322,8 @@ def test_raw(tmp_path):
     pd.testing.assert_frame_equal(got, want)
 
 
-def test_operations_that_cannot_stream_say_so(tmp_path):
-    _, b = both(tmp_path, example())
+def test_operations_that_cannot_stream_say_so(both):
+    _, b = both(example())
     b.obs["depth"] = np.arange(400.0)
     for call in (
         lambda: scw.pp.scale(b),
@@ -313,32 +336,31 @@ def test_operations_that_cannot_stream_say_so(tmp_path):
     assert stays(b.X) and b.X.pending == ()
 
 
-def test_errors(tmp_path):
+def test_errors(tmp_path, form):
     a = example()
-    a.write_h5ad(tmp_path / "a.h5ad")
+    path = write(a, tmp_path, form)
     with pytest.raises(ValueError, match="expected 'r'"):
-        scw.read_h5ad(tmp_path / "a.h5ad", backed="r+")
+        read(path, backed="r+")
     with pytest.raises(ValueError, match="check_counts"):
-        scw.read_h5ad(tmp_path / "a.h5ad", backed="r", check_counts=True)
+        read(path, backed="r", check_counts=True)
     with pytest.raises(ValueError, match="device"):
-        scw.read_h5ad(tmp_path / "a.h5ad", backed="r", device="cuda")
-    b = scw.read_h5ad(tmp_path / "a.h5ad", backed="r")
+        read(path, backed="r", device="cuda")
+    b = read(path, backed="r")
     with pytest.raises(ValueError, match="target_sum must be positive"):
         scw.pp.normalize_total(b, target_sum=-1)
     with pytest.raises(ValueError, match="base must be positive"):
         scw.pp.log1p(b, base=1)
     a.X = a.X.tocsc()
-    a.write_h5ad(tmp_path / "csc.h5ad")
     with pytest.raises(NotImplementedError, match="convert"):
-        scw.read_h5ad(tmp_path / "csc.h5ad", backed="r")
-    with h5py.File(tmp_path / "a.h5ad", "r+") as f:
+        read(write(a, tmp_path, form, "csc"), backed="r")
+    with opened(path, "r+") as f:
         f["X/indices"][5] = 5000
     with pytest.raises(scw.DataError, match="out of range"):
-        scw.pp.pca(scw.read_h5ad(tmp_path / "a.h5ad", backed="r").X, n_comps=3)
+        scw.pp.pca(read(path, backed="r").X, n_comps=3)
 
 
-def test_threads_do_not_show(tmp_path):
-    _, b = both(tmp_path, example())
+def test_threads_do_not_show(both):
+    _, b = both(example())
     scw.pp.normalize_total(b)
     scw.pp.log1p(b)
     results = []

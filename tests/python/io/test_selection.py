@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from formats import FORMATS, read, whole, write
 
 import scwarp as scw
 
@@ -56,15 +57,17 @@ MASKS: dict[str, Any] = {
 
 @pytest.mark.parametrize("obs", MASKS)
 @pytest.mark.parametrize("var", ["none", "few", "half", "nothing"])
-@pytest.mark.parametrize("compression", ["gzip", None])
-def test_selection(tmp_path: Path, obs: str, var: str, compression: str | None) -> None:
-    path = tmp_path / "a.h5ad"
+@pytest.mark.parametrize("form", ["gzip", *FORMATS])
+def test_selection(tmp_path: Path, obs: str, var: str, form: str) -> None:
     a = example()
-    a.write_h5ad(path, compression=compression)
+    if form == "gzip":
+        path = tmp_path / "a.h5ad"
+        a.write_h5ad(path, compression=form)
+    else:
+        path = write(a, tmp_path, form)
     o, v = MASKS[obs](a.n_obs), MASKS[var](a.n_vars)
-    got = scw.read_h5ad(path, obs_mask=o, var_mask=v)
-    whole = ad.read_h5ad(path)
-    want = whole[slice(None) if o is None else o, slice(None) if v is None else v].copy()
+    got = read(path, obs_mask=o, var_mask=v)
+    want = whole(path)[slice(None) if o is None else o, slice(None) if v is None else v].copy()
     assert got.shape == want.shape
     same(got.X, want.X)
     assert set(got.layers) == set(want.layers)
@@ -96,13 +99,53 @@ def test_chunks_that_hold_many_rows(tmp_path: Path) -> None:
         same(got.X, x[obs][:, var])
 
 
-def test_wrong_masks(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5ad"
-    example(50, 20).write_h5ad(path)
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+def test_only_chunks_with_selected_values_are_read(tmp_path: Path, layout: str, compressed: bool) -> None:
+    zarr = pytest.importorskip("zarr", minversion="3")
+    x = example(3000, 200).X
+    a = ad.AnnData(x if layout == "csr" else x.toarray())
+    a.write_zarr(tmp_path / "a.zarr")
+    root = zarr.open_group(tmp_path / "a.zarr", mode="r+", use_consolidated=False)
+    compressors = "auto" if compressed else None
+    if layout == "csr":
+        for name in ("data", "indices"):
+            values = root["X"][name][:]
+            root["X"].create_array(name, data=values, chunks=(500,), compressors=compressors, overwrite=True)
+    else:
+        attributes = dict(root["X"].attrs)
+        root.create_array(
+            "X", data=a.X, chunks=(40, 30), compressors=compressors, attributes=attributes, overwrite=True
+        )
+    zarr.consolidate_metadata(tmp_path / "a.zarr")
+    obs, var = np.zeros(3000, bool), np.arange(200) < 20
+    obs[[1000, 1001, 2999]] = True
+    # All others are not what they should be.
+    indptr = x.indptr
+    needed = {int(p) // 500 for i in np.flatnonzero(obs) for p in range(indptr[i], indptr[i + 1])}
+    broken = 0
+    for part in ("data", "indices") if layout == "csr" else ("",):
+        for chunk in (tmp_path / "a.zarr/X" / part).iterdir():
+            if not chunk.name[0].isdigit():
+                continue
+            at = [int(k) for k in chunk.name.split(".")]
+            if at[0] not in needed if layout == "csr" else at[0] not in (1000 // 40, 2999 // 40) or at[1] > 0:
+                chunk.write_bytes(b"nothing")
+                broken += 1
+    assert broken > 20
+    got = scw.read_zarr(tmp_path / "a.zarr", obs_mask=obs, var_mask=var)
+    same(got.X, a.X[obs][:, var])
+    with pytest.raises(ValueError, match="chunk"):
+        scw.read_zarr(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_wrong_masks(tmp_path: Path, form: str) -> None:
+    path = write(example(50, 20), tmp_path, form)
     with pytest.raises(ValueError, match=r"obs_mask has shape \(3,\) \(expected \(50,\)\)"):
-        scw.read_h5ad(path, obs_mask=np.ones(3, bool))
+        read(path, obs_mask=np.ones(3, bool))
     for bad in ([3, 2], [1, 1], [0, 50], [-1, 3]):
         with pytest.raises(ValueError, match="positions of obs_mask must rise"):
-            scw.read_h5ad(path, obs_mask=bad)
+            read(path, obs_mask=bad)
     with pytest.raises(TypeError, match="var_mask must be booleans or positions"):
-        scw.read_h5ad(path, var_mask=["a", "b"])
+        read(path, var_mask=["a", "b"])

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "io/lzf.hpp"
+#include "test_folder.hpp"
 
 namespace scw::io {
 namespace {
@@ -20,15 +21,8 @@ namespace fs = std::filesystem;
 
 class H5adTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(::testing::TempDir()) / (std::string("scwarp_h5ad_") + info->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  fs::path folder_;
+  TestFolder folder_;
 };
 
 std::string bytes_of(const std::string& path) {
@@ -224,7 +218,7 @@ TEST_F(H5adTest, ReplacesTheFileThatItWasReadFrom) {
   struct stat s {};
   ASSERT_EQ(::stat(path("a.h5ad").c_str(), &s), 0);
   EXPECT_EQ(s.st_mode & 0777, 0600U);
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "a temporary file was left";
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 1) << "a temporary file was left";
 }
 
 TEST_F(H5adTest, AFailedWriteLeavesTheOldFile) {
@@ -239,7 +233,7 @@ TEST_F(H5adTest, AFailedWriteLeavesTheOldFile) {
   stopped.cancelled = &cancelled;
   EXPECT_THROW(write_h5ad(stopped, example(ctx), path("a.h5ad")), Cancelled);
   EXPECT_TRUE(bytes_of(path("a.h5ad")) == before);
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "a temporary file was left";
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 1) << "a temporary file was left";
   EXPECT_THROW(write_h5ad(ctx, a, path("no/such/folder.h5ad")), IoError);
   EXPECT_THROW(write_h5ad(ctx, a, "/dev/null"), IoError);
 }
@@ -260,7 +254,7 @@ TEST_F(H5adTest, ASourceThatChangedIsNotCopiedFrom) {
 TEST_F(H5adTest, BadFiles) {
   const auto ctx = Context::cpu(1);
   EXPECT_THROW(read_h5ad(ctx, path("missing.h5ad")), IoError);
-  EXPECT_THROW(read_h5ad(ctx, folder_.string()), IoError);
+  EXPECT_THROW(read_h5ad(ctx, folder_.path().string()), IoError);
   std::ofstream(path("text.h5ad")) << "cell,gene\n";
   EXPECT_THROW(read_h5ad(ctx, path("text.h5ad")), FormatError);
   std::ofstream(path("empty.h5ad")) << "";

@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "test_folder.hpp"
+
 namespace scw::io::h5 {
 namespace {
 
@@ -18,16 +20,8 @@ namespace fs = std::filesystem;
 
 class RangeReaderTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(::testing::TempDir()) / ("scwarp_range_" + std::to_string(::getpid()) + info->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-    path_ = (folder_ / "x.h5").string();
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  fs::path folder_;
-  std::string path_;
+  TestFolder folder_;
+  std::string path_ = (folder_ / "x.h5").string();
 };
 
 enum class Pack { contiguous, chunked, gzip, shuffled, lzf };

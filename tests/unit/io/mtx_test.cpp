@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "scwarp/core/error.hpp"
+#include "test_folder.hpp"
 
 namespace scw::io {
 namespace {
@@ -84,13 +85,6 @@ void expect_items(const AnyMatrix& any, std::vector<Item> items, std::int64_t ge
 
 class MtxFile : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(testing::TempDir()) / ("scwarp_mtx_" + std::to_string(::getpid()) + info->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   std::string plain(const std::string& text) const {
     const auto path = (folder_ / "matrix.mtx").string();
     std::ofstream(path, std::ios::binary) << text;
@@ -108,7 +102,7 @@ class MtxFile : public testing::Test {
     }
     return path;
   }
-  fs::path folder_;
+  TestFolder folder_;
 };
 
 AnyMatrix read(const std::string& text, std::int64_t genes, std::int64_t cells, std::size_t block, int threads = 3) {

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "scwarp/core/error.hpp"
+#include "test_folder.hpp"
 
 namespace scw::pipeline {
 namespace {
@@ -104,13 +105,11 @@ TEST_F(Report, RefusesArraysOfAnotherLength) {
 }
 
 TEST_F(Report, WritesAtomically) {
-  const auto folder = std::filesystem::temp_directory_path() / "scwarp_report_test";
-  std::filesystem::create_directory(folder);
+  const TestFolder folder;
   write_report(ctx, small_report(), folder / "r.html");
   EXPECT_GT(std::filesystem::file_size(folder / "r.html"), 1000000u);
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
   EXPECT_THROW(write_report(ctx, small_report(), folder / "missing" / "r.html"), IoError);
-  std::filesystem::remove_all(folder);
 }
 
 TEST_F(Report, EmptyDataGiveAPage) { EXPECT_GT(render_report(ctx, {}).size(), 1000000u); }
