@@ -5,9 +5,9 @@
 
 The counts come from scwarp.datasets.simulate (about 1 500 values per cell), in a folder of version 2 (plain) and two of
 version 3: one gzip stream as gzip(1) and Cell Ranger write it, and members of 64 KiB as write_10x_mtx and bgzip write
-them. Every run is a process of its own; what is timed is the call alone, with the file in the page cache. ``cpu`` is user + system
-time over all threads. Floors: reading the plain file through one buffer, and unpacking the stream with zlib on one
-thread, which cannot be shared.
+them. Every run is a process of its own; what is timed is the call alone, with the file in the page cache. ``cpu`` is
+user + system time over all threads. Floors: reading the plain file through one buffer, and unpacking the stream with
+zlib on one thread, which cannot be shared.
 """
 
 from __future__ import annotations

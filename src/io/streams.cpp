@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <atomic>
 #include <cmath>
 #include <condition_variable>
 #include <cstring>
@@ -11,6 +12,7 @@
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
+#include "io/numbers.hpp"
 #include "io/buffer.hpp"
 
 namespace scw::io {
@@ -570,6 +572,121 @@ Stream stack_rows(const Context& ctx, const char* op, std::vector<StackedPart> p
   m->indices = [s](std::int64_t first, std::int64_t n, std::byte* out) { s->entries(first, n, false, out); };
   m->values = [s](std::int64_t first, std::int64_t n, std::byte* out) { s->entries(first, n, true, out); };
   return m;
+}
+
+namespace {
+
+/// What load_rows takes: a block is some rows that are read together.
+struct Picked {
+  const MatrixStream& m;
+  std::vector<std::int64_t> indptr, rows;                   // of all rows; those kept
+  std::vector<std::int32_t> columns;                        // new column of each, -1: dropped; empty: all stay
+  std::vector<std::pair<std::size_t, std::size_t>> blocks;  // in rows
+
+  Picked(const MatrixStream& stream, Span<const std::uint8_t> row_mask, Span<const std::uint8_t> col_mask)
+      : m(stream), indptr(at(stream.n_rows + 1)) {
+    m.indptr(0, m.n_rows + 1, reinterpret_cast<std::byte*>(indptr.data()));
+    for (std::int64_t i = 0; i < m.n_rows; ++i)
+      if (row_mask.empty() || row_mask[i] != 0) rows.push_back(i);
+    std::int32_t n = 0;
+    for (const std::uint8_t keep : col_mask) columns.push_back(keep != 0 ? n++ : -1);
+    n_columns = col_mask.empty() ? static_cast<std::int32_t>(m.n_cols) : n;
+    // Rows that lie close together are read together, with what is between them.
+    constexpr std::int64_t kEntries = 1 << 20, kGap = 1 << 16;
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const bool fits = !blocks.empty() &&
+                        indptr[at(rows[r] + 1)] - indptr[at(rows[blocks.back().first])] <= kEntries &&
+                        indptr[at(rows[r])] - indptr[at(rows[r - 1] + 1)] <= kGap;
+      if (fits)
+        blocks.back().second = r + 1;
+      else
+        blocks.emplace_back(r, r + 1);
+    }
+  }
+  std::int64_t first(std::size_t b) const { return indptr[at(rows[blocks[b].first])]; }
+  std::int64_t count(std::size_t b) const { return indptr[at(rows[blocks[b].second - 1] + 1)] - first(b); }
+  std::vector<std::int32_t> indices(std::size_t b) const {
+    std::vector<std::int32_t> out(at(count(b)));
+    m.indices(first(b), count(b), reinterpret_cast<std::byte*>(out.data()));
+    return out;
+  }
+  std::int32_t n_columns = 0;
+};
+
+template <class V>
+std::optional<Csr<V>> load_rows(const Context& ctx, const char* op, const Picked& p) {
+  Csr<V> x;
+  x.n_rows = static_cast<std::int64_t>(p.rows.size());
+  x.n_cols = p.n_columns;
+  x.indptr = Array<std::int64_t>(ctx.memory, x.n_rows + 1, "indptr");
+  x.indptr[0] = 0;
+  const auto blocks = static_cast<std::int64_t>(p.blocks.size());
+  const auto kept = [&](std::int32_t column) { return p.columns.empty() ? column : p.columns[at(column)]; };
+  parallel_for(ctx, blocks, 1, [&](std::int64_t b, std::int64_t) {
+    const auto indices = p.columns.empty() ? std::vector<std::int32_t>() : p.indices(at(b));
+    for (std::size_t r = p.blocks[at(b)].first; r < p.blocks[at(b)].second; ++r) {
+      const std::int64_t begin = p.indptr[at(p.rows[r])], end = p.indptr[at(p.rows[r] + 1)], from = p.first(at(b));
+      x.indptr[static_cast<std::int64_t>(r) + 1] =
+          p.columns.empty() ? end - begin
+                            : std::count_if(indices.begin() + (begin - from), indices.begin() + (end - from),
+                                            [&](std::int32_t c) { return kept(c) >= 0; });
+    }
+  });
+  std::partial_sum(x.indptr.begin(), x.indptr.end(), x.indptr.begin());
+  x.indices = Array<std::int32_t>(ctx.memory, x.indptr[x.n_rows], "indices");
+  x.values = Array<V>(ctx.memory, x.indptr[x.n_rows], "values");
+  std::atomic<bool> fits{true};
+  parallel_for(ctx, blocks, 1, [&](std::int64_t b, std::int64_t) {
+    if (!fits) return;
+    const auto indices = p.indices(at(b));
+    const std::int64_t from = p.first(at(b)), n = p.count(at(b));
+    std::vector<V> values(at(n));
+    const bool known = with_type(p.m.dtype, [&]<class T>(T) {
+      std::vector<T> stored(at(n));
+      p.m.values(from, n, reinterpret_cast<std::byte*>(stored.data()));
+      if (!scw::io::convert(stored.data(), values.data(), n)) fits = false;
+    });
+    SCW_EXPECT_AS(NotSupported, known, op, "values of type {} cannot be read", p.m.dtype);
+    std::vector<std::pair<std::int32_t, V>> row;
+    for (std::size_t r = p.blocks[at(b)].first; r < p.blocks[at(b)].second; ++r) {
+      row.clear();
+      bool sorted = true;
+      for (std::int64_t k = p.indptr[at(p.rows[r])] - from; k < p.indptr[at(p.rows[r] + 1)] - from; ++k)
+        if (const std::int32_t c = kept(indices[at(k)]); c >= 0) {
+          sorted = sorted && (row.empty() || row.back().first < c);
+          row.emplace_back(c, values[at(k)]);
+        }
+      if (!sorted) {
+        std::sort(row.begin(), row.end(), [](const auto& a, const auto& c) { return a.first < c.first; });
+        for (std::size_t k = 1; k < row.size(); ++k)
+          SCW_EXPECT_AS(DataError, row[k].first != row[k - 1].first, op, "duplicate index {} in cell {}", row[k].first,
+                        p.rows[r]);
+      }
+      std::int64_t to = x.indptr[static_cast<std::int64_t>(r)];
+      for (const auto& [column, value] : row) {
+        x.indices[to] = column;
+        x.values[to++] = value;
+      }
+    }
+  });
+  if (!fits) return std::nullopt;
+  return x;
+}
+
+}  // namespace
+
+MatrixElement load_rows(const Context& ctx, const char* op, const MatrixStream& m, Span<const std::uint8_t> rows,
+                        Span<const std::uint8_t> cols) {
+  SCW_ASSERT(m.layout == StoredLayout::csr);
+  SCW_EXPECT_AS(ShapeMismatch, rows.empty() || rows.size == m.n_rows, op, "obs_mask has {} entries (expected {})",
+                rows.size, m.n_rows);
+  SCW_EXPECT_AS(ShapeMismatch, cols.empty() || cols.size == m.n_cols, op, "var_mask has {} entries (expected {})",
+                cols.size, m.n_cols);
+  const Picked p(m, rows, cols);
+  if (auto x = load_rows<float>(ctx, op, p)) return std::move(*x);
+  auto x = load_rows<double>(ctx, op, p);
+  SCW_EXPECT_AS(DataError, x.has_value(), op, "a value is over 2^53, which a double cannot hold");
+  return std::move(*x);
 }
 
 }  // namespace scw::io

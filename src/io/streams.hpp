@@ -48,4 +48,10 @@ struct StackedPart {
 Stream stack_rows(const Context& ctx, const char* op, std::vector<StackedPart> parts, std::int64_t n_cols,
                   double missing);
 
+/// The rows and columns of a CSR stream that are marked (all of an empty mask), in memory: float if every value is
+/// exact in it, else double; rows sorted. Memory besides the result: 8 bytes per row, and per thread a million entries.
+/// DataError for a column that is twice in a row.
+SCW_API MatrixElement load_rows(const Context& ctx, const char* op, const MatrixStream& m,
+                                Span<const std::uint8_t> rows, Span<const std::uint8_t> cols);
+
 }  // namespace scw::io

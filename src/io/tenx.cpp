@@ -232,6 +232,22 @@ AnnData read_v2(const Context& ctx, const std::shared_ptr<const Source>& source,
 }
 
 AnnData read_10x(const Context& ctx, const std::shared_ptr<const Source>& source, const Read10xH5Options& options) {
+  if (!options.obs_mask.empty() || !options.var_mask.empty()) {
+    SCW_EXPECT(!options.stream_matrices, kH5, "obs_mask and var_mask do not go with stream_matrices");
+    Read10xH5Options all = options;
+    all.obs_mask = all.var_mask = {};
+    all.stream_matrices = true;
+    AnnData a = read_10x(ctx, source, all);
+    std::optional<MatrixElement> x;
+    if (a.X->stream != nullptr) {
+      x = load_rows(ctx, kH5, *a.X->stream, options.obs_mask, options.var_mask);
+      a.X.reset();
+    }
+    if (!options.obs_mask.empty()) a.subset_obs(ctx, options.obs_mask);
+    if (!options.var_mask.empty()) a.subset_var(ctx, options.var_mask);
+    if (x) a.set_X(std::move(*x));
+    return a;
+  }
   const auto root = h5::root(*source);
   if (auto matrix = h5::find(root, "matrix"); matrix && matrix->is_group) return read_v3(ctx, source, *matrix, options);
   return read_v2(ctx, source, root, options);

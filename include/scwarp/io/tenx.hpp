@@ -19,6 +19,10 @@ struct Read10xH5Options {
   bool gex_only = true;
   /// Leave the counts in the file; see ReadH5adOptions.
   bool stream_matrices = false;
+  /// One byte per cell and per feature (of those that genome and gex_only leave), nonzero for those to read; empty:
+  /// all. The values of the others are never kept in memory, and parts of the file without selected cells are not read.
+  /// Not with stream_matrices.
+  Span<const std::uint8_t> obs_mask = {}, var_mask = {};
 };
 
 /// Cells x features, float (double if a count is over 2^24). obs: barcodes. var: named by symbol, not made unique;

@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from .. import _core
-from .._context import make_context
+from .._context import device_context, make_context
 from ._anndata import matrix_from
 from ._h5ad import _refuse_duplicates, _stream
 
@@ -24,7 +26,28 @@ def _anndata(parts: Any) -> AnnData:
     return AnnData(matrix_from(matrix), obs=obs, var=var)
 
 
-def read_10x_h5(filename: str | os.PathLike[str], *, genome: str | None = None, gex_only: bool = True) -> AnnData:
+def _context(op: str, device: str | None) -> _core.Context:
+    return make_context(op=op, device="cpu") if device in (None, "cpu") else device_context(op, str(device))
+
+
+def _booleans(op: str, mask: Any, name: str) -> Any:
+    if mask is None:
+        return None
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 1:
+        raise TypeError(f"{op}: {name} must be one boolean each (got {mask.dtype}, {mask.ndim} dimensions)")
+    return mask.astype(np.uint8)
+
+
+def read_10x_h5(
+    filename: str | os.PathLike[str],
+    *,
+    genome: str | None = None,
+    gex_only: bool = True,
+    obs_mask: Any = None,
+    var_mask: Any = None,
+    device: str | None = None,
+) -> AnnData:
     """Read 10x Genomics HDF5, version 2 or 3.
 
     Parameters
@@ -35,14 +58,21 @@ def read_10x_h5(filename: str | os.PathLike[str], *, genome: str | None = None, 
         Keep the features of this genome; needed for a version 2 file with several.
     gex_only
         Keep features of type "Gene Expression" (version 3).
+    obs_mask, var_mask
+        Which cells, and which of the features that ``genome`` and ``gex_only`` leave: booleans. The values of others
+        are never kept in memory.
+    device
+        ``"cuda"`` (``"cuda:1"``): ``X`` becomes a CuPy matrix. ``None`` and ``"cpu"``: the host.
 
     Returns
     -------
     Cells x features, float32 CSR; ``var``: symbols as names (not made unique, as in scanpy), ``gene_ids``,
     ``feature_types``, ``genome`` and the other text columns of the file.
     """
-    ctx = make_context(op="read_10x_h5")
-    return _anndata(_core.io.read_10x_h5(ctx, os.fspath(filename), genome or "", gex_only))
+    op = "read_10x_h5"
+    masks = [_booleans(op, m, name) for m, name in ((obs_mask, "obs_mask"), (var_mask, "var_mask"))]
+    ctx = _context(op, device)
+    return _anndata(_core.io.read_10x_h5(ctx, os.fspath(filename), genome or "", gex_only, *masks))
 
 
 def read_10x_mtx(
@@ -51,15 +81,30 @@ def read_10x_mtx(
     var_names: Literal["gene_symbols", "gene_ids"] = "gene_symbols",
     gex_only: bool = True,
     prefix: str | None = None,
+    device: str | None = None,
 ) -> AnnData:
     """Read a 10x Genomics folder: ``matrix.mtx``, ``barcodes.tsv``, ``genes.tsv`` or ``features.tsv``, plain or gzip.
 
-    Symbols are made unique with "-1", "-2".
+    scwarp's threads parse the matrix; gzip is unpacked ahead of them, or by them if it is BGZF. Symbols are made unique
+    with "-1", "-2".
+
+    Parameters
+    ----------
+    path
+        The folder.
+    var_names
+        What names the genes; the other one becomes a column of ``var``.
+    gex_only
+        Keep features of type "Gene Expression" (version 3).
+    prefix
+        Text before ``matrix.mtx`` and so on in the file names.
+    device
+        ``"cuda"`` (``"cuda:1"``): ``X`` becomes a CuPy matrix. ``None`` and ``"cpu"``: the host.
     """
     op = "read_10x_mtx"
     if var_names not in ("gene_symbols", "gene_ids"):
         raise ValueError(f"{op}: var_names must be 'gene_symbols' or 'gene_ids' (got {var_names!r})")
-    ctx = make_context(op=op)
+    ctx = _context(op, device)
     return _anndata(_core.io.read_10x_mtx(ctx, os.fspath(path), var_names == "gene_symbols", gex_only, prefix or ""))
 
 

@@ -25,20 +25,33 @@ nb::tuple parts(AnnData&& a) {
   return nb::make_tuple(to_python(std::move(*a.X)), a.obs.index(), a.var.index(), columns(a.obs), columns(a.var));
 }
 
+/// X to where ctx is.
+AnnData on_device(const Context& ctx, AnnData a) {
+  if (ctx.device.type != DeviceType::cpu) a.to_device(ctx);
+  return a;
+}
+
 }  // namespace
 
 SCW_PYTHON(io, tables) {
   m.def(
       "read_10x_h5",
-      [](PyContext& py, const std::string& path, const std::string& genome, bool gex_only) {
-        return parts(run(py, [&](const Context& ctx) { return io::read_10x_h5(ctx, path, {genome, gex_only}); }));
+      [](PyContext& py, const std::string& path, const std::string& genome, bool gex_only, nb::handle obs_mask,
+         nb::handle var_mask) {
+        io::Read10xH5Options options{genome, gex_only};
+        if (!obs_mask.is_none()) options.obs_mask = host_vector_arg<std::uint8_t>(obs_mask, "obs_mask");
+        if (!var_mask.is_none()) options.var_mask = host_vector_arg<std::uint8_t>(var_mask, "var_mask");
+        return parts(
+            run(py, [&](const Context& ctx) { return on_device(ctx, io::read_10x_h5(ctx.host(), path, options)); }));
       },
-      nb::arg("ctx"), nb::arg("path"), nb::arg("genome"), nb::arg("gex_only"));
+      nb::arg("ctx"), nb::arg("path"), nb::arg("genome"), nb::arg("gex_only"), nb::arg("obs_mask") = nb::none(),
+      nb::arg("var_mask") = nb::none());
   m.def(
       "read_10x_mtx",
       [](PyContext& py, const std::string& folder, bool gene_symbols, bool gex_only, const std::string& prefix) {
-        return parts(run(
-            py, [&](const Context& ctx) { return io::read_10x_mtx(ctx, folder, {gene_symbols, gex_only, prefix}); }));
+        return parts(run(py, [&](const Context& ctx) {
+          return on_device(ctx, io::read_10x_mtx(ctx.host(), folder, {gene_symbols, gex_only, prefix}));
+        }));
       },
       nb::arg("ctx"), nb::arg("folder"), nb::arg("gene_symbols"), nb::arg("gex_only"), nb::arg("prefix"));
   // columns: those of var that such a folder has a place for.

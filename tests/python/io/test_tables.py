@@ -162,3 +162,45 @@ def test_folders_with_other_files_stay(tmp_path):
     with pytest.raises(TypeError, match="X must be"):
         scw.write_10x_mtx(ad.AnnData(obs=pd.DataFrame(index=["a"])), tmp_path / "out")
     assert (tmp_path / "mine" / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("1.2.0/multiple_genomes.h5", {"genome": "hg19_chr21"}),
+        ("3.0.0/filtered_feature_bc_matrix.h5", {}),
+        ("3.0.0/filtered_feature_bc_matrix.h5", {"gex_only": False}),
+    ],
+)
+def test_selected_cells_and_features_of_h5(tenx, name, kwargs):
+    whole = scw.read(tenx / name, **kwargs)
+    random = np.random.default_rng(0)
+    obs, var = random.random(whole.n_obs) < 0.3, random.random(whole.n_vars) < 0.4
+    for masks in ({"obs_mask": obs}, {"var_mask": var}, {"obs_mask": obs, "var_mask": var}):
+        some = scw.read(tenx / name, **kwargs, **masks)
+        expected = whole[masks.get("obs_mask", slice(None)), masks.get("var_mask", slice(None))]
+        assert list(some.obs_names) == list(expected.obs_names)
+        assert list(some.var_names) == list(expected.var_names)
+        assert some.X.dtype == expected.X.dtype
+        np.testing.assert_array_equal(dense(some.X), dense(expected.X))
+        assert list(some.var["gene_ids"]) == list(expected.var["gene_ids"])
+    with pytest.raises(ValueError, match=f"obs_mask has 3 entries \\(expected {whole.n_obs}\\)"):
+        scw.read_10x_h5(tenx / name, **kwargs, obs_mask=[True, False, True])
+    with pytest.raises(TypeError, match="var_mask must be one boolean each"):
+        scw.read_10x_h5(tenx / name, **kwargs, var_mask=[1, 2])
+
+
+def test_devices(tenx):
+    h5, folder = tenx / "3.0.0" / "filtered_feature_bc_matrix.h5", tenx / "3.0.0" / "filtered_feature_bc_matrix"
+    for path in (h5, folder):
+        host = scw.read(path)
+        assert (scw.read(path, device="cpu").X != host.X).nnz == 0
+        if scw._core.unavailable_reason("cuda"):
+            with pytest.raises(scw.BackendUnavailable, match="device='cuda' cannot be used"):
+                scw.read(path, device="cuda")
+        else:
+            import cupy
+
+            x = scw.read(path, device="cuda").X
+            assert isinstance(x.data, cupy.ndarray)
+            assert (x.get() != host.X).nnz == 0

@@ -96,7 +96,14 @@ def write_h5ad(
     compression_level: int = -1,
     chunk_bytes: int = 524288,
 ) -> None: ...
-def read_10x_h5(ctx: _core.Context, path: str, genome: str, gex_only: bool) -> tuple[Any, ...]: ...
+def read_10x_h5(
+    ctx: _core.Context,
+    path: str,
+    genome: str,
+    gex_only: bool,
+    obs_mask: object | None = None,
+    var_mask: object | None = None,
+) -> tuple[Any, ...]: ...
 def read_10x_mtx(
     ctx: _core.Context, folder: str, gene_symbols: bool, gex_only: bool, prefix: str
 ) -> tuple[Any, ...]: ...
