@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from program import Run
 
+STEPS = ("read", "PCA", "UMAP", "markers")
 FAST = ("--umap-epochs", 30, "--n-top-genes", 500, "--n-comps", 20)
 
 
@@ -38,6 +39,30 @@ def test_run_writes_what_scanpy_reads(scwarp: Run, simulated: Path, tmp_path: Pa
         names = list(a.uns["rank_genes_groups"]["names"][cluster])
         ranks = sorted(names.index(g) for g in a.var_names[a.var["marker_of"].astype(object) == planted])
         assert ranks[len(ranks) // 2] < 150
+
+
+@pytest.mark.parametrize("flags", [(), ("--zarr-format", "3", "--compression", "zstd"), ("--shards",)], ids=str)
+def test_zarr_output(scwarp: Run, simulated: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    import sys
+
+    import anndata
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
+    from same_anndata import check_same_in_any_order
+
+    store = tmp_path / "out.zarr"
+    scwarp("convert", simulated, tmp_path / "in.zarr")
+    for source in (simulated, tmp_path / "in.zarr"):  # the second one replaces the store
+        scwarp("run", source, "-o", store, *FAST, *flags)
+        scwarp("run", source, "-o", tmp_path / "out.h5ad", *FAST)
+        check_same_in_any_order(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_zarr(store))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.zarr", "out.h5ad", "out.zarr"]
+    (tmp_path / "folder.zarr").mkdir()
+    (tmp_path / "folder.zarr/file").write_text("precious")
+    done = scwarp("run", simulated, "-o", tmp_path / "folder.zarr", check=1)
+    assert "no Zarr store" in done.stderr
+    assert "no known format" in scwarp("run", simulated, "-o", tmp_path / "out.loom", check=2).stderr
+    assert scwarp("run", simulated, "-o", tmp_path / "out.h5ad", "--compression", "lz4", check=2)
 
 
 def test_same_output_for_any_number_of_threads(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
@@ -154,11 +179,20 @@ def test_truncated_input_names_the_file(scwarp: Run, simulated: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("name", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("step", ["read", "PCA", "UMAP", "markers", "write"])
-def test_signals_stop_cleanly(program: Path, simulated: Path, tmp_path: Path, name: int, code: int, step: str) -> None:
-    (tmp_path / "old.h5ad").write_text("old")
+@pytest.mark.parametrize(
+    ("step", "ending"), [(s, "h5ad") for s in (*STEPS, "write")] + [("PCA", "zarr"), ("write", "zarr")]
+)
+def test_signals_stop_cleanly(
+    program: Path, simulated: Path, tmp_path: Path, name: int, code: int, step: str, ending: str
+) -> None:
+    old = tmp_path / f"old.{ending}"
+    if ending == "h5ad":
+        old.write_text("old")
+    else:
+        old.mkdir()
+        (old / ".zgroup").write_text("old")
     process = subprocess.Popen(
-        [program, "run", simulated, "-o", tmp_path / "old.h5ad", "--report", tmp_path / "r.html", "--json"],
+        [program, "run", simulated, "-o", old, "--report", tmp_path / "r.html", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -178,9 +212,9 @@ def test_signals_stop_cleanly(program: Path, simulated: Path, tmp_path: Path, na
         return
     assert stopped == code
     assert seconds < 1.5
-    assert [p.name for p in tmp_path.iterdir()] == ["old.h5ad"]
+    assert [p.name for p in tmp_path.iterdir()] == [old.name]
     if step != "write":
-        assert (tmp_path / "old.h5ad").read_text() == "old"
+        assert (old if ending == "h5ad" else old / ".zgroup").read_text() == "old"
 
 
 def test_info(scwarp: Run, simulated: Path) -> None:
