@@ -36,21 +36,6 @@ io::ConcatOptions options_of(const char* op, const Arguments& a) {
   return o;
 }
 
-/// Of a file, or of all files below a folder.
-std::int64_t bytes_of(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code none;
-  if (!fs::is_directory(path, none)) {
-    const auto size = fs::file_size(path, none);
-    return none ? 0 : static_cast<std::int64_t>(size);
-  }
-  std::int64_t sum = 0;
-  for (auto it = fs::recursive_directory_iterator(path, none); it != fs::recursive_directory_iterator();
-       it.increment(none))
-    if (std::error_code e; it->is_regular_file(e)) sum += static_cast<std::int64_t>(it->file_size(e));
-  return sum;
-}
-
 /// Runs the work on the host, and tells what came of it.
 template <class F>
 int write(const char* op, const Arguments& a, const std::vector<std::string>& inputs, F&& work) {
@@ -66,7 +51,7 @@ int write(const char* op, const Arguments& a, const std::vector<std::string>& in
   Interrupt::watch_output(a.output);
   work(ctx, options);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  const std::int64_t bytes = bytes_of(a.output);
+  const std::int64_t bytes = stored_bytes(a.output);
   console.line(fmt::format("{}: {} in {}, {} of memory", a.output, format_bytes(bytes), format_seconds(seconds),
                            format_bytes(peak_resident_bytes())));
   console.event(

@@ -40,9 +40,7 @@ int info_command(const Arguments& a) {
     const auto shape = pipeline::shape_of(io::read(Context::cpu(), a.input));
     entries.push_back({"X", "table", {shape.n_obs, shape.n_vars}, "", shape.nnz, -1, 0});
   }
-  const auto bytes = std::filesystem::is_directory(a.input)
-                         ? std::int64_t{0}
-                         : static_cast<std::int64_t>(std::filesystem::file_size(a.input, error));
+  const std::int64_t bytes = stored_bytes(a.input);
   if (a.json) {
     nlohmann::json list = nlohmann::json::array();
     for (const auto& e : entries) {

@@ -93,6 +93,20 @@ void check_output(const std::string& path, bool as_zarr) {
   Interrupt::watch_output(path);
 }
 
+std::int64_t stored_bytes(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code none;
+  if (!fs::is_directory(path, none)) {
+    const auto size = fs::file_size(path, none);
+    return none ? 0 : static_cast<std::int64_t>(size);
+  }
+  std::int64_t sum = 0;
+  for (auto it = fs::recursive_directory_iterator(path, none); it != fs::recursive_directory_iterator();
+       it.increment(none))
+    if (std::error_code e; it->is_regular_file(e)) sum += static_cast<std::int64_t>(it->file_size(e));
+  return sum;
+}
+
 void print_table(Console& console, const std::vector<pipeline::ReportStep>& steps, double total_seconds) {
   console.line("");
   console.line(fmt::format("{:<16} {:>9} {:>10}  {}", "step", "seconds", "memory", "what it did"));

@@ -21,6 +21,9 @@ AnnData read_input(const Context& ctx, const Arguments& arguments, std::string& 
 /// Throws IoError unless a file can be made there; marks it for removal of leftovers on interruption.
 void check_output(const std::string& path, bool as_zarr = false);
 
+/// Of a file, or of all files below a folder; 0 if it is not there.
+std::int64_t stored_bytes(const std::string& path);
+
 /// Runs body(), which returns a line on what it did, as a step.
 template <class Body>
 pipeline::ReportStep timed_step(Console& console, const std::string& name, Body&& body);
