@@ -47,6 +47,10 @@ def read(folder: Path, who: str) -> Record:
         import scanpy as sc
 
         return timed(lambda: sc.read_10x_mtx(folder, cache=False))
+    import anndata  # noqa: F401
+    import pandas  # noqa: F401
+    import scipy.sparse  # noqa: F401
+
     import scwarp as scw
 
     return timed(lambda: scw.read_10x_mtx(folder))
