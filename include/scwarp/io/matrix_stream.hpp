@@ -1,4 +1,4 @@
-// A matrix that is written without being in memory.
+// Kind: interface between readers and writers. A matrix that is written without being in memory.
 #pragma once
 
 #include <cstddef>

@@ -17,7 +17,9 @@ struct ReadOptions {
   bool stream_matrices = false;
 };
 
-/// Reads h5ad, Zarr, 10x HDF5, a 10x folder, or a CSV/TSV table, told apart by content, not by name.
+/// Reads h5ad, Zarr, 10x HDF5, a 10x folder, or a CSV/TSV table, told apart by content, not by name. Everything is on
+/// the host. Throws IoError (no such file, unreadable), FormatError (none of these, or damaged; path, element or line,
+/// expected and found). Memory: the result, and what the reader of the format says.
 SCW_API AnnData read(const Context& ctx, const std::string& path, const ReadOptions& options = {});
 
 }  // namespace scw::io

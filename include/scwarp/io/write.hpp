@@ -32,7 +32,8 @@ SCW_API WriteOptions write_options(const char* op, const std::string& path, cons
                                    int compression_level = -1, std::int64_t chunk_bytes = 0, int zarr_format = 0,
                                    bool shards = false);
 
-/// write_h5ad, write_zarr or write_10x_mtx, as the ending of `path` says.
+/// write_h5ad, write_zarr or write_10x_mtx, as the ending of `path` says. `path` holds the whole content or is as it
+/// was before. Throws InvalidArgument (ending, options), IoError (path, and what the system said).
 SCW_API void write(const Context& ctx, const AnnData& data, const std::string& path, const WriteOptions& options = {});
 
 }  // namespace scw::io

@@ -30,8 +30,8 @@ struct QcMetrics {
 };
 
 /// One pass over cells x genes for everything that scanpy's calculate_qc_metrics reports (McCarthy, Campbell, Lun &
-/// Wills 2017, Bioinformatics 33:1179). Explicit zeros of a sparse matrix are not counted. NaN and infinities go into
-/// the sums as IEEE addition would have it.
+/// Wills 2017, Bioinformatics 33:1179). x: float or double, CSR or dense; results are on ctx.device. Explicit zeros of
+/// a sparse matrix are not counted. NaN and infinities go into the sums as IEEE addition would have it.
 ///
 /// Throws InvalidArgument (percent_top), ShapeMismatch (families). Memory: 16 bytes a gene and thread (CUDA: 21 a
 /// gene), and the result. Floor: one read of the matrix, two for values that are not whole numbers below 2^22. One pass
@@ -45,11 +45,12 @@ struct AxisCounts {
   bool whole_numbers = true;       ///< of genes: all values are whole numbers below 2^22
 };
 
-/// What filter_cells looks at: per cell the total and the number of genes with a value > 0. One pass over row blocks.
+/// What filter_cells looks at: per cell the total and the number of genes with a value > 0, [n_cells] on ctx.device.
+/// One pass over row blocks. Memory: the result.
 SCW_API AxisCounts cell_counts(const Context& ctx, const RowBlocks& x);
 SCW_API AxisCounts cell_counts(const Context& ctx, const AnyMatrixView& x);
-/// What filter_genes looks at: per gene the total and the number of cells with a value > 0. One pass over row blocks,
-/// three for values that are not whole numbers below 2^22.
+/// What filter_genes looks at: per gene the total and the number of cells with a value > 0, [n_genes] on ctx.device.
+/// One pass over row blocks, three for values that are not whole numbers below 2^22. Memory: as calculate_qc_metrics.
 SCW_API AxisCounts gene_counts(const Context& ctx, const RowBlocks& x);
 SCW_API AxisCounts gene_counts(const Context& ctx, const AnyMatrixView& x);
 

@@ -7,7 +7,8 @@
 
 namespace scw::pp {
 
-/// Neighbour lists, the cell itself first in every row. An index of -1 is a missing neighbour.
+/// Neighbour lists on ctx.device, the cell itself first in every row, then by rising distance (>= 0; of inner_product
+/// falling similarity). An index of -1 is a missing neighbour.
 struct KnnView {
   std::int64_t n = 0;
   int k = 0;
@@ -41,15 +42,17 @@ struct ConnectivityOptions {
 /// gauss: sigma_i^2 = median of the squared distances to the others;
 /// w_ij = sqrt(2 s_i s_j / (s_i^2 + s_j^2)) exp(-d_ij^2 / (s_i^2 + s_j^2)). Haghverdi et al. 2016,
 /// doi:10.1038/nmeth.3971. jaccard: |N_i n N_j| / (2 (k-1) - |N_i n N_j|) for j in N_i, the cell itself not counted.
-/// Levine et al. 2015, doi:10.1016/j.cell.2015.05.047. Memory: the result and 3 x n x k x 8 bytes.
+/// Levine et al. 2015, doi:10.1016/j.cell.2015.05.047. Throws InvalidArgument (k < 1, 2^31 cells or more; on the CPU an
+/// index that is no cell), ShapeMismatch (lists that are not n x k). Memory: the result and 3 x n x k x 8 bytes.
 SCW_API Csr<float> connectivities(const Context& ctx, const KnnView& knn, const ConnectivityOptions& options = {});
 
 /// Dense Gauss kernel of all distances [n x n]: sigma_i^2 = d_i^2 / 4 of the n_neighbors-th nearest, the cell itself
-/// counted; weights of at most 1e-14 are 0; the diagonal is 1.
+/// counted; weights of at most 1e-14 are 0; the diagonal is 1. Source: as gauss above. Throws ShapeMismatch (not
+/// square), InvalidArgument (n_neighbors not in [1, n]). Memory: the result.
 SCW_API Matrix<float> gauss_kernel(const Context& ctx, const MatrixView<const float>& distances, int n_neighbors);
 
 /// The distances as n x n CSR with k - 1 entries per row, in the order of the lists (nearest first), the cell itself
-/// left out. Zeros (duplicates) are stored.
+/// left out. Zeros (duplicates) are stored. Throws as connectivities(). Memory: the result.
 SCW_API Csr<float> distance_graph(const Context& ctx, const KnnView& knn);
 
 struct NeighborsOptions {
@@ -63,7 +66,7 @@ struct Neighbors {
   Csr<float> connectivities;
 };
 
-/// Search and weights. Throws as knn() does.
+/// Search and weights. x: cells x coordinates, as in knn(). Throws and memory: as knn(), then as connectivities().
 SCW_API Neighbors neighbors(const Context& ctx, const AnyMatrixView& x, const NeighborsOptions& options = {});
 
 }  // namespace scw::pp

@@ -29,6 +29,8 @@ struct Scale {
 };
 
 /// z_ij = (x_ij - mean_j) / std_j, or x_ij / std_j without zero_center; in place, computed in double and rounded once.
+/// x: cells x genes, float or double, CSR (stored values alone) or dense, on ctx.device, or on the host with a CUDA
+/// context. Same definition as scanpy's.
 ///
 /// Throws InvalidArgument or ShapeMismatch (options; a sparse matrix with zero_center: see scale_to_dense); x is then
 /// unchanged. A gene with a value that is not finite becomes NaN. Memory: as gene_moments. Floor: two reads and one

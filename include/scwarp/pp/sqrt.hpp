@@ -6,8 +6,8 @@
 
 namespace scw::pp {
 
-/// x <- square root of every stored value, in place, correctly rounded; negative values give NaN.
-/// Memory: none. Floor: one read and one write of the values.
+/// x <- square root of every stored value, in place, correctly rounded (IEEE 754); negative values give NaN. x: as in
+/// log1p(). Memory: none, streamed two blocks. Floor: one read and one write of the values. Throws nothing of its own.
 SCW_API void sqrt(const Context& ctx, const AnyMutableMatrixView& x);
 
 }  // namespace scw::pp

@@ -19,10 +19,10 @@ SCW_API Array<double> nan_mean_of_genes(const Context& ctx, const RowBlocks& x);
 SCW_API Array<double> nan_mean_of_genes(const Context& ctx, const AnyMatrixView& x);
 
 /// [n_cells], on the host: mean over `genes` minus mean over `control` of each cell, NaN values left out of both; NaN
-/// where a cell has nothing but NaN in one of the sets. genes, control: column indices of x, on the host, not empty; an
-/// index that is repeated counts once. Implicit zeros count. Throws InvalidArgument (empty set, index out of range).
-/// Memory: 16 bytes a cell, 3 a gene. Floor on CUDA: one read of the indices (values of the sets' genes alone are
-/// read). One pass over row blocks, five if a score is NaN.
+/// where a cell has nothing but NaN in one of the sets. x: cells x genes, float or double, CSR or dense, on ctx.device.
+/// genes, control: column indices of x, on the host, not empty; an index that is repeated counts once. Implicit zeros
+/// count. Throws InvalidArgument (empty set, index out of range). Memory: 16 bytes a cell, 3 a gene. Floor on CUDA: one
+/// read of the indices (values of the sets' genes alone are read). One pass over row blocks, five if a score is NaN.
 SCW_API Array<double> score_genes(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> genes,
                                   Span<const std::int32_t> control);
 SCW_API Array<double> score_genes(const Context& ctx, const AnyMatrixView& x, Span<const std::int32_t> genes,
