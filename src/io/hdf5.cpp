@@ -57,6 +57,10 @@ herr_t first_message(unsigned, const H5E_error2_t* e, void* out) {
 }  // namespace
 
 Session::Session() : lock_(library_mutex()) {
+  // At exit the library closes what is open, and crashes on a damaged file that it failed to close before. We close our
+  // own files. (Without effect where somebody else has used this library before: then it is theirs.)
+  static const herr_t no_exit = H5dont_atexit();
+  static_cast<void>(no_exit);
   H5open();
   H5Eget_auto2(H5E_DEFAULT, &print_, &print_data_);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
