@@ -1,14 +1,17 @@
-"""Reading and writing h5ad beside anndata: pairs of runs, wall and CPU time, and the floor.
+"""Reading and writing h5ad and Zarr beside anndata: pairs of runs, wall and CPU time, and the floor.
 
-    python bench/e2e/bench_io.py                                  100 000 x 20 000, read and write
-    python bench/e2e/bench_io.py --sizes 20000x20000 --jobs read --pairs 3
+    python bench/e2e/bench_io.py                                  100 000 x 20 000, h5ad, read and write
+    python bench/e2e/bench_io.py --formats zarr2,zarr3,zarr2-scwarp,zarr3-scwarp --jobs read
+    python bench/e2e/bench_io.py --sizes 20000x20000 --formats gzip --jobs read --pairs 3
     python bench/e2e/bench_io.py --device cuda                    X of scwarp's reads goes to the device
 
 The data come from scwarp.datasets.simulate (about 1 500 values per cell). Every run is a process of its own, and the
 two programs take turns, so that a noisy machine disturbs both; what is timed is the call alone, with the file in the
 page cache. ``cpu`` is user + system time of the call over all threads. Floors: of a compressed file, unpacking its
 chunks with libdeflate (scwarp's build of it is the same library) on all threads; of a plain one, reading the file and
-copying it once.
+copying it once. Formats: ``gzip`` and ``none`` are h5ad; ``zarr2`` (Blosc with LZ4) and ``zarr3`` (zstd) are stores as
+anndata writes them, ``-scwarp`` the same by scwarp; their floor is unpacking the chunks by numcodecs on all threads,
+each into one buffer again and again: no fresh memory, no files.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -36,34 +40,60 @@ def timed(call: Any) -> Record:
 
 
 def make(path: Path, cells: int, genes: int) -> None:
-    """``path`` and beside it the same data gzip-compressed, both as anndata writes them."""
+    """The data as anndata (and, where the name says so, scwarp) writes them in the format of ``path``."""
+    import anndata
+
     import scwarp as scw
 
     adata = scw.datasets.simulate(cells, genes, seed=1)
-    for name, compression in ((path, None), (path.with_suffix(".gz.h5ad"), "gzip")):
-        scratch = name.with_suffix(".part")
-        adata.write_h5ad(scratch, compression=compression)
-        scratch.rename(name)
+    scratch = path.with_suffix(".part")
+    if scratch.is_dir():
+        shutil.rmtree(scratch)
+    form = form_of(path)
+    if not form.startswith("zarr"):
+        adata.write_h5ad(scratch, compression="gzip" if form == "gzip" else None)
+    elif form.endswith("scwarp"):
+        scw.write_zarr(adata, scratch, **OURS[form[:5]])
+    else:
+        with anndata.settings.override(zarr_write_format=int(form[4])):
+            adata.write_zarr(scratch)
+    scratch.rename(path)
+
+
+OURS: dict[str, Any] = {"zarr2": {}, "zarr3": {"zarr_format": 3, "compression": "zstd"}}
+
+
+def path_of(folder: Path, size: str, form: str) -> Path:
+    return folder / f"{size}.{form}.{'zarr' if form.startswith('zarr') else 'h5ad'}"
+
+
+def form_of(path: Path) -> str:
+    return path.name.split(".")[1]
+
+
+def files_of(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 def read(path: Path, who: str, device: str) -> Record:
-    if who == "anndata":
-        import anndata
-        import h5py
-
-        return timed(lambda: anndata.read_h5ad(path))
     import anndata
     import h5py  # noqa: F401
     import scipy.sparse  # noqa: F401
 
     import scwarp as scw
 
+    is_zarr = path.is_dir()
+    if is_zarr:
+        import zarr  # noqa: F401
+    if who == "anndata":
+        return timed(lambda: (anndata.read_zarr if is_zarr else anndata.read_h5ad)(path))
+    ours: Any = scw.read_zarr if is_zarr else scw.read_h5ad
     if device == "cpu":
-        return timed(lambda: scw.read_h5ad(path))
+        return timed(lambda: ours(path))
     import cupy
 
     def to_device() -> Any:
-        adata = scw.read_h5ad(path, device=device)
+        adata = ours(path, device=device)
         cupy.cuda.Device().synchronize()
         return adata
 
@@ -76,8 +106,22 @@ def write(path: Path, who: str, compression: str) -> Record:
 
     import scwarp as scw
 
-    adata = anndata.read_h5ad(path)
     target = path.with_suffix(f".{who}.written")
+    if path.is_dir():
+        adata = anndata.read_zarr(path)
+        if target.exists():
+            shutil.rmtree(target)
+        try:
+            if who == "scwarp":
+                record = timed(lambda: scw.write_zarr(adata, target, **OURS[compression[:5]]))
+            else:
+                with anndata.settings.override(zarr_write_format=int(compression[4])):
+                    record = timed(lambda: adata.write_zarr(target))
+            record["bytes"] = sum(p.stat().st_size for p in files_of(target))
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+        return record
+    adata = anndata.read_h5ad(path)
     try:
         if who == "anndata":
             record = timed(lambda: adata.write_h5ad(target, compression="gzip" if compression == "gzip" else None))
@@ -90,10 +134,47 @@ def write(path: Path, who: str, compression: str) -> Record:
     return record
 
 
+def floor_of_zarr(path: Path) -> Record:
+    import json
+    import threading
+
+    import numpy as np
+    from numcodecs import blosc, zstd
+
+    blosc.use_threads = False  # of its own
+    packed: list[tuple[bytes, int]] = []
+    for name in ("X/data", "X/indices"):
+        for file in files_of(path / name):
+            if file.name == ".zarray":
+                bytes_out = json.loads(file.read_text())["chunks"][0] * 4
+            elif file.name == "zarr.json":
+                grid = json.loads(file.read_text())["chunk_grid"]["configuration"]
+                bytes_out = grid["chunk_shape"][0] * 4
+        packed += [(p.read_bytes(), bytes_out) for p in files_of(path / name) if p.name.isdigit()]
+    threads = len(os.sched_getaffinity(0))
+    unpack = blosc.decompress if form_of(path)[4] == "2" else zstd.decompress
+
+    def work(mine: list[tuple[bytes, int]]) -> None:
+        out = np.empty(max(n for _, n in mine), np.uint8)
+        for chunk, n in mine:
+            unpack(chunk, out[:n])
+
+    def all_of_them() -> None:
+        workers = [threading.Thread(target=work, args=(packed[t::threads],)) for t in range(min(threads, len(packed)))]
+        for w in workers:
+            w.start()
+        for w in workers:
+            w.join()
+
+    return timed(all_of_them)
+
+
 def floor(path: Path, compression: str) -> Record:
     """Reads the file through one buffer and copies as much; gzip: unpacks its chunks, one thread, by libdeflate."""
     import numpy as np
 
+    if path.is_dir():
+        return floor_of_zarr(path)
     if compression == "none":
 
         def copy() -> None:
@@ -163,7 +244,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="100000x20000")
     parser.add_argument("--jobs", default="read,write")
-    parser.add_argument("--compression", default="gzip,none")
+    every = "gzip, none, zarr2, zarr3, zarr2-scwarp, zarr3-scwarp"
+    parser.add_argument("--formats", default="gzip,none", help=f"some of {every}")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/scwarp_bench_io"))
@@ -181,23 +263,25 @@ def main() -> None:
     a.folder.mkdir(parents=True, exist_ok=True)
     for size in a.sizes.split(","):
         cells, genes = map(int, size.split("x"))
-        plain = a.folder / f"{size}.h5ad"
-        if not plain.exists() or not plain.with_suffix(".gz.h5ad").exists():
-            child("make", str(plain), str(cells), str(genes))
-        for compression in a.compression.split(","):
-            path = plain.with_suffix(".gz.h5ad") if compression == "gzip" else plain
-            with path.open("rb", buffering=0) as f:  # into the page cache
-                while f.read(1 << 24):
-                    pass
-            print(f"{size} {compression}: file of {path.stat().st_size / 1e6:.0f} MB")
+        for compression in a.formats.split(","):
+            path = path_of(a.folder, size, compression)
+            if not path.exists():
+                child("make", str(path), str(cells), str(genes))
+            for file in files_of(path):
+                with file.open("rb", buffering=0) as f:  # into the page cache
+                    while f.read(1 << 24):
+                        pass
+            print(f"{size} {compression}: {sum(p.stat().st_size for p in files_of(path)) / 1e6:.0f} MB")
             for job in a.jobs.split(","):
                 last = a.device if job == "read" else compression
                 ours: list[Record] = []
                 peer: list[Record] = []
                 floors: list[Record] = []
-                for _ in range(a.pairs):
-                    ours.append(child(job, str(path), "scwarp", last))
-                    peer.append(child(job, str(path), "anndata", last))
+                for pair in range(a.pairs):
+                    # Whose turn is first changes: the second one finds memory that the first one has just given back.
+                    both = [("scwarp", ours), ("anndata", peer)]
+                    for who, records in both if pair % 2 else both[::-1]:
+                        records.append(child(job, str(path), who, last))
                     if job == "read":
                         floors.append(child("floor", str(path), compression))
                 ratio = median(p["wall"] / o["wall"] for o, p in zip(ours, peer, strict=True))
@@ -212,9 +296,8 @@ def main() -> None:
                 if floors:
                     over = median(o["wall"] / f["wall"] for o, f in zip(ours, floors, strict=True))
                     show(f"  {job} floor", summary(floors), f"scwarp is at {over:.2f} of it")
-        if not a.keep:
-            plain.unlink()
-            plain.with_suffix(".gz.h5ad").unlink()
+            if not a.keep:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 if __name__ == "__main__":
