@@ -84,7 +84,8 @@ Need pca(const Shape& s, std::int64_t n_comps, bool scale, bool double_scores) {
   const std::int64_t row_bytes = s.sparse
                                      ? ceil_div(s.nnz, std::max<std::int64_t>(1, s.n_rows)) * (s.value_bytes + 4) + 8
                                      : s.n_cols * s.value_bytes;
-  return from_file(s, cpu(s, n_comps, scale, covariance, kept), b.n_rows < tile ? 2 * tile * row_bytes + 8 * ceil_div(tile, b.n_rows) + 64 : 0);
+  return from_file(s, cpu(s, n_comps, scale, covariance, kept),
+                   b.n_rows < tile ? 2 * tile * row_bytes + 8 * ceil_div(tile, b.n_rows) + 64 : 0);
 }
 
 }  // namespace scw::estimate
