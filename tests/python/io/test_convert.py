@@ -310,10 +310,10 @@ def test_program(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not PROGRAM.exists(), reason="the program is not built")
 def test_memory_does_not_grow_with_the_values(tmp_path: Path) -> None:
-    """Ten times the cells: what is added is far below the matrix, which is 8 bytes for each of 20M values."""
-    few, many = (peaks_of_the_program(tmp_path, n) for n in (20_000, 200_000))
+    """Four times the cells: what is added is far below what the matrix grows by, 144 MB."""
+    few, many = (peaks_of_the_program(tmp_path, n) for n in (60_000, 240_000))
     for command, peak in many.items():
-        allowed = 100e6 if command.startswith("concat") else 60e6
+        allowed = 100e6 if command.startswith("concat") else 70e6
         assert peak - few[command] < allowed, (command, few, many)
 
 
