@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <fstream>
 #include <mutex>
 
 namespace scw::cli {
@@ -123,6 +124,10 @@ std::string format_seconds(double seconds) {
 }
 
 std::int64_t peak_resident_bytes() {
+  // getrusage counts what the process that started this one had.
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::int64_t{std::stoll(line.substr(6))} * 1024;
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return std::int64_t{usage.ru_maxrss} * 1024;
