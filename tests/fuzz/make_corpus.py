@@ -170,6 +170,11 @@ def filtered(f: h5py.File) -> None:
     f.create_dataset("uns/all", data=a, chunks=(6, 4), shuffle=True, fletcher32=True, compression="gzip")
     f.create_dataset("uns/gap", (12, 4), "f4", chunks=(5, 4), fillvalue=2.5)[:2] = 1
     f.create_dataset("uns/big endian", data=a.astype(">i4"))
+    f.create_dataset("uns/three", data=a.reshape(4, 3, 4), chunks=(3, 2, 4), fletcher32=True, shuffle=True)
+    f.create_dataset("uns/scaled", data=a.astype("f4") / 4, chunks=(6, 4), scaleoffset=2, fillvalue=1)
+    record = np.zeros(5, dtype=[("n", ">i2"), ("text", TEXT)])
+    record["text"] = "text"
+    f.create_dataset("uns/records", data=record, chunks=(2,), compression="gzip", fletcher32=True)
     f.create_dataset("uns/compact", data=a[:1].astype("u1"))
 
 
