@@ -19,7 +19,8 @@ namespace {
 constexpr std::int64_t kRowGrain = 512;
 constexpr std::int64_t kMaxUnsElements = 4 << 20;  // larger arrays in uns stay in the file
 constexpr int kMaxDepth = 64;
-constexpr std::int64_t kPiecesAhead = 4;  // asked for while another one is unpacked
+constexpr std::int64_t kFreeRows = 1 << 22;  // of matrices by column
+constexpr std::int64_t kPiecesAhead = 4;     // asked for while another one is unpacked
 
 struct Selection;
 
@@ -67,6 +68,8 @@ class Reader {
   std::optional<Matrix<V>> selected_dense(const StoredArray& d, const Selection& rows, const Selection& cols);
 
   MatrixElement sparse(const Node& node, bool keep_order = false);
+  /// Cells or genes that the store has names for, whichever are more.
+  std::int64_t longest_axis() const;
   template <class V>
   Csr<V> finish_sparse(const Node& node, bool by_column, bool keep_order, bool checked, std::int64_t n_rows,
                        std::int64_t n_cols, Array<std::int64_t> indptr, Array<std::int32_t> indices, Array<V> values);
@@ -449,6 +452,21 @@ void Reader::repair(const Node& node, bool by_column, bool keep_order, std::int6
   }
 }
 
+std::int64_t Reader::longest_axis() const {
+  std::int64_t most = 0;
+  const auto root = source_->root();
+  for (const char* name : {"obs", "var"}) {
+    const auto node = root->find(name);
+    if (!node) continue;
+    const auto index = node->is_group ? node->text_attribute("_index") : std::nullopt;
+    if (const auto names = index ? node->find(*index) : nullptr; names && !names->is_group)
+      most = std::max(most, names->array()->count);
+    else if (!node->is_group)
+      most = std::max(most, node->array()->count);
+  }
+  return most;
+}
+
 MatrixElement Reader::sparse(const Node& node, bool keep_order) {
   const bool legacy = node.has_attribute("h5sparse_format");
   const std::string type = legacy ? node.text_attribute("h5sparse_format").value_or("") : encoding(node);
@@ -468,6 +486,10 @@ MatrixElement Reader::sparse(const Node& node, bool keep_order) {
     if (stream) return MatrixElement(std::move(stream));
     not_streamed(node.path);
   }
+  // Stored by column, rows take no place in the file, but in memory they do.
+  if (by_column && n_rows > kFreeRows)
+    if (const auto most = longest_axis(); n_rows > most)
+      node.fail("declares {} rows in a file of {} names", n_rows, most);
   const std::int64_t n_major = by_column ? n_cols : n_rows;
   const auto offsets = vector_of(node, "indptr", n_major + 1);
   auto indptr = numbers<std::int64_t>(*offsets, "indptr");

@@ -100,6 +100,17 @@ TEST(ZarrHostile, TextsThatNobodyWrote) {
   EXPECT_THAT(names("[1000000]", std::string(1000000, 'x')), HasSubstr("fill value of 1000000 bytes"));
 }
 
+TEST(ZarrHostile, RowsOfAMatrixByColumnThatNobodyNamed) {
+  auto files = store("");
+  files["X/zarr.json"] = bytes(
+      R"({"zarr_format": 3, "node_type": "group", "attributes": {"encoding-type": "csc_matrix",
+      "encoding-version": "0.1.0", "shape": [2147483647, 2]}})");
+  const std::pair<const char*, const char*> parts[] = {{"data", "[2]"}, {"indices", "[2]"}, {"indptr", "[3]"}};
+  for (const auto& [name, shape] : parts)
+    files[std::string("X/") + name + "/zarr.json"] = bytes(array(R"("uint8")", shape, shape, R"(["bytes"])", "0"));
+  EXPECT_THAT(refusal(files), HasSubstr("declares 2147483647 rows in a file of 2 names"));
+}
+
 TEST(ZarrHostile, TypesThatAreNone) {
   EXPECT_NE(refusal(store(array(R"("int08")", "[2, 2]", "[2, 2]", R"(["bytes"])", "0"))), "");
 }
