@@ -283,14 +283,16 @@ void expect_replaceable(const std::string& folder) {
   static const std::set<std::string> known{"matrix.mtx", "barcodes.tsv", "features.tsv", "genes.tsv"};
   std::error_code ec;
   if (!fs::is_directory(folder, ec)) return;
-  for (const auto& e : fs::directory_iterator(folder)) {
-    auto name = e.path().filename().string();
+  fs::directory_iterator e(folder, ec);
+  for (; !ec && e != fs::directory_iterator(); e.increment(ec)) {
+    auto name = e->path().filename().string();
     if (name.ends_with(".gz")) name.resize(name.size() - 3);
     SCW_EXPECT_AS(IoError, known.contains(name), kOp,
                   "'{}' exists and holds '{}' (expected no folder, an empty one, or one with the files of a matrix "
                   "alone)",
-                  folder, e.path().filename().string());
+                  folder, e->path().filename().string());
   }
+  SCW_EXPECT_AS(IoError, !ec, kOp, "'{}' cannot be listed ({})", folder, ec.message());
 }
 
 }  // namespace

@@ -576,18 +576,23 @@ std::unique_ptr<GroupWriter> ZarrWriter::root(const Attributes& attributes) {
 namespace {
 
 /// The files with metadata below a folder, parents first, with their keys.
-std::vector<std::pair<std::string, fs::path>> metadata_files(const fs::path& root,
+std::vector<std::pair<std::string, fs::path>> metadata_files(const ZarrWriter& writer, const fs::path& root,
                                                              std::initializer_list<const char*> names) {
   std::vector<std::pair<std::string, fs::path>> out;
-  for (const auto& e : fs::recursive_directory_iterator(root))
+  std::error_code error;
+  for (fs::recursive_directory_iterator e(root, error), end; !error && e != end; e.increment(error))
     for (const char* name : names)
-      if (e.path().filename() == name) out.emplace_back(e.path().lexically_relative(root).string(), e.path());
+      if (e->path().filename() == name) out.emplace_back(e->path().lexically_relative(root).string(), e->path());
+  SCW_EXPECT_AS(IoError, !error, writer.op(), "'{}' cannot be listed ({})", root.string(), error.message());
   std::sort(out.begin(), out.end());
   return out;
 }
 
 Json load_json(const ZarrWriter& out, const fs::path& file) {
-  std::vector<std::byte> text(fs::file_size(file));
+  std::error_code error;
+  const auto size = fs::file_size(file, error);
+  SCW_EXPECT_AS(IoError, !error, out.op(), "'{}' cannot be read again ({})", file.string(), error.message());
+  std::vector<std::byte> text(size);
   const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
   const bool ok = fd >= 0 && ::pread(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
   if (fd >= 0) ::close(fd);
@@ -607,7 +612,7 @@ void ZarrWriter::copy_extra_attributes(const Store& from) {
                                          "column-order",     "ordered",        "categories"};
   const auto& source = static_cast<const ZarrStore&>(from);
   const bool v3 = options_.format == 3;
-  for (const auto& [key, file] : metadata_files(folder_, {v3 ? "zarr.json" : ".zattrs"})) {
+  for (const auto& [key, file] : metadata_files(*this, folder_, {v3 ? "zarr.json" : ".zattrs"})) {
     const auto slash = key.rfind('/');
     const std::string folder = slash == std::string::npos ? "" : key.substr(0, slash);
     Json theirs;
@@ -634,7 +639,7 @@ void ZarrWriter::copy_extra_attributes(const Store& from) {
 void ZarrWriter::consolidate() const {
   if (options_.format != 2) return;
   Json all = Json::object();
-  for (const auto& [key, file] : metadata_files(folder_, {".zgroup", ".zarray", ".zattrs"}))
+  for (const auto& [key, file] : metadata_files(*this, folder_, {".zgroup", ".zarray", ".zattrs"}))
     all[key] = load_json(*this, file);
   put_json(folder_ / ".zmetadata", {{"zarr_consolidated_format", 1}, {"metadata", std::move(all)}});
 }
