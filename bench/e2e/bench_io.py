@@ -22,7 +22,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -134,10 +137,17 @@ def write(path: Path, who: str, compression: str) -> Record:
     return record
 
 
-def floor_of_zarr(path: Path) -> Record:
-    import json
-    import threading
+def on_all_threads(work: Any, items: list[Any]) -> None:
+    """``work`` on a part of the items in every thread that the process may use."""
+    n = min(len(os.sched_getaffinity(0)), len(items))
+    threads = [threading.Thread(target=work, args=(items[t::n],)) for t in range(n)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
 
+
+def floor_of_zarr(path: Path) -> Record:
     import numpy as np
     from numcodecs import blosc, zstd
 
@@ -151,7 +161,6 @@ def floor_of_zarr(path: Path) -> Record:
                 grid = json.loads(file.read_text())["chunk_grid"]["configuration"]
                 bytes_out = grid["chunk_shape"][0] * 4
         packed += [(p.read_bytes(), bytes_out) for p in files_of(path / name) if p.name.isdigit()]
-    threads = len(os.sched_getaffinity(0))
     unpack = blosc.decompress if form_of(path)[4] == "2" else zstd.decompress
 
     def work(mine: list[tuple[bytes, int]]) -> None:
@@ -159,18 +168,11 @@ def floor_of_zarr(path: Path) -> Record:
         for chunk, n in mine:
             unpack(chunk, out[:n])
 
-    def all_of_them() -> None:
-        workers = [threading.Thread(target=work, args=(packed[t::threads],)) for t in range(min(threads, len(packed)))]
-        for w in workers:
-            w.start()
-        for w in workers:
-            w.join()
-
-    return timed(all_of_them)
+    return timed(lambda: on_all_threads(work, packed))
 
 
 def floor(path: Path, compression: str) -> Record:
-    """Reads the file through one buffer and copies as much; gzip: unpacks its chunks, one thread, by libdeflate."""
+    """Reads the file through one buffer and copies as much; gzip: unpacks its chunks by libdeflate."""
     import numpy as np
 
     if path.is_dir():
@@ -188,7 +190,6 @@ def floor(path: Path, compression: str) -> Record:
         return timed(copy)
     import ctypes
     import ctypes.util
-    import threading
 
     import h5py
 
@@ -202,7 +203,6 @@ def floor(path: Path, compression: str) -> Record:
             bytes_out = int(np.prod(d.chunks)) * d.dtype.itemsize
             starts = range(0, d.shape[0], d.chunks[0])
             packed += [(np.frombuffer(d.id.read_direct_chunk((s,))[1], np.uint8), bytes_out) for s in starts]
-    threads = len(os.sched_getaffinity(0))
 
     def work(mine: list[tuple[Any, int]]) -> None:
         # A buffer per thread: the floor is the unpacking alone.
@@ -214,14 +214,7 @@ def floor(path: Path, compression: str) -> Record:
             ):
                 raise RuntimeError("a chunk cannot be unpacked")
 
-    def all_of_them() -> None:
-        workers = [threading.Thread(target=work, args=(packed[t::threads],)) for t in range(min(threads, len(packed)))]
-        for w in workers:
-            w.start()
-        for w in workers:
-            w.join()
-
-    record = timed(all_of_them)
+    record = timed(lambda: on_all_threads(work, packed))
     record["bytes_out"] = sum(n for _, n in packed)
     record["bytes_in"] = sum(len(c) for c, _ in packed)
     return record
@@ -238,6 +231,37 @@ def summary(records: list[Record]) -> Record:
 
 def show(label: str, r: Record, extra: str = "") -> None:
     print(f"{label:<34} {r['wall']:8.2f} s  user {r['user']:7.2f}  system {r['system']:6.2f}  {extra}", flush=True)
+
+
+def turn(job: str, path: Path, last: str, who: str) -> Record:
+    return child(job, str(path), who, last)
+
+
+def compare(
+    label: str, other: str, run: Callable[[str], Record], pairs: int, least: Callable[[], Record] | None = None
+) -> None:
+    """``run(who)`` for scwarp and another in turns, and what both cannot do without."""
+    ours: list[Record] = []
+    theirs: list[Record] = []
+    floors: list[Record] = []
+    for pair in range(pairs):
+        # Whose turn is first changes: the second one finds memory that the first one has just given back.
+        both = [("scwarp", ours), (other, theirs)]
+        for who, records in both if pair % 2 else both[::-1]:
+            records.append(run(who))
+        if least is not None:
+            floors.append(least())
+    wall = median(t["wall"] / o["wall"] for o, t in zip(ours, theirs, strict=True))
+    cpu = median(
+        (t["user"] + t["system"]) / (o["user"] + o["system"] + 1e-9) for o, t in zip(ours, theirs, strict=True)
+    )
+    show(f"  {label} {other}", summary(theirs))
+    show(f"  {label} scwarp", summary(ours), f"{wall:.2f} x faster, {cpu:.2f} x less CPU time")
+    if "bytes" in ours[0]:
+        print(f"  {'file':<32} {ours[0]['bytes'] / theirs[0]['bytes']:8.3f} of {other}'s")
+    if floors:
+        over = median(o["wall"] / f["wall"] for o, f in zip(ours, floors, strict=True))
+        show(f"  {label} floor", summary(floors), f"scwarp is at {over:.2f} of it")
 
 
 def main() -> None:
@@ -274,28 +298,9 @@ def main() -> None:
             print(f"{size} {compression}: {sum(p.stat().st_size for p in files_of(path)) / 1e6:.0f} MB")
             for job in a.jobs.split(","):
                 last = a.device if job == "read" else compression
-                ours: list[Record] = []
-                peer: list[Record] = []
-                floors: list[Record] = []
-                for pair in range(a.pairs):
-                    # Whose turn is first changes: the second one finds memory that the first one has just given back.
-                    both = [("scwarp", ours), ("anndata", peer)]
-                    for who, records in both if pair % 2 else both[::-1]:
-                        records.append(child(job, str(path), who, last))
-                    if job == "read":
-                        floors.append(child("floor", str(path), compression))
-                ratio = median(p["wall"] / o["wall"] for o, p in zip(ours, peer, strict=True))
-                cpu = [
-                    (p["user"] + p["system"]) / (o["user"] + o["system"] + 1e-9)
-                    for o, p in zip(ours, peer, strict=True)
-                ]
-                show(f"  {job} anndata", summary(peer))
-                show(f"  {job} scwarp", summary(ours), f"{ratio:.2f} x faster, {median(cpu):.2f} x less CPU time")
-                if "bytes" in ours[0]:
-                    print(f"  {'file':<32} {ours[0]['bytes'] / peer[0]['bytes']:8.3f} of anndata's")
-                if floors:
-                    over = median(o["wall"] / f["wall"] for o, f in zip(ours, floors, strict=True))
-                    show(f"  {job} floor", summary(floors), f"scwarp is at {over:.2f} of it")
+                run = partial(turn, job, path, last)
+                floor_too = partial(child, "floor", str(path), compression) if job == "read" else None
+                compare(job, "anndata", run, a.pairs, floor_too)
             if not a.keep:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import shutil
 import subprocess
 import sys
 import zlib
+from functools import partial
 from pathlib import Path
-from statistics import median
 
-from bench_io import Record, show, summary, timed
+from bench_io import Record, compare, timed
 
 
 def make(folder: Path, cells: int, genes: int) -> None:
@@ -111,33 +112,9 @@ JOBS = {"read": read, "write": write, "floor": floor}
 
 
 def child(job: str, folder: Path, who: str) -> Record:
-    import json
-
     command = [sys.executable, __file__, "--child", job, str(folder), who]
     out = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(out.stdout.splitlines()[-1])
-
-
-def compare(label: str, job: str, folder: Path, other: str, pairs: int, floors: bool) -> None:
-    ours: list[Record] = []
-    theirs: list[Record] = []
-    least: list[Record] = []
-    for _ in range(pairs):
-        ours.append(child(job, folder, "scwarp"))
-        theirs.append(child(job, folder, other))
-        if floors:
-            least.append(child("floor", folder, ""))
-    wall = median(t["wall"] / o["wall"] for o, t in zip(ours, theirs, strict=True))
-    cpu = median(
-        (t["user"] + t["system"]) / (o["user"] + o["system"] + 1e-9) for o, t in zip(ours, theirs, strict=True)
-    )
-    show(f"  {label} {other}", summary(theirs))
-    show(f"  {label} scwarp", summary(ours), f"{wall:.1f} x faster, {cpu:.1f} x less CPU time")
-    if "bytes" in ours[0]:
-        print(f"  {'file':<32} {ours[0]['bytes'] / theirs[0]['bytes']:8.3f} of {other}'s")
-    if least:
-        over = median(o["wall"] / f["wall"] for o, f in zip(ours, least, strict=True))
-        show(f"  {label} floor", summary(least), f"scwarp is at {over:.2f} of it")
 
 
 def main() -> None:
@@ -150,8 +127,6 @@ def main() -> None:
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.child:
-        import json
-
         job, folder, *who = a.child
         print(json.dumps(JOBS[job](Path(folder), who[0] if who else "")))
         return
@@ -166,8 +141,9 @@ def main() -> None:
             while f.read(1 << 24):
                 pass
         print(f"{a.cells} x {a.genes} {kind}: {file.stat().st_size / 1e6:.0f} MB")
-        compare(f"read {kind}", "read", top / kind, "scanpy", a.pairs, kind != "members")
-    compare("write", "write", top / "members", "scipy", a.pairs, floors=False)
+        least = None if kind == "members" else partial(child, "floor", top / kind, "")
+        compare(f"read {kind}", "scanpy", partial(child, "read", top / kind), a.pairs, least)
+    compare("write", "scipy", partial(child, "write", top / "members"), a.pairs)
     if not a.keep:
         shutil.rmtree(top)
 

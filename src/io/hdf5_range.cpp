@@ -28,36 +28,6 @@ bool is_stored_as(const Type& t) {
 
 }  // namespace
 
-/// An Unpacker of the reader's for one worker, made when there is none.
-class RangeReader::Loan {
- public:
-  Loan(const RangeReader& reader, int threads)
-      : reader_(reader), all_(static_cast<std::size_t>(std::max(1, threads))) {}
-  Loan(const Loan&) = delete;
-  Loan& operator=(const Loan&) = delete;
-  ~Loan() {
-    const std::lock_guard lock(reader_.idle_mutex_);
-    for (auto& u : all_)
-      if (u) reader_.idle_.push_back(std::move(u));
-  }
-  Unpacker& operator[](int worker) {
-    auto& u = all_[static_cast<std::size_t>(worker)];
-    if (!u) {
-      const std::lock_guard lock(reader_.idle_mutex_);
-      if (!reader_.idle_.empty()) {
-        u = std::move(reader_.idle_.back());
-        reader_.idle_.pop_back();
-      }
-    }
-    if (!u) u = std::make_unique<Unpacker>();
-    return *u;
-  }
-
- private:
-  const RangeReader& reader_;
-  std::vector<std::unique_ptr<Unpacker>> all_;
-};
-
 RangeReader::RangeReader(Dataset d) : RangeReader(d, d.type.size) {
   keep_ = std::make_unique<Dataset>(std::move(d));
   d_ = keep_.get();
@@ -201,7 +171,7 @@ void RangeReader::stored_blocks(const Context& ctx, std::int64_t first, std::int
   if (way_ == Way::contiguous) return contiguous_blocks(ctx, first, n, direct, body);
   std::optional<Session> session;
   if (!listed_) session.emplace();
-  Loan workers(*this, ctx.n_threads);
+  Spares<Unpacker>::Loan workers(unpackers_, ctx.n_threads);
   const auto element = static_cast<std::int64_t>(element_bytes_);
   const std::int64_t begin = first / chunk_rows_ * across_, end = (first + n + chunk_rows_ - 1) / chunk_rows_ * across_;
   const std::int64_t grain = std::max<std::int64_t>(1, kTaskBytes / chunk_bytes_);
@@ -241,7 +211,7 @@ void RangeReader::stored_blocks(const Context& ctx, std::int64_t first, std::int
 
 void RangeReader::contiguous_blocks(const Context& ctx, std::int64_t first, std::int64_t n, std::byte* direct,
                                     const std::function<void(const Block&)>& body) const {
-  Loan workers(*this, ctx.n_threads);
+  Spares<Unpacker>::Loan workers(unpackers_, ctx.n_threads);
   const std::int64_t step = std::max<std::int64_t>(1, kBlockBytes / row_bytes_);
   parallel_chunks(ctx, n, step, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
     const auto bytes = static_cast<std::size_t>(checked_mul(end - begin, row_bytes_));
@@ -275,7 +245,7 @@ void RangeReader::library_blocks(const Context& ctx, std::int64_t first, std::in
   }
   const std::vector<hsize_t> extent(d.dims.begin(), d.dims.end());
   const hid_t type = memory_type == H5I_INVALID_HID ? d.type.id.get() : memory_type;
-  Loan workers(*this, ctx.n_threads);
+  Spares<Unpacker>::Loan workers(unpackers_, ctx.n_threads);
   parallel_chunks(ctx, n, step, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
     auto& buffer = workers[worker].plain;
     buffer.resize(static_cast<std::size_t>(checked_mul(end - begin, row_bytes)));
@@ -321,7 +291,7 @@ void RangeReader::chunk_blocks(const Context& ctx, std::int64_t first, std::int6
   step = (step - 1) / edge[0] * edge[0] + edge[0];
   // Blocks begin where chunks do.
   const std::int64_t begin = first / edge[0] * edge[0];
-  Loan workers(*this, ctx.n_threads);
+  Spares<Unpacker>::Loan workers(unpackers_, ctx.n_threads);
   parallel_chunks(ctx, first + n - begin, step, [&](std::int64_t, std::int64_t from, std::int64_t to, int worker) {
     const std::int64_t low = std::max(first, begin + from), high = begin + to;
     Unpacker& u = workers[worker];

@@ -9,6 +9,7 @@
 
 #include "io/hdf5.hpp"
 #include "io/hdf5_filters.hpp"
+#include "io/spares.hpp"
 
 namespace scw::io::h5 {
 
@@ -50,7 +51,6 @@ class SCW_API RangeReader {
     std::uint64_t address = 0;
     std::uint32_t bytes = 0, skipped = 0;
   };
-  class Loan;
 
   const Dataset& dataset() const { return *d_; }
   void plan_chunks();
@@ -89,8 +89,7 @@ class SCW_API RangeReader {
   std::vector<std::byte> fill_;
   std::vector<Chunk> chunks_;
   mutable std::mutex library_;  ///< workers take turns in the library
-  mutable std::mutex idle_mutex_;
-  mutable std::vector<std::unique_ptr<Unpacker>> idle_;
+  mutable Spares<Unpacker> unpackers_;
 };
 
 extern template SCW_API bool RangeReader::read(const Context&, std::int64_t, std::int64_t, std::uint8_t*) const;

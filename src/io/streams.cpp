@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <atomic>
 #include <cmath>
 #include <condition_variable>
 #include <cstring>
@@ -12,33 +11,14 @@
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
-#include "io/numbers.hpp"
 #include "io/buffer.hpp"
+#include "io/number_types.hpp"
+#include "io/numbers.hpp"
 
 namespace scw::io {
 namespace {
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-/// f(T{}) for a type of numbers by its numpy name; false for others.
-template <class F>
-bool with_type(std::string_view name, F&& f) {
-  const auto yes = [&](auto t) {
-    f(t);
-    return true;
-  };
-  if (name == "float32") return yes(float{});
-  if (name == "float64") return yes(double{});
-  if (name == "bool" || name == "uint8") return yes(std::uint8_t{});
-  if (name == "int8") return yes(std::int8_t{});
-  if (name == "int16") return yes(std::int16_t{});
-  if (name == "uint16") return yes(std::uint16_t{});
-  if (name == "int32") return yes(std::int32_t{});
-  if (name == "uint32") return yes(std::uint32_t{});
-  if (name == "int64") return yes(std::int64_t{});
-  if (name == "uint64") return yes(std::uint64_t{});
-  return false;
-}
 
 std::size_t size_of(const std::string& dtype) {
   std::size_t size = 0;

@@ -13,6 +13,7 @@
 #include "core/check.hpp"
 #include "core/parallel.hpp"
 #include "io/gzip_output.hpp"
+#include "io/number_types.hpp"
 #include "io/replace_file.hpp"
 #include "io/streams.hpp"
 #include "scwarp/io/tenx.hpp"
@@ -110,22 +111,6 @@ struct Worker {
   std::vector<std::byte> values;
 };
 
-/// f(T{}) for the type of the values.
-template <class F>
-void with_type(const std::string& dtype, F&& f) {
-  if (dtype == "float32") return f(float{});
-  if (dtype == "float64") return f(double{});
-  if (dtype == "bool" || dtype == "uint8") return f(std::uint8_t{});
-  if (dtype == "int8") return f(std::int8_t{});
-  if (dtype == "int16") return f(std::int16_t{});
-  if (dtype == "uint16") return f(std::uint16_t{});
-  if (dtype == "int32") return f(std::int32_t{});
-  if (dtype == "uint32") return f(std::uint32_t{});
-  if (dtype == "int64") return f(std::int64_t{});
-  if (dtype == "uint64") return f(std::uint64_t{});
-  detail::fail<NotSupported>(kOp, "values of type {} cannot be written", dtype);
-}
-
 class MtxWriter {
  public:
   MtxWriter(const Context& ctx, const MatrixStream& m, int level)
@@ -154,12 +139,13 @@ class MtxWriter {
       parallel_chunks(ctx_, n, step, [&](std::int64_t c, std::int64_t first, std::int64_t last, int w) {
         Worker& worker = workers_[at(w)];
         Entries out(worker.text);
-        with_type(m_.dtype, [&]<class T>(T) {
+        const bool known = with_type(m_.dtype, [&]<class T>(T) {
           if (m_.layout == StoredLayout::dense)
             dense<T>(begin + first, last - first, worker, out);
           else
             sparse<T>(begin + first, last - first, worker, out);
         });
+        SCW_EXPECT_AS(NotSupported, known, kOp, "values of type {} cannot be written", m_.dtype);
         entries += out.n();
         if (!out.integers()) integers = false;
         std::string& to = packed[at(c)];

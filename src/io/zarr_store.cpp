@@ -9,6 +9,7 @@
 
 #include "core/parallel.hpp"
 #include "io/numbers.hpp"
+#include "io/spares.hpp"
 #include "io/zarr_codecs.hpp"
 
 namespace scw::io::zarr {
@@ -25,6 +26,20 @@ static_assert(std::endian::native == std::endian::little);
 
 std::string join(const std::string& folder, const std::string& name) {
   return folder.empty() ? name : folder + "/" + name;
+}
+
+/// Bytes of the files in a folder and `depth` folders below it; counting stops once there are `enough`.
+std::int64_t bytes_below(const Tree& tree, const std::string& folder, int depth, std::int64_t enough = INT64_MAX) {
+  std::int64_t sum = 0;
+  for (const auto& e : tree.list(folder)) {
+    if (sum >= enough) break;
+    const std::string key = join(folder, e.name);
+    if (!e.is_folder)
+      sum += tree.size(key).value_or(0);
+    else if (depth > 0)
+      sum += bytes_below(tree, key, depth - 1, enough - sum);
+  }
+  return sum;
 }
 
 std::uint32_t load32(const std::byte* p) {
@@ -140,10 +155,7 @@ class ZarrArray final : public StoredArray {
     return dims.empty() || cut ? 1 : meta_.chunk[0];
   }
   void will_read(std::int64_t first, std::int64_t n) const override;
-  void release() const override {
-    const std::lock_guard lock(mutex_);
-    idle_.clear();
-  }
+  void release() const override { rooms_.clear(); }
   std::vector<std::string> texts(const Context& ctx) const override;
   std::optional<StructArray> records(const Context& ctx) const override;
   std::optional<OpaqueRows> opaque(const Context& ctx) const override;
@@ -156,7 +168,6 @@ class ZarrArray final : public StoredArray {
     Unpacker unpacker;
     Buffer gathered;
   };
-  class Rooms;
   /// Where a chunk is stored.
   struct Place {
     std::string key;
@@ -214,37 +225,7 @@ class ZarrArray final : public StoredArray {
   std::pair<std::uint64_t, std::uint64_t> stamps_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, std::shared_ptr<const Index>> indices_;
-  mutable std::vector<std::unique_ptr<Room>> idle_;
-};
-
-/// The array's rooms for the workers of one reading: made when there is none, and kept for the next reading.
-class ZarrArray::Rooms {
- public:
-  Rooms(const ZarrArray& array, int n_threads)
-      : array_(array), all_(static_cast<std::size_t>(std::max(1, n_threads))) {}
-  Rooms(const Rooms&) = delete;
-  Rooms& operator=(const Rooms&) = delete;
-  ~Rooms() {
-    const std::lock_guard lock(array_.mutex_);
-    for (auto& room : all_)
-      if (room) array_.idle_.push_back(std::move(room));
-  }
-  Room& operator[](int worker) {
-    auto& room = all_[static_cast<std::size_t>(worker)];
-    if (!room) {
-      const std::lock_guard lock(array_.mutex_);
-      if (!array_.idle_.empty()) {
-        room = std::move(array_.idle_.back());
-        array_.idle_.pop_back();
-      }
-    }
-    if (!room) room = std::make_unique<Room>();
-    return *room;
-  }
-
- private:
-  const ZarrArray& array_;
-  std::vector<std::unique_ptr<Room>> all_;
+  mutable Spares<Room> rooms_;
 };
 
 void ZarrArray::check_plausible() const {
@@ -260,18 +241,7 @@ void ZarrArray::check_plausible() const {
   if (declared <= kFreeBytes && tasks <= kFreeTasks) return;
   const std::int64_t wanted =
       std::max(declared / kMaxExpansion, tasks > kFreeTasks ? std::min(tasks, INT64_MAX / 4) * 4 : 0);
-  std::int64_t stored = 0;
-  const auto walk = [&](const auto& self, const std::string& folder, int depth) -> void {
-    for (const auto& e : zarr_.tree().list(folder)) {
-      if (stored >= wanted) return;
-      const std::string key = join(folder, e.name);
-      if (e.is_folder && depth < 34)
-        self(self, key, depth + 1);
-      else if (!e.is_folder)
-        stored += zarr_.tree().size(key).value_or(0);
-    }
-  };
-  walk(walk, folder_, 0);
+  const std::int64_t stored = bytes_below(zarr_.tree(), folder_, 34, wanted);
   if (stored < wanted) fail("declares {} bytes in {} chunks, but stores {}", declared, tasks, stored);
 }
 
@@ -479,7 +449,7 @@ void ZarrArray::runs(const Piece& piece, Run&& run) const {
 template <class Put>
 void ZarrArray::elements(const Context& ctx, std::int64_t first, std::int64_t n, std::byte* direct,
                          const Columns* wanted, Put&& put) const {
-  Rooms rooms(*this, ctx.n_threads);
+  Spares<Room>::Loan rooms(rooms_, ctx.n_threads);
   const std::size_t size = type.size;
   const std::int64_t chunk_elements = meta_.chunk_elements(), chunk_bytes = meta_.chunk_bytes();
   std::size_t unit = size;
@@ -594,7 +564,7 @@ std::vector<std::string> ZarrArray::texts(const Context& ctx) const {
     for (std::size_t i = 0; i < out.size(); ++i) out[i] = fixed_text(meta_.type, bytes.data() + i * type.size);
     return out;
   }
-  Rooms rooms(*this, ctx.n_threads);
+  Spares<Room>::Loan rooms(rooms_, ctx.n_threads);
   std::vector<std::vector<std::string_view>> of_worker(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
   const auto expected = static_cast<std::uint64_t>(meta_.chunk_elements());
   std::atomic<std::int64_t> filled{0};  // bytes of texts that nobody stored
@@ -751,20 +721,7 @@ class ZarrNode final : public Node {
       fail("{}", d.what);
     }
   }
-  std::int64_t stored_bytes() const override {
-    std::int64_t sum = 0;
-    const auto walk = [&](const auto& self, const std::string& folder, int depth) -> void {
-      for (const auto& e : zarr_.tree().list(folder)) {
-        const std::string key = join(folder, e.name);
-        if (e.is_folder && depth < 64)
-          self(self, key, depth + 1);
-        else if (!e.is_folder)
-          sum += zarr_.tree().size(key).value_or(0);
-      }
-    };
-    walk(walk, folder_, 0);
-    return sum;
-  }
+  std::int64_t stored_bytes() const override { return bytes_below(zarr_.tree(), folder_, 64); }
   bool has_attribute(const char* name) const override { return attributes_.contains(name); }
   std::optional<std::vector<std::string>> texts_attribute(const char* name) const override {
     const auto it = attributes_.find(name);
