@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// Sums over the parameters of the objective: w.w without the intercept, gradient.direction, largest |gradient|.
-__global__ inline void __launch_bounds__(kThreads)
+static __global__ void __launch_bounds__(kThreads)
     stats_kernel(Classes classes, const double* w, const double* gradient, const double* direction, double* parts) {
   __shared__ double shared[kThreads / 32];
   const std::int64_t n = classes.n_parameters();
@@ -161,7 +161,7 @@ struct Evaluation {
   double start_slope;            // slope at the line search's start
 };
 
-__global__ inline void evaluation_kernel(const double* parts, const double* losses, const double* start_slope,
+static __global__ void evaluation_kernel(const double* parts, const double* losses, const double* start_slope,
                                          double n_used, double penalty, Evaluation* out) {
   if (threadIdx.x != 0) return;
   double squares = 0, slope = 0, largest = 0, loss = 0, start = 0;

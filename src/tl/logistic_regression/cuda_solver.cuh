@@ -38,7 +38,7 @@ struct LoopStep {
   const double* scaled = nullptr;  // scale: y.y / diagonal of the last pair; null: none
 };
 
-__global__ inline void __launch_bounds__(kThreads) loop_kernel(std::int64_t n, LoopStep s, double* v) {
+static __global__ void __launch_bounds__(kThreads) loop_kernel(std::int64_t n, LoopStep s, double* v) {
   __shared__ double shared[kThreads / 32];
   double factor = 1;
   if (s.kind == Loop::backward || s.kind == Loop::forward) {
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// s = next - w, y = next_gradient - gradient, and the parts of s.y and y.y / diagonal.
-__global__ inline void __launch_bounds__(kThreads)
+static __global__ void __launch_bounds__(kThreads)
     pair_kernel(std::int64_t n, const double* w, const double* next, const double* gradient,
                 const double* next_gradient, const double* diagonal, double* s, double* y, double* parts) {
   __shared__ double shared[kThreads / 32];
@@ -104,7 +104,7 @@ __global__ inline void __launch_bounds__(kThreads)
   }
 }
 /// scalars: rho and y.y / diagonal of a pair.
-__global__ inline void pair_scalars_kernel(const double* parts, double* scalars) {
+static __global__ void pair_scalars_kernel(const double* parts, double* scalars) {
   if (threadIdx.x != 0) return;
   double sy = 0, yy = 0;
   for (int b = 0; b < kVectorBlocks; ++b) {

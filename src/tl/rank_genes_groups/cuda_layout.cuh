@@ -103,7 +103,7 @@ __device__ inline Tile find_tile(const Segments& s, std::int32_t b) {
 }
 
 /// Fills gene_of_tile; a block of threads a gene.
-__global__ inline void __launch_bounds__(kThreads) map_tiles_kernel(Segments s) {
+static __global__ void __launch_bounds__(kThreads) map_tiles_kernel(Segments s) {
   for (std::int32_t b = s.tile[blockIdx.x] + static_cast<std::int32_t>(threadIdx.x); b < s.tile[blockIdx.x + 1];
        b += kThreads)
     s.gene_of_tile[b] = static_cast<std::int32_t>(blockIdx.x);

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -20,6 +22,12 @@ TENX = sorted(str(p.relative_to(SHARED)) for p in (SHARED / "data").rglob("*.h5"
 RELEASES = sorted(str(p) for p in Path(os.environ.get("SCWARP_ANNDATA_FILES", "/nonexistent")).glob("*.h5ad"))
 
 
+def plain_numbers(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: plain_numbers(value) for key, value in tree.items()}
+    return tree.item() if isinstance(tree, np.generic) else tree
+
+
 def same_as_anndata(path: Path, tmp_path: Path) -> None:
     """Through both readers: Python's, and that of C++, whose result our writer hands back to anndata."""
     expected = ad.read_h5ad(path)
@@ -28,7 +36,8 @@ def same_as_anndata(path: Path, tmp_path: Path) -> None:
     check_same_adata(expected, got)
     copy(path, tmp_path / "copy.h5ad")
     check_same_adata(expected, ad.read_h5ad(tmp_path / "copy.h5ad"))
-    # There and back by streams.
+    # There and back by streams. A number without an encoding (anndata 0.7) gets one, and anndata reads it as Python's.
+    expected.uns = plain_numbers(expected.uns)
     scw.convert(path, tmp_path / "2.zarr")
     scw.convert(tmp_path / "2.zarr", tmp_path / "3.zarr", zarr_format=3, shards=True, compression="zstd")
     scw.convert(tmp_path / "3.zarr", tmp_path / "3.h5ad")
