@@ -25,7 +25,7 @@ __device__ inline std::int32_t column_of(const CsrView<V>& x, std::int64_t, std:
   return x.indices.data[k];
 }
 template <class V>
-__device__ inline V& value_at(const CsrView<V>& x, std::int64_t k) {
+__host__ __device__ inline V& value_at(const CsrView<V>& x, std::int64_t k) {
   return x.values.data[k];
 }
 
@@ -42,7 +42,7 @@ __device__ inline std::int32_t column_of(const MatrixView<V>& x, std::int64_t i,
   return static_cast<std::int32_t>(k - i * x.ld);
 }
 template <class V>
-__device__ inline V& value_at(const MatrixView<V>& x, std::int64_t k) {
+__host__ __device__ inline V& value_at(const MatrixView<V>& x, std::int64_t k) {
   return x.data[k];
 }
 

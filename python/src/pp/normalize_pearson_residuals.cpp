@@ -8,7 +8,7 @@ SCW_PYTHON(pp, normalize_pearson_residuals) {
   m.def(
       "normalize_pearson_residuals",
       [](PyContext& py, nb::handle x, double theta, std::optional<double> clip) {
-        const auto blocks = blocks_arg(py, x);
+        const auto blocks = blocks_arg(py, x, Passes::one);  // the result is many times as large
         AnyDenseMatrix out;
         const auto r = run(
             py, [&](const Context& ctx) { return pp::normalize_pearson_residuals(ctx, *blocks, out, {theta, clip}); });

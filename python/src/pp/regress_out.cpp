@@ -30,7 +30,7 @@ SCW_PYTHON(pp, regress_out) {
       "regress_out_to_dense",
       [](PyContext& py, nb::handle x, nb::handle keys) {
         const PyContext host("cpu", 1, 0, 0, nb::none(), nb::none());
-        const auto blocks = blocks_arg(py, x);
+        const auto blocks = blocks_arg(py, x, Passes::one);  // the result is many times as large
         const auto k = matrix2d_arg<double>(host, keys, "keys");
         AnyDenseMatrix out;
         const auto r = run(py, [&](const Context& ctx) { return pp::regress_out_to_dense(ctx, *blocks, out, k); });
@@ -59,7 +59,7 @@ SCW_PYTHON(pp, regress_out) {
   m.def(
       "regress_out_categories_to_dense",
       [](PyContext& py, nb::handle x, nb::handle codes, std::int32_t n_categories) {
-        const auto blocks = blocks_arg(py, x);
+        const auto blocks = blocks_arg(py, x, Passes::one);
         const auto c = vector_arg<std::int32_t>(py, codes, "codes");
         AnyDenseMatrix out;
         run(py, [&](const Context& ctx) { pp::regress_out_categories_to_dense(ctx, *blocks, out, c, n_categories); });

@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kDenseThreads, 2)
     dense_scores(MatrixView<const float> x, GeneTransform t, RowShift r, const float* components, std::int64_t genes,
                  const double* offset, MatrixView<S> out) {
   __shared__ float rows[kRows][kInner + 1];
-  __shared__ alignas(16) float weights[kInner][kColumns];
+  alignas(16) __shared__ float weights[kInner][kColumns];
   const int id = static_cast<int>(threadIdx.x), tx = id % 8, ty = id / 8, gene = id % kInner, lane_row = id / kInner;
   constexpr int kLoads = kRows * kInner / kDenseThreads, kRowStep = kDenseThreads / kInner;
   const std::int64_t first = std::int64_t{blockIdx.x} * kRows;
