@@ -63,19 +63,23 @@ int print_plan(const Context& ctx, const Arguments& a, Console& console) {
                            format_count(shape.n_vars), format_count(shape.nnz), format_bytes(shape.matrix_bytes())));
   shape.device = ctx.device.type;
   const bool on_cpu = ctx.device == Device{};
+  if (!on_cpu) shape.limit_bytes = available_bytes(ctx);
   if (!on_cpu) console.line(fmt::format("Memory of {}, where every step after reading works", to_string(ctx.device)));
   console.line("");
   console.line(fmt::format("{:<16} {:>12} {:>12}", "step", "held before", "peak"));
   std::int64_t peak = 0;
-  for (const auto& s : pipeline::plan(a.run, shape, on_cpu ? ctx.n_threads : 1)) {
+  const auto steps = pipeline::plan(a.run, shape, on_cpu ? ctx.n_threads : 1);
+  for (const auto& s : steps) {
     console.line(fmt::format("{:<16} {:>12} {:>12}", s.name, format_bytes(s.held_bytes), format_bytes(s.peak_bytes)));
     console.event("plan", {{"step", s.name}, {"held_bytes", s.held_bytes}, {"peak_bytes", s.peak_bytes}});
     peak = std::max(peak, s.peak_bytes);
   }
   console.line(fmt::format("{:<16} {:>12} {:>12}", "largest", "", format_bytes(peak)));
+  const bool streamed = !on_cpu && steps.size() > 1 && steps[1].held_bytes == 0;
+  if (streamed) console.line("X does not fit beside the steps: it stays on the host and is streamed.");
   const bool fits = a.memory_limit.empty() || static_cast<std::uint64_t>(peak) <= parse_bytes(a.memory_limit);
   if (!fits) console.line(fmt::format("This is more than the limit of {}.", a.memory_limit));
-  console.event("result", {{"peak_bytes", peak}, {"fits", fits}});
+  console.event("result", {{"peak_bytes", peak}, {"fits", fits}, {"streamed", streamed}});
   return kOk;
 }
 

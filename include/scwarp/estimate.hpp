@@ -21,11 +21,13 @@ struct Shape {
   std::int64_t nnz = 0;  ///< stored values; of a dense matrix those that are not 0 (or n_rows * n_cols)
   int value_bytes = 4;
   bool sparse = true;
-  /// CPU: the matrix is in a file that is read in blocks of rows (scwarp/io/file_rows.hpp), which count as well: full
-  /// ones, although blocks of over 4 096 rows are cut to multiples of that. Without steps that are done while reading.
-  /// CUDA: no difference.
+  /// The matrix goes through in blocks of rows, which count as well. CPU: from a file (scwarp/io/file_rows.hpp), full
+  /// blocks, although those of over 4 096 rows are cut to multiples of that; without steps that are done while reading.
+  /// CUDA: from the host (two blocks on the device at once), where rows are about equally long; dense results stay on
+  /// the host.
   bool in_file = false;
-  std::int64_t block_bytes = 0;  ///< of a block; 0: 256 MiB
+  std::int64_t block_bytes = 0;  ///< of a block; 0: 256 MiB (CUDA: at most an eighth of what is left of the limit)
+  std::int64_t limit_bytes = 0;  ///< CUDA: most that may be held (scw.memory.configure); 0: no limit
 
   /// What the matrix itself takes.
   SCW_API std::int64_t bytes() const;

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import _core
+from ._context import is_cupy
 from ._settings import parse_bytes, settings
 
 _DEFAULTS: dict[str, Any] = {"pool": None, "managed": False, "limit": None, "allocator": "driver", "device": "cuda:0"}
@@ -136,11 +137,15 @@ def estimate(
     Notes
     -----
     Never below what the operation takes, and at most 10 % (and 2 MiB) above, except where the size depends on more than
-    the shape: ``tl.leiden`` takes it that no edge disappears inside the communities of the first level. Without a
-    ``limit``; with one, operations on a device that can work in smaller pieces do.
+    the shape: ``tl.leiden`` takes it that no edge disappears inside the communities of the first level.
 
-    A matrix on disk (``read_h5ad(..., backed="r")``) is read in blocks of ``settings.block_bytes`` (256 MiB): on the
-    CPU they count as well, full ones. Operations that wait until the matrix is read take nothing.
+    A matrix on disk (``read_h5ad(..., backed="r")``) is read in blocks of ``settings.block_bytes`` (256 MiB), which
+    count as well, full ones on the CPU. Operations that wait until the matrix is read take nothing there.
+
+    A matrix on the host with ``device="cuda"``: what is on the device counts. That is two blocks of
+    ``settings.block_bytes`` (256 MiB, and at most an eighth of what is left of the ``limit`` of :func:`configure`) of a
+    matrix that streams, rows about equally long; all of one that operations with several passes take there, because
+    half of the free memory holds it.
     """
     from ._context import choose_device
     from ._matrix import is_sparse
@@ -158,9 +163,16 @@ def estimate(
     size = max(4, x.dtype.itemsize) if x.dtype.kind == "f" else 4
     threads = n_threads or settings.n_threads or _core.available_threads()
     if op is not None:
-        in_file, block_bytes = on_disk is not None and where == "cpu", settings.block_bytes or 0
-        peak, kept = _core.memory.estimate(op, where, threads, n, m, nnz, size, sparse, sizes, in_file, block_bytes)
-        if in_file:
+        in_file, block_bytes, limit, uploaded = on_disk is not None, settings.block_bytes or 0, 0, 0
+        if where != "cpu":
+            in_file, limit, uploaded = _on_device(
+                op, x, where, nnz * (4 + size) + 8 * (n + 1) if sparse else n * m * size
+            )
+        peak, kept = _core.memory.estimate(
+            op, where, threads, n, m, nnz, size, sparse, sizes, in_file, block_bytes, limit
+        )
+        peak += uploaded
+        if in_file and where == "cpu":
             if _waits(op, sizes):
                 return {"peak": 0, "kept": 0}
             if "keep" in x.pending:  # what is left of a block, beside it
@@ -170,7 +182,42 @@ def estimate(
         return {"peak": peak, "kept": kept}
     if sizes:
         raise TypeError(f"memory.estimate: {next(iter(sizes))!r} is for one operation: give op")
-    return {name: peak for name, _, peak in _core.memory.plan(n, m, nnz, size, sparse, threads, where)}
+    limit = 0 if where == "cpu" else _limit_of(where)
+    return {name: peak for name, _, peak in _core.memory.plan(n, m, nnz, size, sparse, threads, where, limit)}
+
+
+_ONE_PASS = (
+    "pp.normalize_total",
+    "pp.log1p",
+    "pp.sqrt",
+    "pp.scale",
+    "pp.regress_out",
+    "pp.normalize_pearson_residuals",
+)
+_GRAPHS = ("pp.neighbors", "tl.leiden", "tl.umap")
+
+
+def _limit_of(device: str) -> int:
+    asked = _current.get(device if ":" in device else "cuda:0", _DEFAULTS)["limit"]
+    return 0 if asked is None else parse_bytes(asked)
+
+
+def _on_device(op: str, x: Any, where: str, size: int) -> tuple[bool, int, int]:
+    """Whether the matrix streams to the device, the limit there, and what of the matrix is uploaded."""
+    from ._on_disk import is_on_disk
+
+    device, limit = where if ":" in where else "cuda:0", _limit_of(where)
+    if is_cupy(x) or op == "pp.subset":
+        return False, limit, 0
+    if op in _GRAPHS:
+        return False, limit, size
+    free = limit
+    if not free and not _core.unavailable_reason(device):
+        free = info(device)["free"]
+    uploads = op not in _ONE_PASS and not is_on_disk(x) and not settings.block_bytes
+    if uploads and (not free or size < free / 2):
+        return False, limit, size
+    return True, limit, 0
 
 
 def _waits(op: str, sizes: dict[str, Any]) -> bool:

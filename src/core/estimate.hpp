@@ -40,6 +40,43 @@ inline Need from_file(const Shape& s, Need n, std::int64_t more = 0) {
   if (streams(s)) n.peak += block_bytes(s) + more;
   return n;
 }
+/// Blocks of a matrix on the host that take turns on the device (core/block_stream.hpp).
+struct Rooms {
+  Shape block;             ///< what a kernel sees at once: all of a resident matrix
+  std::int64_t bytes = 0;  ///< of the two blocks
+};
+inline bool streams_to_device(const Shape& s) { return s.in_file && on_cuda(s); }
+/// An eighth of what a limit leaves beside `held` bytes.
+inline std::int64_t device_block_bytes(const Shape& s, std::int64_t held) {
+  if (s.block_bytes > 0) return s.block_bytes;
+  if (s.limit_bytes == 0) return detail::kBlockBytes;
+  return std::clamp((s.limit_bytes - held) / 8, detail::kMinBlockBytes, detail::kBlockBytes);
+}
+/// Beside `held` bytes; values: without the column indices.
+inline Rooms rooms(const Shape& s, std::int64_t held, RowParts parts = RowParts::all) {
+  Rooms r{s, 0};
+  r.block.in_file = false;
+  if (!streams_to_device(s) || s.n_rows == 0) return r;
+  const std::int64_t per_row =
+      s.sparse ? ceil_div(s.nnz * (s.value_bytes + 4), s.n_rows) + 8 : s.n_cols * s.value_bytes;
+  const std::int64_t target = device_block_bytes(s, held) / std::max<std::int64_t>(1, per_row);
+  std::int64_t rows = std::clamp<std::int64_t>(target, 1, s.n_rows);
+  if (rows > detail::kAlignedRows && rows < s.n_rows) rows = rows / detail::kAlignedRows * detail::kAlignedRows;
+  r.block.n_rows = rows;
+  r.block.nnz = s.sparse ? ceil_div(s.nnz, s.n_rows) * rows : rows * s.n_cols;
+  if (rows == s.n_rows) r.block.nnz = s.nnz;
+  const std::int64_t room = s.sparse ? 8 * (rows + 1) + r.block.nnz * (s.value_bytes + (parts == RowParts::all ? 4 : 0))
+                                     : rows * s.n_cols * s.value_bytes;
+  r.bytes = (rows < s.n_rows ? 2 : 1) * room;
+  return r;
+}
+/// The rows of a dense result that are on the device at once (prim/dense_by_blocks.hpp): all of a resident matrix.
+inline std::int64_t dense_result_bytes(const Shape& s, std::int64_t held) {
+  if (!streams_to_device(s)) return dense_bytes(s);
+  const std::int64_t row = std::max<std::int64_t>(1, s.n_cols * s.value_bytes);
+  return std::clamp<std::int64_t>(device_block_bytes(s, held) / row, 1, std::max<std::int64_t>(1, s.n_rows)) * row;
+}
+
 /// Columns of all rows that are put together from a file for work on genes (prim/column_tiles.hpp): as a matrix.
 inline Shape column_tile(const Shape& s) {
   Shape t = s;

@@ -64,16 +64,26 @@ TrackedMemory& tracked(const Context& ctx) {
   return memory != nullptr ? *memory : *host_memory();
 }
 
-/// Whether the device has room for X beside what the steps allocate. Else X stays on the host and is streamed.
+std::vector<PlannedStep> plan_steps(const Steps& steps, const Shape& shape, int n_threads) {
+  std::vector<PlannedStep> out;
+  std::int64_t held = shape.streamed ? 0 : shape.matrix_bytes();
+  for (const auto& step : steps) {
+    out.push_back({step->name(), held, checked_add(held, step->peak_bytes(shape, n_threads))});
+    held = checked_add(held, step->kept_bytes(shape));
+  }
+  return out;
+}
+
+/// Whether there is room for X beside what the steps allocate. Else X stays on the host and is streamed.
+bool fits(const Shape& shape, const std::vector<PlannedStep>& steps, std::int64_t bytes) {
+  return shape.matrix_bytes() <= bytes &&
+         std::all_of(steps.begin(), steps.end(), [&](const PlannedStep& s) { return s.peak_bytes <= bytes; });
+}
+
 bool fits_device(const Context& ctx, const AnnData& data, const Steps& steps) {
   Shape shape = shape_of(data);
   shape.device = ctx.device.type;
-  std::int64_t held = shape.matrix_bytes(), peak = held;
-  for (const auto& step : steps) {
-    peak = std::max(peak, checked_add(held, step->peak_bytes(shape, 1)));
-    held = checked_add(held, step->kept_bytes(shape));
-  }
-  return peak <= available_bytes(ctx);
+  return fits(shape, plan_steps(steps, shape, 1), available_bytes(ctx));
 }
 
 }  // namespace
@@ -132,15 +142,16 @@ std::vector<std::string> missing_operations(const RunOptions& options, DeviceTyp
 }
 
 std::vector<PlannedStep> plan(const RunOptions& options, const Shape& shape, int n_threads) {
-  std::vector<PlannedStep> out;
-  std::int64_t held = 0;
-  // Reading: the matrix, one chunk per thread, and integers or CSC that are converted.
-  out.push_back({"read", held, shape.matrix_bytes() + shape.matrix_bytes() / 8 + n_threads * (std::int64_t{4} << 20)});
-  held = shape.matrix_bytes();
-  for (const auto& step : main_job(options)) {
-    out.push_back({step->name(), held, held + step->peak_bytes(shape, n_threads)});
-    held += step->kept_bytes(shape);
+  const Steps steps = main_job(options);
+  std::vector<PlannedStep> out = plan_steps(steps, shape, n_threads);
+  if (shape.device != DeviceType::cpu && shape.limit_bytes > 0 && !fits(shape, out, shape.limit_bytes)) {
+    Shape streamed = shape;
+    streamed.streamed = true;
+    out = plan_steps(steps, streamed, n_threads);
   }
+  // Reading: the matrix, one chunk per thread, and integers or CSC that are converted.
+  const std::int64_t matrix = shape.matrix_bytes();
+  out.insert(out.begin(), {"read", 0, matrix + matrix / 8 + n_threads * (std::int64_t{4} << 20)});
   return out;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/block_stream.hpp"
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/row_blocks.hpp"
 
@@ -40,9 +41,8 @@ Matrix<V> dense_by_blocks(const Context& ctx, const RowBlocks& x, std::int64_t n
   }
   Matrix<V> out(host_memory(), x.n_rows(), n_cols, tag);
   if (x.n_rows() == 0 || n_cols == 0) return out;
-  constexpr std::int64_t kBytes = std::int64_t{256} << 20;
   const bool on_host = ctx.device == Device{};
-  const std::int64_t room = std::clamp<std::int64_t>(available_bytes(ctx) / 8, 1, kBytes);
+  const std::int64_t room = scw::detail::target_block_bytes(ctx);
   const std::int64_t most = std::clamp<std::int64_t>(room / (n_cols * std::int64_t{sizeof(V)}), 1, x.n_rows());
   Matrix<V> buffer;
   if (!on_host) buffer = Matrix<V>(ctx.workspace, most, n_cols, "dense block", ctx.stream);
@@ -63,8 +63,8 @@ Matrix<V> dense_by_blocks(const Context& ctx, const RowBlocks& x, std::int64_t n
 
 /// A matrix [rows of x, n_cols] of the value type of x: make(rows, first_row, to) fills `to`, a MatrixView on
 /// ctx.device, with what becomes of some rows of x. The result is in ctx.memory if x is resident as a whole, else on
-/// the host. One pass. Memory besides the result: on CUDA, for a matrix that is not resident, an eighth of what is left
-/// (at most 256 MiB).
+/// the host. One pass. Memory besides the result: on CUDA, for a matrix that is not resident, as much as
+/// a block of x: an eighth of what is left (at most 256 MiB).
 template <class Make>
 AnyDenseMatrix dense_by_blocks(const Context& ctx, const RowBlocks& x, std::int64_t n_cols, const char* tag,
                                const Make& make) {

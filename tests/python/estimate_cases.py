@@ -38,6 +38,7 @@ class Data:
     nnz: int = 0
     in_file: bool = False
     block_bytes: int = 0
+    limit_bytes: int = 0
 
     def __post_init__(self) -> None:
         indptr, indices, data, m = make_block(self.n, self.m, self.density, self.dtype)
@@ -63,6 +64,13 @@ class Data:
             anndata.AnnData(x).write_h5ad(path)
         other = copy(self)
         other.arg, other.in_file, other.block_bytes = open_matrix(str(path)).source(), True, block_bytes
+        return other
+
+    def on_host(self, block_bytes: int = 0, limit_bytes: int = 0) -> Data:
+        """A matrix on the host that streams to the device."""
+        other = copy(self)
+        other.device, other.in_file = "cuda:0", True
+        other.block_bytes, other.limit_bytes = block_bytes, limit_bytes
         return other
 
     def copy(self) -> Any:
@@ -122,6 +130,8 @@ CASES = [
     Case("pp.normalize_total", lambda ctx, d: _core.pp.normalize_total(ctx, d.copy(), None, False, 0.05)),
     Case("pp.normalize_total", lambda ctx, d: _core.pp.normalize_total(ctx, d.copy(), 1e4, False, 0.05),
          {"target_sum": 1e4}),
+    Case("pp.normalize_total", lambda ctx, d: _core.pp.normalize_total(ctx, d.copy(), 1e4, True, 0.05),
+         {"target_sum": 1e4, "exclude_highly_expressed": True}),
     Case("pp.log1p", lambda ctx, d: _core.pp.log1p(ctx, d.copy(), None)),
     Case("pp.sqrt", lambda ctx, d: _core.pp.sqrt(ctx, d.copy())),
     Case("pp.gene_moments", lambda ctx, d: _core.pp.gene_moments(ctx, d.arg)),
@@ -130,8 +140,12 @@ CASES = [
     Case("pp.highly_variable_genes", _hvg("seurat"), {"flavor": "seurat"}),
     Case("pp.highly_variable_genes", _hvg("seurat", 5), {"flavor": "seurat", "n_batches": 5}),
     Case("pp.highly_variable_genes", _hvg("cell_ranger"), {"flavor": "cell_ranger"}),
+    Case("pp.highly_variable_genes", _hvg("cell_ranger", 5), {"flavor": "cell_ranger", "n_batches": 5}),
     Case("pp.highly_variable_genes", _hvg("seurat_v3"), {"flavor": "seurat_v3"}),
+    Case("pp.highly_variable_genes", _hvg("seurat_v3", 5), {"flavor": "seurat_v3", "n_batches": 5}),
     Case("pp.scale", lambda ctx, d: _core.pp.scale(ctx, d.copy(), False, None, None), {"zero_center": False}),
+    Case("pp.scale", lambda ctx, d: _core.pp.scale(
+        ctx, d.copy(), True, 10.0, d.xp.asarray(d.codes(2).astype(np.uint8))), {"masked": True}, sparse=False),
     Case("pp.scale", lambda ctx, d: _core.pp.scale_to_dense(ctx, d.arg, True, None, None), sparse=True),
     Case("pp.regress_out", lambda ctx, d: _core.pp.regress_out(
         ctx, d.copy(), np.column_stack([d.codes(11), d.codes(13)]).astype(float)), {"n_keys": 2}, sparse=False),
@@ -153,6 +167,7 @@ CASES = [
         ctx, d.arg, list(range(0, d.m, 2)), list(range(1, d.m, 2)))),
     Case("tl.rank_genes_groups", _rank("t-test", 9), {"method": "t-test", "n_groups": 9}),
     Case("tl.rank_genes_groups", _rank("wilcoxon", 9), {"method": "wilcoxon", "n_groups": 9}),
+    Case("tl.rank_genes_groups", _rank("wilcoxon_binned", 9), {"method": "wilcoxon_binned", "n_groups": 9}),
     Case("tl.rank_genes_groups", lambda ctx, d: _core.tl.logistic_regression(
         ctx, d.arg, d.codes(9), 9, 1e-3, 1e-12, 13, True), {"method": "logreg", "n_groups": 9}),
 ]  # fmt: skip
@@ -164,6 +179,9 @@ IN_FILE = [
     Case("pp.normalize_total", lambda ctx, d: _core.pp.size_factors(ctx, d.arg, None, False, 0.05)),
     Case("pp.normalize_total", lambda ctx, d: _core.pp.size_factors(ctx, d.arg, 1e4, False, 0.05), {"target_sum": 1e4}),
 ]
+
+# On CUDA, from the host. Matrices of neighbours and graphs go to the device as a whole.
+STREAMED = [case for case in CASES if case.op not in ("pp.subset", "pp.neighbors")]
 
 SHAPES = [(20000, 2000, 0.05), (60000, 1000, 0.1), (3000, 7000, 0.1)]
 SLACK = 2 << 20
@@ -192,6 +210,7 @@ def estimate(case: Case, d: Data, n_threads: int) -> int:
             options,
             d.in_file,
             d.block_bytes,
+            d.limit_bytes,
         )[0]
     )
 

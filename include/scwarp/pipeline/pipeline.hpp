@@ -23,6 +23,8 @@ struct SCW_API Shape {
   int value_bytes = 4;
   bool sparse = true;
   DeviceType device = DeviceType::cpu;  ///< where the steps after reading work
+  std::int64_t limit_bytes = 0;         ///< a device's memory for the job; 0: as much as it needs
+  bool streamed = false;                ///< X stays on the host and goes through the device in blocks
   std::int64_t matrix_bytes() const;
 };
 SCW_API Shape shape_of(const AnnData& data);
@@ -72,7 +74,8 @@ struct PlannedStep {
   std::int64_t peak_bytes = 0;  ///< held_bytes included
 };
 /// Estimates for an input of this shape, which is taken to lose nothing to the filters. Reading is the first entry;
-/// with a device, the others are of its memory.
+/// with a device, the others are of its memory: of a job with X there if Shape::limit_bytes has room for it, else of
+/// one that streams X.
 SCW_API std::vector<PlannedStep> plan(const RunOptions& options, const Shape& shape, int n_threads);
 
 /// The obs column that markers are computed for.

@@ -81,10 +81,18 @@ nb::dict info(const std::string& name) {
 std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const std::string& device, int n_threads,
                                                   std::int64_t n_rows, std::int64_t n_cols, std::int64_t nnz,
                                                   int value_bytes, bool sparse, const nb::dict& options, bool in_file,
-                                                  std::int64_t block_bytes) {
+                                                  std::int64_t block_bytes, std::int64_t limit_bytes) {
   namespace est = scw::estimate;
-  const est::Shape s{
-      parse_device(device).type, n_threads, n_rows, n_cols, nnz, value_bytes, sparse, in_file, block_bytes};
+  const est::Shape s{parse_device(device).type,
+                     n_threads,
+                     n_rows,
+                     n_cols,
+                     nnz,
+                     value_bytes,
+                     sparse,
+                     in_file,
+                     block_bytes,
+                     limit_bytes};
   nb::list unknown(options);
   const auto get = [&](const char* name, auto fallback) {
     if (!options.contains(name)) return fallback;
@@ -152,7 +160,7 @@ std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const s
 SCW_PYTHON(memory, memory) {
   m.def("estimate", &estimate_of, nb::arg("op"), nb::arg("device"), nb::arg("n_threads"), nb::arg("n_rows"),
         nb::arg("n_cols"), nb::arg("nnz"), nb::arg("value_bytes"), nb::arg("sparse"), nb::arg("options"),
-        nb::arg("in_file") = false, nb::arg("block_bytes") = 0,
+        nb::arg("in_file") = false, nb::arg("block_bytes") = 0, nb::arg("limit_bytes") = 0,
         "(peak, kept) bytes of an operation beyond its arguments.");
   m.def("info", &info, nb::arg("device"));
   m.def(
@@ -207,15 +215,15 @@ SCW_PYTHON(memory, memory) {
   m.def(
       "plan",
       [](std::int64_t n_obs, std::int64_t n_vars, std::int64_t nnz, int value_bytes, bool sparse, int n_threads,
-         const std::string& device) {
-        const pipeline::Shape shape{n_obs, n_vars, nnz, value_bytes, sparse, parse_device(device).type};
+         const std::string& device, std::int64_t limit_bytes) {
+        const pipeline::Shape shape{n_obs, n_vars, nnz, value_bytes, sparse, parse_device(device).type, limit_bytes};
         nb::list out;
         for (const auto& s : pipeline::plan({}, shape, n_threads == 0 ? available_threads() : n_threads))
           out.append(nb::make_tuple(s.name, s.held_bytes, s.peak_bytes));
         return out;
       },
       nb::arg("n_obs"), nb::arg("n_vars"), nb::arg("nnz"), nb::arg("value_bytes"), nb::arg("sparse"),
-      nb::arg("n_threads"), nb::arg("device"),
+      nb::arg("n_threads"), nb::arg("device"), nb::arg("limit_bytes") = 0,
       "[(step, bytes held before, bytes at the peak)] of the main job with default options.");
 }
 

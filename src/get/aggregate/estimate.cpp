@@ -12,9 +12,13 @@ Need aggregate(const Shape& s, std::int64_t n_groups, int n_functions, bool coun
     std::int64_t peak = others ? group_moments(s, batch) : 0;
     if (median) {  // entries are sorted in parts of at most 4 GiB
       const std::int64_t key = s.value_bytes == 4 ? 8 : 16;
-      const std::int64_t keys = std::min(s.nnz, (std::int64_t{4} << 30) / (2 * key)) + 1;
-      const std::int64_t sorting = 2 * key * keys + sort_scratch(keys, key, true);
-      peak = std::max(peak, 4 * s.n_rows + 8 * n_groups * (s.n_cols + 1) + 8 * s.n_cols + sorting + gene_splits(s, 8));
+      const std::int64_t held = 4 * s.n_rows + 8 * n_groups * (s.n_cols + 1) + 8 * s.n_cols;
+      std::int64_t room = std::int64_t{4} << 30;  // of what a limit leaves, half
+      if (s.limit_bytes > 0) room = std::clamp<std::int64_t>((s.limit_bytes - held) / 2, 1, room);
+      const std::int64_t keys = std::min(s.nnz, room / (2 * key)) + 1;
+      const std::int64_t sorting = held + 2 * key * keys + sort_scratch(keys, key, true);
+      const Rooms r = rooms(s, sorting);
+      peak = std::max(peak, sorting + r.bytes + gene_splits(r.block, 8));
     }
     return {peak, 0};
   }

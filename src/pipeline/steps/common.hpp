@@ -80,12 +80,24 @@ inline const MatrixElement& require_X(const AnnData& data, const char* op) {
 
 /// For the estimates of the operations: X as it is, or its first n_cols columns made dense.
 inline estimate::Shape shape_for(const Shape& s, int n_threads) {
-  return {s.device, n_threads, s.n_obs, s.n_vars, s.nnz, s.value_bytes, s.sparse};
+  return {s.device, n_threads, s.n_obs, s.n_vars, s.nnz, s.value_bytes, s.sparse, s.streamed, 0, s.limit_bytes};
 }
 inline estimate::Shape dense_shape(const Shape& s, int n_threads, std::int64_t n_cols, int value_bytes) {
-  return {s.device, n_threads, s.n_obs, n_cols, checked_mul(s.n_obs, n_cols), value_bytes, false};
+  return {s.device,    n_threads, s.n_obs,    n_cols, checked_mul(s.n_obs, n_cols),
+          value_bytes, false,     s.streamed, 0,      s.limit_bytes};
+}
+/// X of the variable genes, taken to hold half of the entries.
+inline estimate::Shape few_genes_shape(const Shape& s, int n_threads, std::int64_t n_cols) {
+  estimate::Shape e = shape_for(s, n_threads);
+  e.n_cols = n_cols;
+  e.nnz = s.sparse ? s.nnz / 2 : checked_mul(s.n_obs, n_cols);
+  return e;
 }
 inline bool on_host(const Shape& s) { return s.device == DeviceType::cpu; }
+/// X of some cells or genes is made where X is.
+inline estimate::Need subset_of(const Shape& s, int n_threads, std::int64_t n_cols, std::int64_t nnz) {
+  return s.streamed ? estimate::Need{} : estimate::subset(shape_for(s, n_threads), s.n_obs, n_cols, nnz);
+}
 
 /// The genes that PCA and the dense steps before it work on: as many as were asked for, or a guess.
 inline std::int64_t variable_genes(const RunOptions& o, const Shape& s) {

@@ -20,10 +20,10 @@ class SelectGenesStep final : public Step {
   std::vector<std::string> operations() const override { return {"pp.subset"}; }
   // The variable genes are taken to hold at most half of the entries.
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
-    return s.matrix_bytes() + estimate::subset(shape_for(s, n_threads), s.n_obs, variable_genes(o_, s), s.nnz / 2).peak;
+    return (s.streamed ? 0 : s.matrix_bytes()) + subset_of(s, n_threads, variable_genes(o_, s), s.nnz / 2).peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override {
-    return estimate::subset(shape_for(s, 1), s.n_obs, variable_genes(o_, s), s.nnz / 2).kept;
+    return subset_of(s, 1, variable_genes(o_, s), s.nnz / 2).kept;
   }
   std::string run(const Context& ctx, AnnData& data) override {
     data.set_raw_from_X(ctx);
@@ -52,6 +52,7 @@ class RegressOutStep final : public Step {
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     const auto keys = static_cast<std::int64_t>(o_.regress_out.size());
     if (makes_dense(o_)) {
+      if (s.streamed) return estimate::regress_out(few_genes_shape(s, n_threads, variable_genes(o_, s)), keys).peak;
       const auto dense = dense_shape(s, n_threads, variable_genes(o_, s), s.value_bytes);
       return kept_bytes(s) + estimate::regress_out(dense, keys).peak;
     }
@@ -60,7 +61,7 @@ class RegressOutStep final : public Step {
   }
   std::int64_t kept_bytes(const Shape& s) const override {
     if (!makes_dense(o_)) return on_host(s) ? 8 * s.n_vars * (static_cast<std::int64_t>(o_.regress_out.size()) + 1) : 0;
-    return s.n_obs * variable_genes(o_, s) * s.value_bytes;
+    return s.streamed ? 0 : s.n_obs * variable_genes(o_, s) * s.value_bytes;
   }
 
   std::string run(const Context& ctx, AnnData& data) override {
@@ -126,10 +127,12 @@ class ScaleStep final : public Step {
   std::string name() const override { return "scale"; }
   std::vector<std::string> operations() const override { return {"pp.scale"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    if (s.streamed && o_.regress_out.empty())
+      return estimate::scale(few_genes_shape(s, n_threads, variable_genes(o_, s)), s.sparse).peak;
     return kept_bytes(s) + estimate::scale(dense_shape(s, n_threads, variable_genes(o_, s), s.value_bytes), false).peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override {
-    return o_.regress_out.empty() ? s.n_obs * variable_genes(o_, s) * s.value_bytes : 0;
+    return o_.regress_out.empty() && !s.streamed ? s.n_obs * variable_genes(o_, s) * s.value_bytes : 0;
   }
 
   std::string run(const Context& ctx, AnnData& data) override {

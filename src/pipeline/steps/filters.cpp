@@ -16,7 +16,7 @@ class FilterCellsStep final : public Step {
   std::vector<std::string> operations() const override { return {"pp.filter_cells", "pp.subset"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     const auto e = shape_for(s, n_threads);
-    return kept_bytes(s) + estimate::cell_counts(e).peak + estimate::subset(e, s.n_obs, s.n_vars, s.nnz).peak;
+    return kept_bytes(s) + estimate::cell_counts(e).peak + subset_of(s, n_threads, s.n_vars, s.nnz).peak;
   }
   std::int64_t kept_bytes(const Shape& s) const override { return on_host(s) ? 16 * s.n_obs : 0; }
 
@@ -67,7 +67,7 @@ class FilterGenesStep final : public Step {
   std::vector<std::string> operations() const override { return {"pp.filter_genes", "pp.subset"}; }
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     const auto e = shape_for(s, n_threads);
-    return kept_bytes(s) + std::max(estimate::gene_counts(e).peak, estimate::subset(e, s.n_obs, s.n_vars, s.nnz).peak);
+    return kept_bytes(s) + std::max(estimate::gene_counts(e).peak, subset_of(s, n_threads, s.n_vars, s.nnz).peak);
   }
   std::int64_t kept_bytes(const Shape& s) const override { return on_host(s) ? 8 * s.n_vars : 0; }
 

@@ -20,7 +20,9 @@ class NormalizeStep final : public Step {
   std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
     return kept_bytes(s) + estimate::normalize_total(shape_for(s, n_threads), o_.target_sum.has_value()).peak;
   }
-  std::int64_t kept_bytes(const Shape& s) const override { return o_.keep_counts ? s.matrix_bytes() : 0; }
+  std::int64_t kept_bytes(const Shape& s) const override {
+    return o_.keep_counts && !s.streamed ? s.matrix_bytes() : 0;
+  }
 
   std::string run(const Context& ctx, AnnData& data) override {
     require_X(data, "normalise");
@@ -41,7 +43,9 @@ class Log1pStep final : public Step {
  public:
   std::string name() const override { return "log1p"; }
   std::vector<std::string> operations() const override { return {"pp.log1p"}; }
-  std::int64_t peak_bytes(const Shape&, int) const override { return 0; }
+  std::int64_t peak_bytes(const Shape& s, int n_threads) const override {
+    return estimate::log1p(shape_for(s, n_threads)).peak;
+  }
   std::int64_t kept_bytes(const Shape&) const override { return 0; }
   std::string run(const Context& ctx, AnnData& data) override {
     pp::log1p(ctx, data.X->mutable_view());

@@ -23,7 +23,8 @@ class PcaStep final : public Step {
     const bool residuals = !o_.regress_out.empty() && !makes_dense(o_);
     if (makes_dense(o_) || residuals) e.sparse = false;
     e.nnz = e.sparse ? s.nnz / 2 : checked_mul(s.n_obs, e.n_cols);
-    const std::int64_t block = residuals ? std::min(std::int64_t{640} << 20, 2 * e.nnz * s.value_bytes) : 0;
+    std::int64_t block = residuals ? std::min(std::int64_t{640} << 20, 2 * e.nnz * s.value_bytes) : 0;
+    if (s.limit_bytes > 0) block = std::min(block, s.limit_bytes / 5);
     const std::int64_t loadings = on_host(s) ? 8 * s.n_vars * components(s) : 0;
     return 4 * s.n_vars + loadings + block + estimate::pca(e, components(s), o_.scaling == "implicit").peak;
   }

@@ -27,23 +27,39 @@ Need cuda(const Shape& s, std::int64_t k, bool scaled, bool covariance, std::int
   const std::int64_t n = s.n_rows, m = s.n_cols;
   const bool single = s.value_bytes == 4;
   const std::int64_t base = (4 + 4 + 3 * 8 + (scaled ? 16 : 0)) * m;
-  const std::int64_t tile_rows = std::min(halved(4096, 256, 8 * m, std::int64_t{512} << 20), n);
+  // Rows that are there at once; blocks of less than a tile are kept until there is one, and put together.
+  const auto blocks = [&](std::int64_t held) {
+    Rooms r = rooms(s, held);
+    const std::int64_t tile = std::min(pp::kPcaBlockRows, n);
+    if (r.block.n_rows < tile) {
+      const std::int64_t row = s.sparse ? ceil_div(s.nnz, n) * (s.value_bytes + 4) + 8 : m * s.value_bytes;
+      r.bytes += 2 * tile * row + 8 * ceil_div(tile, r.block.n_rows) + 64;
+      r.block.n_rows = tile;
+    }
+    return r;
+  };
+  const std::int64_t matrix = covariance ? 8 * m * m : 0;
+  const Rooms r = blocks(base + matrix);
+  const std::int64_t at_once = r.block.n_rows;
+  const std::int64_t tile_rows = std::min(halved(4096, 256, 8 * m, std::int64_t{512} << 20), at_once);
   const std::int64_t double_tile = tile_rows * m * 8 + kCublasBytes;
-  const std::int64_t sums = std::min<std::int64_t>(256, ceil_div(n, s.sparse ? 256 : 512)) * m * 8 * (s.sparse ? 4 : 3);
+  const Rooms first = blocks(base + 32 * m);
+  const std::int64_t parts = std::min<std::int64_t>(256, ceil_div(first.block.n_rows, s.sparse ? 256 : 512));
+  const std::int64_t sums = first.bytes + parts * m * 8 * (s.sparse ? 4 : 3);
   std::int64_t products = 0;
   if (!covariance) {
-    products = eigenvectors(s, m, k) + double_tile + 8 * 4096 * 8 + 8 * m + (1 << 16);
+    products = eigenvectors(s, m, k) + r.bytes + double_tile + 8 * 4096 * 8 + 8 * m + (1 << 16);
   } else {
-    const std::int64_t padded = pp::pca_padded(m), matrix = 8 * m * m;
-    const std::int64_t rows = ceil_div(std::min<std::int64_t>(16384, n), 128) * 128;
+    const std::int64_t padded = pp::pca_padded(m);
+    const std::int64_t rows = ceil_div(std::min<std::int64_t>(16384, at_once), 128) * 128;
     const std::int64_t sum = single ? 4 * pp::kPcaProducts * padded * padded + 3 * rows * padded + 24 * m +
                                           (s.sparse ? 4 * 2048 * m : 0) + kCublasBytes
                                     : double_tile;
-    products = matrix + std::max(sum, eigenvectors(s, m, k) + 56 * m);
+    products = matrix + std::max(r.bytes + sum, eigenvectors(s, m, k) + 56 * m);
   }
   const std::int64_t components = 8 * m * k + 8 * k;
-  const std::int64_t scores =
-      kept + components + (single ? 4 * ceil_div(k, 64) * 64 * ceil_div(m, 8) * 8 : double_tile + 8 * 4096 * k);
+  const std::int64_t scores = kept + components + blocks(base + kept + components).bytes +
+                              (single ? 4 * ceil_div(k, 64) * 64 * ceil_div(m, 8) * 8 : double_tile + 8 * 4096 * k);
   return {base + std::max({32 * m + sums, products, scores}), kept};
 }
 

@@ -8,8 +8,10 @@ namespace scw::estimate {
 inline std::int64_t group_moments(const Shape& s, std::int64_t groups) {
   const std::int64_t m = s.n_cols, size = groups * m;
   if (on_cuda(s)) {
-    const std::int64_t placing = 4 * s.n_rows + grouped_rows(s.n_rows, groups);
-    return 36 * size + 2 * m + std::max(placing, 4 * s.n_rows + 8 * groups + 8 + gene_splits(s, 38));
+    const Rooms r = rooms(s, 0);
+    const Shape& b = r.block;
+    const std::int64_t placing = 4 * b.n_rows + grouped_rows(b.n_rows, groups);
+    return r.bytes + 36 * size + 2 * m + std::max(placing, 4 * b.n_rows + 8 * groups + 8 + gene_splits(b, 38));
   }
   return 36 * size + (16 + 16 + 1) * m + 4 * s.n_rows + 32 * threads(s) * m;
 }

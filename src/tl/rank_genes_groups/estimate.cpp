@@ -9,11 +9,13 @@ std::int64_t tables(const Shape& s, std::int64_t tested) { return (4 * 8 + 4) * 
 std::int64_t wilcoxon_cuda(const Shape& s, std::int64_t groups, bool with_reference) {
   const std::int64_t m = s.n_cols, key = s.value_bytes == 4 ? 8 : 16;
   const std::int64_t sums = 24 * (groups + 1) * m + 16 * groups * m + 24 * (with_reference ? groups : 1) * m;
-  const std::int64_t room = (std::int64_t{4} << 30) / (2 * key);
-  const std::int64_t keys = std::min(s.nnz, room) + 1;
+  const std::int64_t held = 4 * s.n_rows + 8 * (groups + 1) + 16 * m + sums;
+  std::int64_t room = std::int64_t{4} << 30;
+  if (s.limit_bytes > 0) room = std::clamp<std::int64_t>((s.limit_bytes - held) / 10 * 8, 1, room);
+  const std::int64_t keys = std::min(s.nnz, room / (2 * key)) + 1;
   const std::int64_t sorting = 2 * key * keys + sort_scratch(keys, key, true) + (s.sparse ? 8 * s.n_rows : 0);
   const std::int64_t blocks = 12 * (m + 1) + 4 * (keys / 2048 + m);
-  return 4 * s.n_rows + 8 * (groups + 1) + 16 * m + sums + sorting + blocks + 64;
+  return held + sorting + blocks + 64 + rooms(s, held + sorting + blocks).bytes;
 }
 
 std::int64_t wilcoxon_cpu(const Shape& s, std::int64_t groups, bool with_reference) {
@@ -68,7 +70,13 @@ std::int64_t logreg_cpu(const Shape& s, std::int64_t groups) {
 
 Need rank_genes_groups(const Shape& s, Test test, std::int64_t n_groups, bool with_reference) {
   const std::int64_t tested = with_reference ? n_groups - 1 : n_groups;
-  if (test == Test::logreg) return {on_cuda(s) ? logreg_cuda(s, n_groups) : logreg_cpu(s, n_groups), 0};
+  if (test == Test::logreg) {
+    if (!on_cuda(s)) return {logreg_cpu(s, n_groups), 0};
+    const std::int64_t solving = logreg_cuda(s, n_groups);
+    if (!streams_to_device(s)) return {solving, 0};
+    const std::int64_t all = s.bytes();  // tiles and entries by gene are made once: the blocks are put together
+    return {all + std::max(rooms(s, all).bytes, solving), 0};
+  }
   if (on_cuda(s))
     return {test == Test::t_test ? group_moments(s, n_groups + 1) : wilcoxon_cuda(s, n_groups, with_reference), 0};
   const std::int64_t kept = tables(s, tested);

@@ -125,6 +125,13 @@ class Large:
             return self.x.copy() if copy else self.x
         return self.indptr, self.indices, self.data.copy() if copy else self.data, self.m
 
+    def with_last_row(self) -> Any:
+        """The block once and the last row, on the host."""
+        if self.is_dense:
+            return np.concatenate([self.block, np.arange(self.m)[None] == LAST]).astype(np.float32)
+        indptr = np.append(BLOCK.indptr, BLOCK.indptr[-1] + 1)
+        return indptr, np.append(BLOCK.indices, np.int32(LAST)), np.append(BLOCK.data, np.float32(1)), M
+
     def block_copy(self) -> Any:
         return self.block.copy() if self.is_dense else (BLOCK.indptr, BLOCK.indices, BLOCK.data.copy(), M)
 
@@ -189,6 +196,28 @@ def test_rows_in_place(large):
     assert float(large.values(got)[-end]) == pytest.approx(np.sqrt(np.log1p(1e4)), rel=1e-6)
 
 
+def test_normalize_total_options(large):
+    """The median as the target, which the last row moves to the lower middle; a gene that dominates the last row."""
+    counts = _core.pp.cell_counts(cpu(), large.block)[0]
+    target = float(np.sort(counts)[R // 2 - 1])
+    want, got = large.block_copy(), large.arg(copy=True)
+    sums, found, n_empty, _ = _core.pp.normalize_total(gpu(), got, None, False, 0.05)
+    assert found == target and n_empty == 0 and float(sums[-1]) == 1
+    np.testing.assert_array_equal(host(sums)[:-1], large.per_cell(counts))
+    _core.pp.normalize_total(cpu(), want, target, False, 0.05)
+    assert_repeats(large.values(got), large.values(want), large.k)
+    del got
+    free_now()
+    small, whole = large.with_last_row(), large.arg(copy=True)
+    want = _core.pp.normalize_total(cpu(), small, 500.0, True, 0.0035)
+    got = _core.pp.normalize_total(gpu(), whole, 500.0, True, 0.0035)
+    np.testing.assert_array_equal(host(got[3]), want[3])
+    assert want[3][LAST] and 1 < want[3].sum() < large.m
+    np.testing.assert_array_equal(host(got[0])[:-1], large.per_cell(want[0][:-1]))
+    size = small[:-1].size if large.is_dense else BLOCK.data.size
+    assert_repeats(large.values(whole), large.values(small)[:size], large.k)
+
+
 def test_moments(large):
     got = _core.pp.gene_moments(gpu(), large.arg())
     x = BLOCK.dense(large.m).astype(np.int64)
@@ -198,6 +227,31 @@ def test_moments(large):
     np.testing.assert_allclose(
         host(got[1]).ravel(), (squares - sums * mean) / (large.n - 1), rtol=1e-9
     )  # the formula here cancels
+
+
+def test_moments_of_groups(large):
+    want = _core.pp.gene_moments(cpu(), large.block, BLOCK.kind, 3, 0, True)
+    codes = cp.asarray(np.append(large.codes()[:-1], np.int32(2)))
+    got = _core.pp.gene_moments(gpu(), large.arg(), codes, 3, 0, True)
+    np.testing.assert_array_equal(host(got[2]), host(want[2]) * large.k + np.array([0, 0, 1]))
+    for w, g in zip(want[:2], got[:2], strict=True):
+        np.testing.assert_allclose(host(g)[:2], host(w)[:2], rtol=1e-9)
+        np.testing.assert_allclose(host(g)[2], host(w)[2], rtol=1e-4)
+
+
+@pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3"])
+def test_variable_genes_of_batches(large, flavor):
+    def run(ctx: Any, x: Any, batches: Any) -> Any:
+        return _core.pp.highly_variable_genes(
+            ctx, x, flavor, 300, 0.0125, 3, 0.5, np.inf, 20, 0.3, None, batches, 3, False, None, 100.0, None
+        )
+
+    codes = cp.asarray(np.append(large.codes()[:-1], np.int32(2)))
+    want, got = run(cpu(), large.block, BLOCK.kind), run(gpu(), large.arg(), codes)
+    np.testing.assert_allclose(got["means"], want["means"], rtol=1e-5)
+    assert (host(got["highly_variable"]) & want["highly_variable"]).sum() >= 280  # ddof 1
+    key = "variances_norm" if flavor == "seurat_v3" else "dispersions"
+    np.testing.assert_allclose(got[key], want[key], rtol=1e-2)
 
 
 @pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3"])
@@ -222,6 +276,19 @@ def test_scale(large):
     tolerance = 1e-3 * float(np.abs(large.values(want)).max())  # ddof 1
     assert_repeats(large.values(got), large.values(want), large.k, tolerance)
     assert float(abs(large.values(got)[:PER_ROW]).max()) > 0.5
+
+
+def test_scale_with_a_mask(large):
+    mask = (np.arange(R) % 3 > 0).astype(np.uint8)
+    want, got = large.block_copy(), large.arg(copy=True)
+    mean, std = _core.pp.scale(cpu(), want, False, 5.0, mask)
+    means, stds = _core.pp.scale(gpu(), got, False, 5.0, cp.asarray(np.append(np.tile(mask, large.k), np.uint8(0))))
+    np.testing.assert_allclose(host(means), mean, rtol=1e-12)
+    np.testing.assert_allclose(host(stds), std, rtol=1e-3)  # ddof 1
+    rows = np.repeat(mask, large.m if large.is_dense else PER_ROW)
+    changed = large.values(want).ravel() != large.values(large.block).ravel()
+    assert changed[rows == 1].any() and not changed[rows == 0].any()
+    assert_repeats(large.values(got), large.values(want), large.k, 5e-3)
 
 
 def test_subset(large):
@@ -264,12 +331,41 @@ def test_scores_and_groups(large):
     got = _core.get.aggregate(gpu(), large.arg(), large.codes(), 3, functions, 1)
     for f in functions:
         np.testing.assert_array_equal(got[f], want[f] * (1 if f == "mean" else large.k))
+    want = _core.get.aggregate(cpu(), large.block, BLOCK.kind, 3, ["var"], 0)["var"]
+    got = _core.get.aggregate(gpu(), large.arg(), large.codes(), 3, ["var"], 0)["var"]
+    np.testing.assert_allclose(got, want, rtol=1e-9)
 
 
-def rank(ctx: Any, x: Any, codes: np.ndarray, method: str) -> Any:
+def test_medians(large):
+    """The median of k copies is the median of one."""
+    want = _core.get.aggregate(cpu(), large.block, BLOCK.kind, 3, ["median"], 1)["median"]
+    got = _core.get.aggregate(gpu(), large.arg(), large.codes(), 3, ["median"], 1)["median"]
+    assert len(np.unique(want)) > 5
+    np.testing.assert_array_equal(got, want)
+
+
+def test_means_beside_missing_values(large):
+    small, block = large.block_copy(), large.values(large.block).ravel()
+    holes = (np.arange(block.size) % 89 == 5) & (block == 1)
+    large.values(small).ravel()[holes] = np.nan
+    pattern = large.values(small).ravel()
+    end = np.zeros(large.m if large.is_dense else 1, np.float32)
+    end[LAST if large.is_dense else 0] = 1
+    x = repeated(pattern, large.k, end.size)
+    x[-end.size :] = cp.asarray(end)
+    arg = x.reshape(large.n, large.m) if large.is_dense else (large.indptr, large.indices, x, large.m)
+    columns = np.tile(np.arange(large.m), R) if large.is_dense else BLOCK.indices
+    known = R - np.bincount(columns[holes], minlength=large.m)
+    sums = np.bincount(columns, np.nan_to_num(pattern).astype(np.float64), large.m)
+    want = (sums * large.k + at_last(large.m)) / (known * large.k + 1)
+    np.testing.assert_allclose(host(_core.tl.nan_mean_of_genes(gpu(), arg)), want, rtol=1e-6)
+    assert holes.any()
+
+
+def rank(ctx: Any, x: Any, codes: np.ndarray, method: str, pts: bool = False) -> Any:
     """Groups 1 and 2 against group 0: the last row takes no part."""
     return _core.tl.rank_genes_groups(
-        ctx, x, codes, 3, method=method, reference=0, corr_method="bonferroni", rankby_abs=False, pts=False,
+        ctx, x, codes, 3, method=method, reference=0, corr_method="bonferroni", rankby_abs=False, pts=pts,
         mean_in_log_space=True, log_base=None, tie_correct=False, use_continuity=False, return_u_values=False,
         n_bins=100, bin_range=None,
     )  # fmt: skip
@@ -298,6 +394,18 @@ def test_wilcoxon(large):
         np.testing.assert_allclose(got[row], (total - k * size * (k * n + 1) / 2) / spread, rtol=1e-9, atol=1e-9)
 
 
+def test_wilcoxon_binned(large):
+    """Sums of ranks as above; the spread has no correction for ties either."""
+    want = rank(cpu(), large.block, BLOCK.kind, "wilcoxon_binned", pts=True)
+    got = rank(gpu(), large.arg(), large.codes(), "wilcoxon_binned", pts=True)
+    for row, g in enumerate((1, 2)):
+        n = int(((g == BLOCK.kind) | (BLOCK.kind == 0)).sum())
+        ratio = large.k * np.sqrt((n + 1) / (large.k * n + 1))
+        np.testing.assert_allclose(got["scores"][row], want["scores"][row] * ratio, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(got["pts"], want["pts"])
+    assert 0 < want["pts"].min() < want["pts"].max() <= 1
+
+
 def test_logistic_regression(large):
     """k copies at strength c / k have the optimum of one copy at c."""
     c = 1e-5
@@ -321,6 +429,49 @@ def test_pca(large):
     scores = host(got["scores"])[:-1].reshape(large.k, R, 2)
     assert float(abs(scores - want["scores"]).max()) < 2e-3 * spread
     assert float(abs(want["scores"]).max()) > spread
+
+
+def test_pca_of_scaled_genes(large):
+    """Every other gene, divided by its standard deviation and clipped."""
+    mask = (np.arange(large.m) % 2).astype(np.uint8)
+
+    def run(ctx: Any, x: Any) -> Any:
+        return _core.pp.pca(ctx, x, 2, True, mask, True, 10.0, False, False)
+
+    want, got = run(cpu(), large.block), run(gpu(), large.arg())
+    np.testing.assert_allclose(got["variance"], want["variance"], rtol=2e-3)  # ddof 1, twice
+    scores = host(got["scores"])[:-1].reshape(large.k, R, 2)
+    spread = float(np.sqrt(want["variance"][0]))
+    assert float(abs(scores - want["scores"]).max()) < 5e-3 * spread
+    assert float(abs(want["scores"]).max()) > spread
+
+
+def test_fit_of_a_regression(large):
+    keys = np.column_stack([np.arange(R) % 11, np.arange(R) % 13]).astype(np.float64)
+    whole = np.concatenate([np.tile(keys, (large.k, 1)), keys.mean(0, keepdims=True)])
+    want, used = _core.pp.fit_regression(cpu(), large.block, keys)
+    got, used_too = _core.pp.fit_regression(gpu(), large.arg(), whole)
+    assert used == used_too == 2
+    np.testing.assert_allclose(host(got), want, atol=1e-4 * float(abs(want).max()))  # one more cell
+
+
+def test_categories_in_place(large):
+    if not large.is_dense:
+        pytest.skip("dense only")
+    want, got = large.block_copy(), large.arg(copy=True)
+    codes = np.append(np.tile(BLOCK.kind, large.k), np.int32(0))
+    _core.pp.regress_out_categories(cpu(), want, BLOCK.kind, 3)
+    _core.pp.regress_out_categories(gpu(), got, cp.asarray(codes), 3)
+    assert_repeats(got.ravel(), want, large.k, 1e-4)
+    assert float(abs(got[0]).max()) > 1
+
+
+def test_a_value_that_is_not_finite(large):
+    """In the last cell: the search for neighbours looks at all before it starts."""
+    x = large.arg(copy=True)
+    large.values(x)[-1] = np.nan
+    with pytest.raises(Exception, match=f"{large.n - 1}"):
+        _core.pp.knn(gpu(), x, 15, "euclidean", 2.0, "brute")
 
 
 def test_dense_results(large):
@@ -364,11 +515,101 @@ def residuals(ctx: Any, x: Any) -> Any:
     return _core.pp.normalize_pearson_residuals(ctx, x, 100.0, 5.0)[0]
 
 
-def test_connectivities_of_more_than_2_to_the_31_edges():
-    """Cells on a ring, each with the 14 cells after it: every row of the graph is like any other.
+STREAMED = {
+    "qc": lambda ctx, x: _core.pp.calculate_qc_metrics(ctx, x, [np.ones(M, np.uint8)], [50]),
+    "moments": lambda ctx, x: _core.pp.gene_moments(ctx, x),
+    "score": lambda ctx, x: _core.tl.score_genes(ctx, x, list(range(0, M, 3)), list(range(1, M, 4))),
+    "pca": lambda ctx, x: _core.pp.pca(ctx, x, 2, True, None, False, None, False, False)["scores"],
+}
 
-    Leiden and UMAP hold more than 60 bytes an edge: a graph of 2**31 edges is beyond the memory of one device.
-    """
+
+def test_rows_from_the_host():
+    """The matrix of 2**31 + 1 entries stays on the host and streams: the bits of the matrix on the device."""
+    made = Large(K31)
+    want = {name: f(gpu(), made.arg()) for name, f in STREAMED.items()}
+    x = (made.indptr.get(), made.indices.get(), made.data.get(), M)
+    codes = made.codes()
+    made.__dict__.clear()
+    free_now()
+    ctx = make_context(x[2], op="test", device="cuda")
+
+    def same(a: Any, b: Any) -> None:
+        if isinstance(a, tuple | list):
+            for part, other in zip(a, b, strict=True):
+                same(part, other)
+        else:
+            np.testing.assert_array_equal(host(a), host(b))
+
+    with scw.memory.configured(limit="8GB"):
+        for name, f in STREAMED.items():
+            same(f(ctx, x), want[name])
+        sums = _core.get.aggregate(ctx, x, codes, 3, ["sum"], 1)["sum"]
+        np.testing.assert_array_equal(
+            sums, _core.get.aggregate(cpu(), BLOCK.packed, BLOCK.kind, 3, ["sum"], 1)["sum"] * K31
+        )
+        _core.pp.normalize_total(ctx, x, 1e4, False, 0.05)
+        _core.pp.log1p(ctx, x, None)
+    block = (BLOCK.indptr, BLOCK.indices, BLOCK.data.copy(), M)
+    _core.pp.normalize_total(cpu(), block, 1e4, False, 0.05)
+    _core.pp.log1p(cpu(), block, None)
+    assert (x[2][:-1].reshape(K31, -1) == block[2]).all()
+    assert x[2][-1] == pytest.approx(np.log1p(1e4), rel=1e-6)
+
+
+def test_neighbors_of_more_than_2_to_the_31_coordinates():
+    """50 copies of 1024 cells: the nearest are the copies, by index, then the copies of the nearest other cell."""
+    copies, width, k = 50, 42_000, 60
+    points = np.random.default_rng(5).random((R, width), np.float32)
+    x = repeated(points, copies).reshape(R * copies, width)
+    assert x.size > 2**31
+    one, distance, _ = _core.pp.knn(cpu(), points, 2, "euclidean", 2.0, "brute")
+    got, distances, _ = (host(a) if a is not None else a for a in _core.pp.knn(gpu(), x, k, "euclidean", 2.0, "brute"))
+    cells = np.arange(R * copies)
+    of_one = np.arange(copies) * R
+    np.testing.assert_array_equal(got[:, 0], cells)
+    np.testing.assert_array_equal(np.sort(got[:, :copies], axis=1), cells[:, None] % R + of_one)
+    np.testing.assert_array_equal(got[:, copies:], one[cells % R, 1][:, None] + of_one[: k - copies])
+    assert not distances[:, :copies].any()
+    np.testing.assert_array_equal(distances[:, copies:], np.tile(distance[:, 1], copies)[:, None].repeat(k - copies, 1))
+
+
+def test_all_distances_and_gauss_kernel():
+    """Cells on a line, 1 apart: more than 2**31 distances, and weights that in the middle depend on the distance."""
+    n, small, k = 46_400, 240, 12
+    assert n * n > 2**31
+
+    def line(n: int, xp: Any) -> Any:
+        return xp.stack([xp.arange(n, dtype=xp.float32), xp.zeros(n, xp.float32)], axis=1)
+
+    distances = _core.pp.pairwise_distances(gpu(), line(n, cp), "euclidean", 2.0)
+    steps = cp.arange(n, dtype=cp.float32)
+    for i in (0, 1, n // 2, 2**31 // n, n - 1):
+        assert bool((distances[i] == abs(steps - i)).all())
+    assert int((distances.sum(axis=1) == 0).sum()) == 0
+    want = _core.pp.gauss_kernel(cpu(), _core.pp.pairwise_distances(cpu(), line(small, np), "euclidean", 2.0), k)
+    got = _core.pp.gauss_kernel(gpu(), distances, k)
+    assert got.size == n * n and want[0, 5] > 0
+    np.testing.assert_array_equal(got[:20, :100].get(), want[:20, :100])
+    np.testing.assert_array_equal(got[-20:, -100:].get(), want[-20:, -100:])
+    for i in (1000, n // 2, 2**31 // n, n - 200):
+        np.testing.assert_array_equal(got[i, i - 100 : i + 100].get(), want[120, 20:220])
+        assert float(got[i, : i - 200].max()) == 0
+
+
+def test_transfer_of_more_than_2_to_the_31_elements():
+    x = np.zeros((2**16, 2**15 + 1), np.float32)
+    x[-1, -5:] = np.arange(5)
+    x[0, 0] = 7
+    on_device = scw.get.X_to_GPU(x)
+    assert on_device.shape == x.shape and float(on_device[0, 0]) == 7
+    np.testing.assert_array_equal(on_device[-1, -5:].get(), np.arange(5))
+    on_device[-2, -1] = 3
+    back = scw.get.X_to_CPU(on_device)
+    assert back.size > 2**31 and back[-2, -1] == 3 and back[0, 0] == 7 and back[-1, -1] == 4
+
+
+def test_connectivities_of_more_than_2_to_the_31_edges():
+    """Cells on a ring, each with the 14 cells after it: every row of the graph is like any other."""
     k = 15
     n = 2**31 // k + 1
     assert n * k > 2**31
@@ -392,3 +633,65 @@ def test_connectivities_of_more_than_2_to_the_31_edges():
         near = np.sort((np.arange(cell - k + 1, cell + k) % n)[np.arange(2 * k - 1) != k - 1])
         np.testing.assert_array_equal(indices[row].get(), near)
         np.testing.assert_array_equal(np.sort(data[row].get()), weights)
+
+
+CLIQUE = 1024
+
+
+def cliques(n_cliques: int) -> tuple[Any, Any, Any, int]:
+    """Disjoint cliques, every edge of weight 1."""
+    n, width = CLIQUE * n_cliques, CLIQUE - 1
+    inside = np.arange(CLIQUE)
+    pattern = np.stack([inside[inside != i] for i in range(CLIQUE)]).astype(np.int32)
+    indices = repeated(pattern, n_cliques).reshape(n_cliques, -1)
+    indices += cp.arange(n_cliques, dtype=cp.int32)[:, None] * CLIQUE
+    data = cp.ones(n * width, cp.float32)
+    return cp.arange(n + 1, dtype=cp.int64) * width, indices.ravel(), data, n
+
+
+@pytest.mark.parametrize("n_cliques", [2051, 4101])
+def test_leiden_of_more_than_2_to_the_31_edges(n_cliques):
+    """Cliques are the communities. What it holds depends on the graph: here no edge is left for the second level."""
+    graph = cliques(n_cliques)
+    assert graph[2].size > 2 ** (31 if n_cliques < 4000 else 32)
+    labels, modularity, sizes, *_ = _core.tl.leiden(gpu(), graph, [1.0], -1, True, 0.05, 1)[0]
+    np.testing.assert_array_equal(sizes, np.full(n_cliques, CLIQUE))
+    np.testing.assert_array_equal(host(labels), np.repeat(np.arange(n_cliques), CLIQUE))
+    assert modularity == pytest.approx(1 - 1 / n_cliques, rel=1e-12)
+
+
+def test_umap_of_more_than_2_to_the_31_edges():
+    """Cliques at the places of a grid, without repulsion: each draws together where it is."""
+    n_cliques = 2051
+    graph = cliques(n_cliques)
+    place = cp.arange(n_cliques)
+    centres = cp.stack([place % 46, place // 46], axis=1).astype(cp.float32)
+    start = centres.repeat(CLIQUE, axis=0) + 0.2 * cp.random.default_rng(1).random((graph[3], 2), cp.float32)
+    start[0], start[-1] = 0, 46  # the axes are stretched to [0, 10]
+    got, *_ = _core.tl.umap(gpu(), graph, 0.5, 1.0, 2, 10, 1.0, 1.0, 0, start, None, None)
+    parts = cp.asarray(got).reshape(n_cliques, CLIQUE, 2)
+    scale = 10 / 46
+    offset = parts.mean(axis=1) - (centres + 0.1) * scale
+    assert float(abs(offset)[1:-1].max()) < 0.05 * scale
+    assert float(parts.std(axis=1).max()) < 0.02 * scale
+    assert bool(cp.isfinite(parts).all())
+
+
+def test_spectral_start_of_more_than_2_to_the_31_edges():
+    """A ring in which every cell is joined to the 512 cells before and after it."""
+    n, half = 2**21 + 64, 512
+    steps = cp.concatenate([cp.arange(-half, 0), cp.arange(1, half + 1)]).astype(cp.int32)
+    indices = cp.empty((n, 2 * half), cp.int32)
+    for first in range(0, n, 1 << 18):
+        rows = cp.arange(first, min(n, first + (1 << 18)), dtype=cp.int32)
+        indices[first : first + (1 << 18)] = (rows[:, None] + steps) % n
+    for rows in (slice(0, half), slice(n - half, n)):
+        indices[rows] = cp.sort(indices[rows], axis=1)
+    graph = cp.arange(n + 1, dtype=cp.int64) * (2 * half), indices.ravel(), cp.ones(n * 2 * half, cp.float32), n
+    assert graph[2].size > 2**31
+    got, *_ = _core.tl.umap(gpu(), graph, 0.5, 1.0, 2, 0, 1.0, 1.0, 5, "spectral", None, None)
+    y = cp.asarray(got)
+    assert bool(cp.isfinite(y).all())
+    near = abs(y - cp.roll(y, 64, axis=0)).max(axis=1)
+    far = abs(y - cp.roll(y, n // 2, axis=0)).max(axis=1)
+    assert float(near.max()) < 0.1 * float(far.mean())
