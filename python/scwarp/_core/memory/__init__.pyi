@@ -12,6 +12,7 @@ def estimate(
     options: dict,
     in_file: bool = False,
     block_bytes: int = 0,
+    limit_bytes: int = 0,
 ) -> tuple[int, int]:
     """(peak, kept) bytes of an operation beyond its arguments."""
 
@@ -28,7 +29,9 @@ def deallocate(device: str, address: int, bytes: int, stream: int) -> None: ...
 def release(device: str) -> None:
     """Empties the cache and gives unused memory back to the driver."""
 
-def plan(n_obs: int, n_vars: int, nnz: int, value_bytes: int, sparse: bool, n_threads: int, device: str) -> list[Any]:
+def plan(
+    n_obs: int, n_vars: int, nnz: int, value_bytes: int, sparse: bool, n_threads: int, device: str, limit_bytes: int = 0
+) -> list[Any]:
     """
     [(step, bytes held before, bytes at the peak)] of the main job with default options.
     """
