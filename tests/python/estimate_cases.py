@@ -195,7 +195,7 @@ def estimate(case: Case, d: Data, n_threads: int) -> int:
         genes = _genes(d).astype(bool)
         kept = int(genes[d.host_indices].sum()) if d.sparse else 0
         options = {"kept_cols": int(genes.sum()), "kept_values": kept}
-    if not d.sparse and (case.options.get("method") in ("wilcoxon", "logreg") or case.options.get("median")):
+    if not d.sparse and (case.options.get("method", "t-test") != "t-test" or case.options.get("median")):
         nnz = d.host_indices.size  # values that are not 0
     return int(
         _core.memory.estimate(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from estimate_cases import (
     CASES,
     GRAPH_CASES,
     SHAPES,
     SLACK,
-    STREAMED,
     Data,
     applicable,
     estimate,
@@ -19,7 +17,6 @@ from estimate_cases import (
 )
 from gpu import cp
 
-import scwarp as scw
 from scwarp._context import make_context
 
 _data: dict[tuple, Data] = {}
@@ -43,38 +40,6 @@ def test_operations(case):
         figure = estimate(case, d, 1)
         if not peak <= figure <= case.factor * peak + SLACK:
             wrong.append(f"{key}: measured {peak}, estimated {figure}")
-    assert not wrong, "\n".join(wrong)
-
-
-HOST_SHAPES = [(60000, 1000, 0.1), (3000, 7000, 0.1)]
-_host_data: dict[tuple, Data] = {}
-
-
-def on_host(key: tuple[int, int, float, str, bool]) -> Data:
-    if key not in _host_data:
-        _host_data[key] = Data(*key, "cpu")
-    return _host_data[key]
-
-
-@pytest.mark.parametrize("case", STREAMED, ids=str)
-def test_matrices_on_the_host(case):
-    """Blocks of a few MB, tiles of the PCA and less, and a limit somewhat larger than the matrix."""
-    wrong = []
-    for key in applicable(case, HOST_SHAPES):
-        resident = on_host(key)
-        size = resident.nnz * (
-            (4 if resident.sparse else 0) + resident.arg[2 if resident.sparse else ...].dtype.itemsize
-        )
-        for block_bytes, limit in ((6_000_000, 0), (1_000_000, 0), (0, size + size // 2)):
-            d = resident.on_host(block_bytes, limit)
-            figure = estimate(case, d, 1)
-            if limit and figure > limit:
-                continue  # the operation says so
-            with scw.settings.override(block_bytes=block_bytes or None), scw.memory.configured(limit=limit or None):
-                peak = peak_of("cuda:0", lambda d=d: case.call(make_context(np.zeros(1), op="test", device="cuda"), d))
-            scw.memory.free()
-            if not peak <= figure <= case.factor * peak + SLACK:
-                wrong.append(f"{key}, blocks of {block_bytes}, limit {limit}: measured {peak}, estimated {figure}")
     assert not wrong, "\n".join(wrong)
 
 
