@@ -53,7 +53,8 @@ struct BackendHooks {
   /// What is queued on `then` from now on waits for what has been queued on `first`.
   void (*order)(const Context&, StreamHandle first, StreamHandle then);
   /// See fill_device; pieces are at most kPieceBytes.
-  void (*fill)(const Context&, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& fill);
+  void (*fill)(const Context&, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& fill,
+               std::int64_t lead);
 };
 
 /// Called by the plug-in while it is being opened.
@@ -62,6 +63,6 @@ SCW_API void set_backend_hooks(DeviceType type, const BackendHooks* hooks);
 SCW_API const BackendHooks& backend_hooks(DeviceType type);
 /// The name of the plug-in's exported ABI check: returns kPluginAbi.
 inline constexpr const char* kPluginAbiSymbol = "scwarp_plugin_abi";
-inline constexpr int kPluginAbi = 3;
+inline constexpr int kPluginAbi = 4;
 
 }  // namespace scw::detail

@@ -79,14 +79,21 @@ class BlockRoom<CsrView<V>> {
   }
   /// Uploads x, rows of a matrix on the host. ctx has the stream for it.
   void fill(const Context& ctx, const CsrView<V>& x) {
-    host_ = x;
     const std::int64_t begin = x.indptr[0];
+    fill(ctx, x, [&](std::int32_t* indices, V* values) {
+      if (indices != nullptr) upload(ctx, indices, x.indices.data + begin, size_);
+      upload(ctx, values, x.values.data + begin, size_);
+    });
+  }
+  /// The same with read(indices, values) to fill the device's arrays, the first one null where indices are not wanted.
+  template <class Read>
+  void fill(const Context& ctx, const CsrView<V>& x, const Read& read) {
+    host_ = x;
     std::vector<std::int64_t> offsets(x.indptr.data, x.indptr.data + x.n_rows + 1);
-    for (std::int64_t& o : offsets) o -= begin;
+    for (std::int64_t& o : offsets) o -= x.indptr[0];
     size_ = offsets.back();
-    upload(ctx, indptr_, offsets.data(), x.n_rows + 1);
-    if (parts_ == RowParts::all) upload(ctx, indices_, x.indices.data + begin, size_);
-    upload(ctx, values_, x.values.data + begin, size_);
+    upload(ctx, indptr_.data(), offsets.data(), x.n_rows + 1);
+    read(parts_ == RowParts::all ? indices_.data() : nullptr, values_.data());
   }
   CsrView<V> view() {
     return {host_.n_rows,
@@ -102,8 +109,8 @@ class BlockRoom<CsrView<V>> {
 
  private:
   template <class T>
-  static void upload(const Context& ctx, Array<T>& to, const T* from, std::int64_t n) {
-    copy_bytes(ctx, to.data(), ctx.device, from, Device{}, static_cast<std::size_t>(n) * sizeof(T));
+  static void upload(const Context& ctx, T* to, const T* from, std::int64_t n) {
+    copy_bytes(ctx, to, ctx.device, from, Device{}, static_cast<std::size_t>(n) * sizeof(T));
   }
 
   RowParts parts_;
@@ -127,6 +134,12 @@ class BlockRoom<MatrixView<V>> {
   void fill(const Context& ctx, const MatrixView<V>& x) {
     host_ = x;
     copy([&](V* host, V* device, std::size_t n) { copy_bytes(ctx, device, ctx.device, host, Device{}, n); });
+  }
+  /// The same with read(values) to fill the device's array.
+  template <class Read>
+  void fill(const Context&, const MatrixView<V>& x, const Read& read) {
+    host_ = x;
+    read(values_.data());
   }
   MatrixView<V> view() { return {values_.data(), host_.n_rows, host_.n_cols}; }
   void copy_back(const Context& ctx) {

@@ -72,12 +72,15 @@ void copy_bytes(const Context& ctx, void* dst, Device dst_device, const void* sr
   detail::backend_hooks(d.type).copy(ctx, dst, to_device, src, from_device, bytes);
 }
 
-void fill_device(const Context& ctx, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& fill) {
+void fill_device(const Context& ctx, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& fill,
+                 std::int64_t lead) {
   SCW_ASSERT(piece_bytes > 0 && (piece_bytes <= kPieceBytes || ctx.device.type == DeviceType::cpu));
+  SCW_ASSERT(lead >= 0 && lead < piece_bytes);
   if (bytes == 0) return;
   if (ctx.device.type != DeviceType::cpu)
-    return detail::backend_hooks(ctx.device.type).fill(ctx, dst, bytes, piece_bytes, fill);
-  parallel_for(ctx, bytes, piece_bytes, [&](std::int64_t begin, std::int64_t end) {
+    return detail::backend_hooks(ctx.device.type).fill(ctx, dst, bytes, piece_bytes, fill, lead);
+  parallel_for(ctx, lead + bytes, piece_bytes, [&](std::int64_t from, std::int64_t to) {
+    const std::int64_t begin = std::max(from, lead) - lead, end = to - lead;
     fill(begin, end - begin, static_cast<std::byte*>(dst) + begin);
   });
 }

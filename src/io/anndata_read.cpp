@@ -7,9 +7,9 @@
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
-#include "core/fill_device.hpp"
 #include "io/anndata_codec.hpp"
 #include "io/index_check.hpp"
+#include "io/pieces.hpp"
 #include "io/streams.hpp"
 #include "io/transpose.hpp"
 
@@ -28,16 +28,16 @@ class Reader {
  public:
   /// Matrices go where `ctx` is, everything else to the host.
   Reader(const Context& ctx, std::shared_ptr<const Store> source, const ReadH5adOptions& options)
-      : to_(ctx), ctx_(ctx.host()), source_(std::move(source)), options_(options) {}
+      : to_(ctx), ctx_(ctx.host()), source_(std::move(source)), options_(options), session_(source_->session()) {}
 
   AnnData read();
+  /// One element, where `ctx` is.
+  MatrixElement element(const std::string& name);
+
+ private:
   MatrixElement matrix(const Node& node);
   /// The values of X, if options ask for it.
   void check_matrix(const Node& node, const MatrixElement& m);
-  /// Where `ctx` is.
-  MatrixElement on_target(MatrixElement m) const;
-
- private:
   static std::string encoding(const Node& node) { return node.text_attribute("encoding-type").value_or(""); }
   static Foreign foreign(const Node& node, const std::string& type);
   static bool is_sparse(const Node& node);
@@ -58,7 +58,7 @@ class Reader {
 
   template <class T>
   bool read_pieces(const Context& to, const StoredArray& d, T* out, std::int64_t rows,
-                   const std::function<void(std::int64_t, const T*, std::int64_t)>& look = {}) const;
+                   const std::function<void(std::int64_t, const T*, std::int64_t)>& look = {});
   bool is_selection() const { return !options_.obs_mask.empty() || !options_.var_mask.empty(); }
   template <class V>
   std::optional<Csr<V>> selected_sparse(const Node& node, const Array<std::int64_t>& offsets,
@@ -112,6 +112,7 @@ class Reader {
   const Context to_, ctx_;
   std::shared_ptr<const Store> source_;
   ReadH5adOptions options_;
+  std::shared_ptr<void> session_;
   std::set<std::uint64_t> groups_seen_;
 };
 
@@ -154,28 +155,11 @@ std::pair<std::int64_t, std::int64_t> first_bad(const Context& ctx, std::int64_t
   return {-1, -1};
 }
 
-/// Rows of `cols` elements that are read at once: whole chunks that a cache holds.
-template <class T>
-std::int64_t piece_rows(const StoredArray& d, std::int64_t cols) {
-  constexpr std::int64_t kCacheBytes = 1 << 20;
-  const std::int64_t chunk = d.chunk_rows(), row_bytes = std::max<std::int64_t>(1, cols) * std::int64_t{sizeof(T)};
-  return std::max<std::int64_t>(1, kCacheBytes / row_bytes / chunk) * chunk;
-}
-/// Whether such a piece can go through the ring between host and device.
-template <class T>
-bool fits_ring(const StoredArray& d, std::int64_t cols) {
-  std::int64_t bytes = 0;
-  return d.is_concurrent() &&
-         !__builtin_mul_overflow(piece_rows<T>(d, cols), std::max<std::int64_t>(1, cols) * std::int64_t{sizeof(T)},
-                                 &bytes) &&
-         bytes <= kPieceBytes;
-}
-
 /// A whole array -> `out` where `to` is, `rows` rows at a time, each of which `look` sees (if there is one) as soon as
-/// it is there: on the host, in the cache. False as for StoredArray::read.
+/// it is there. False as for StoredArray::read.
 template <class T>
 bool Reader::read_pieces(const Context& to, const StoredArray& d, T* out, std::int64_t rows,
-                         const std::function<void(std::int64_t, const T*, std::int64_t)>& look) const {
+                         const std::function<void(std::int64_t, const T*, std::int64_t)>& look) {
   const std::int64_t n = d.rows();
   if (d.count == 0) return true;
   const std::int64_t cols = d.count / n;
@@ -186,18 +170,10 @@ bool Reader::read_pieces(const Context& to, const StoredArray& d, T* out, std::i
                    [&](std::int64_t begin, std::int64_t end) { look(begin, out + begin * cols, end - begin); });
     return fits;
   }
-  Context one = ctx_;
-  one.n_threads = 1;
-  std::atomic<bool> fits{true};
-  const std::int64_t row_bytes = cols * std::int64_t{sizeof(T)};
-  fill_device(to, out, n * row_bytes, std::min(rows, n) * row_bytes,
-              [&](std::int64_t first, std::int64_t bytes, std::byte* piece) {
-                auto* const x = reinterpret_cast<T*>(piece);
-                d.will_read(first / row_bytes + kPiecesAhead * rows, rows);
-                if (!d.read(one, first / row_bytes, bytes / row_bytes, x)) fits = false;
-                if (look) look(first / row_bytes, x, bytes / row_bytes);
-              });
-  return fits;
+  const SessionPause pause(*source_, session_);
+  return read_in_pieces(to, d, 0, n, out, std::min(rows, n), [&](std::int64_t first, const T* x, std::int64_t count) {
+    if (look) look(first, x, count);
+  });
 }
 
 /// Rows or columns to keep.
@@ -357,7 +333,11 @@ std::optional<Matrix<V>> Reader::selected_dense(const StoredArray& d, const Sele
   return out;
 }
 
-MatrixElement Reader::on_target(MatrixElement m) const {
+MatrixElement Reader::element(const std::string& name) {
+  const auto node = source_->root()->find(name);
+  SCW_EXPECT(node != nullptr, source_->op(), "'{}' has no '{}'", source_->name(), name);
+  MatrixElement m = matrix(*node);
+  check_matrix(*node, m);
   return m.device() == to_.device ? std::move(m) : m.copy_to(to_, to_.device);
 }
 
@@ -521,11 +501,11 @@ MatrixElement Reader::sparse(const Node& node, bool keep_order) {
     if (auto m = pick(double{})) return std::move(*m);
     value_set.fail("holds values above 2^53, which a double cannot hold");
   }
-  const std::int64_t piece = piece_rows<std::int32_t>(*index_set, 1);
   // Straight to the device, unless there is something to do on the host: transpose, sort, look for counts that are
   // none.
   bool direct = to_.device.type != DeviceType::cpu && !by_column && !options_.check_counts &&
-                fits_ring<std::int32_t>(*index_set, 1) && fits_ring<double>(value_set, 1);
+                fits_ring<std::int32_t>(to_, *index_set, 1) && fits_ring<double>(to_, value_set, 1);
+  const std::int64_t piece = piece_rows<std::int32_t>(direct ? to_ : ctx_, *index_set, 1);
   IndexCheck check(indptr.view(), by_column ? n_rows : n_cols, piece);
   const auto look = [&](std::int64_t first, const std::int32_t* x, std::int64_t n) { check.look(first, x, n); };
   const auto read_indices = [&](const Context& to) {
@@ -562,13 +542,13 @@ MatrixElement Reader::sparse(const Node& node, bool keep_order) {
   };
   if (value_set.type.kind != Kind::floating || value_set.type.size <= 4) {
     Array<float> values(to.memory, nnz, "values", to.stream);
-    if (read_pieces<float>(to, value_set, values.data(), piece_rows<float>(value_set, 1)))
+    if (read_pieces<float>(to, value_set, values.data(), piece_rows<float>(to, value_set, 1)))
       return finish(std::move(values));
     ctx_.info(fmt::format("{}: '{}', object '{}': values above 2^24 are read as double", source_->op(), source_->name(),
                           node.path));
   }
   Array<double> values(to.memory, nnz, "values", to.stream);
-  if (!read_pieces<double>(to, value_set, values.data(), piece_rows<double>(value_set, 1)))
+  if (!read_pieces<double>(to, value_set, values.data(), piece_rows<double>(to, value_set, 1)))
     ctx_.warn(
         fmt::format("{}: '{}', object '{}': values above 2^53 are rounded", source_->op(), source_->name(), node.path));
   return finish(std::move(values));
@@ -592,11 +572,11 @@ MatrixElement Reader::dense(const StoredArray& d) {
     d.fail("holds values above 2^53, which a double cannot hold");
   }
   const bool direct =
-      to_.device.type != DeviceType::cpu && !options_.check_counts && d.count > 0 && fits_ring<double>(d, cols);
+      to_.device.type != DeviceType::cpu && !options_.check_counts && d.count > 0 && fits_ring<double>(to_, d, cols);
   const Context& to = direct ? to_ : ctx_;
   const auto read = [&]<class V>(Matrix<V>& x) {
     if (d.count == 0) return true;
-    return read_pieces<V>(to, d, x.data.data(), piece_rows<V>(d, cols));
+    return read_pieces<V>(to, d, x.data.data(), piece_rows<V>(to, d, cols));
   };
   if (d.type.kind != Kind::floating || d.type.size <= 4) {
     Matrix<float> x(to.memory, d.dims[0], cols, "dense", to.stream);
@@ -1058,7 +1038,6 @@ AnnData Reader::read() {
 }  // namespace
 
 AnnData read_anndata(const Context& ctx, std::shared_ptr<const Store> source, const ReadH5adOptions& options) {
-  const auto session = source->session();
   SCW_EXPECT((options.obs_mask.empty() && options.var_mask.empty()) || !options.stream_matrices, source->op(),
              "obs_mask and var_mask do not go with stream_matrices");
   return Reader(ctx.host(), std::move(source), options).read();
@@ -1066,13 +1045,7 @@ AnnData read_anndata(const Context& ctx, std::shared_ptr<const Store> source, co
 
 MatrixElement read_anndata_matrix(const Context& ctx, std::shared_ptr<const Store> source, const std::string& element,
                                   const ReadH5adOptions& options) {
-  const auto session = source->session();
-  const auto node = source->root()->find(element);
-  SCW_EXPECT(node != nullptr, source->op(), "'{}' has no '{}'", source->name(), element);
-  Reader reader(ctx, source, options);
-  MatrixElement m = reader.matrix(*node);
-  reader.check_matrix(*node, m);
-  return reader.on_target(std::move(m));
+  return Reader(ctx, std::move(source), options).element(element);
 }
 
 }  // namespace scw::io

@@ -9,7 +9,8 @@
 #include "core/block_stream.hpp"
 #include "core/check.hpp"
 #include "core/parallel.hpp"
-#include "io/read_ahead.hpp"
+#include "io/index_check.hpp"
+#include "io/pieces.hpp"
 #include "io/stored_rows.hpp"
 
 namespace scw::io {
@@ -291,6 +292,51 @@ detail::BlockRoom<MatrixView<V>> make_device_room(const MatrixView<V>*, const Co
   return {ctx, r.largest_rows, r.matrix.n_cols()};
 }
 
+/// Whether blocks can go from the file to the device of `ctx` piece by piece.
+template <class V>
+bool goes_straight(const CsrView<V>*, const Context& ctx, const Request& r) {
+  return r.picked == nullptr && fits_ring<V>(ctx, *r.stored.data, 1) &&
+         (!r.with_indices || fits_ring<std::int32_t>(ctx, *r.stored.indices, 1));
+}
+template <class V>
+bool goes_straight(const MatrixView<V>*, const Context& ctx, const Request& r) {
+  return r.picked == nullptr && fits_ring<V>(ctx, *r.stored.data, r.matrix.n_cols());
+}
+
+/// Rows [first, first + n) -> room. False, and the room is to be filled otherwise, if something is wrong with the
+/// indices.
+template <class V>
+bool read_straight(const Context& ctx, const Request& r, std::int64_t first, std::int64_t n,
+                   detail::BlockRoom<CsrView<V>>& room) {
+  const CsrView<V> rows{n, static_cast<std::int32_t>(r.matrix.n_cols()), {r.indptr + first, n + 1}, {}, {}};
+  const std::int64_t begin = rows.indptr[0], size = rows.indptr[n] - begin;
+  bool clean = true;
+  room.fill(ctx, rows, [&](std::int32_t* indices, V* values) {
+    if (indices != nullptr) {
+      const StoredArray& part = *r.stored.indices;
+      const std::int64_t piece = piece_rows<std::int32_t>(ctx, part, 1);
+      IndexCheck check(rows.indptr, rows.n_cols, piece);
+      const auto look = [&](std::int64_t at, const std::int32_t* x, std::int64_t count) { check.look(at, x, count); };
+      check_fits(r, read_in_pieces(ctx, part, begin, size, indices, piece, look), part);
+      clean = check.is_clean();
+      if (!clean) return;
+    }
+    const StoredArray& part = *r.stored.data;
+    read_in_pieces(ctx, part, begin, size, values, piece_rows<V>(ctx, part, 1), [](auto...) {});
+  });
+  return clean;
+}
+template <class V>
+bool read_straight(const Context& ctx, const Request& r, std::int64_t first, std::int64_t n,
+                   detail::BlockRoom<MatrixView<V>>& room) {
+  const StoredArray& part = *r.stored.data;
+  const std::int64_t cols = r.matrix.n_cols();
+  room.fill(ctx, MatrixView<V>{nullptr, n, cols}, [&](V* values) {
+    read_in_pieces(ctx, part, first, n, values, piece_rows<V>(ctx, part, cols), [](auto...) {});
+  });
+  return true;
+}
+
 template <class View>
 void for_each_block(const Context& ctx, Request r, std::int64_t n_rows, std::int64_t block_rows,
                     const OwnedRowBlocks::OwnedBody& body) {
@@ -304,29 +350,26 @@ void for_each_block(const Context& ctx, Request r, std::int64_t n_rows, std::int
     if (r.indptr != nullptr)
       r.largest_entries = std::max(r.largest_entries, r.indptr[bounds[b + 1]] - r.indptr[bounds[b]]);
   }
-  const auto read_block = [&](const Context& host, std::size_t b, HostRows<View>& rows) {
-    read(host, r, bounds[b], bounds[b + 1] - bounds[b], rows);
-  };
+  HostRows<View> rows;
   if (ctx.device.type == DeviceType::cpu) {
     // In turns: both have all threads.
-    HostRows<View> rows;
     for (std::size_t b = 0; b < blocks; ++b) {
       ctx.check_cancelled(kOp);
-      read_block(ctx, b, rows);
+      read(ctx, r, bounds[b], bounds[b + 1] - bounds[b], rows);
       body(bounds[b], rows.view());
     }
     return;
   }
-  ReadAhead<HostRows<View>> ahead(ctx.host(), blocks, read_block);
   using Room = detail::BlockRoom<View>;
+  bool straight = goes_straight(tag, ctx, r);  // until a block is not: the next ones will hardly be better
   detail::stream_blocks<Room>(
       ctx, blocks, [&] { return make_device_room(tag, ctx, r); },
-      [&](const Context& uploads, std::size_t b, Room& room) {
-        // On this thread alone, beside the bus: a loop of the pool would leave the reader without its helpers.
-        Context alone = uploads;
-        alone.n_threads = 1;
-        room.fill(alone, ahead.take(b).view());
-        ahead.give_back(b);
+      [&](const Context& uploads, std::size_t b, Room& room) {  // one block after the other
+        const std::int64_t first = bounds[b], n = bounds[b + 1] - first;
+        straight = straight && read_straight(uploads, r, first, n, room);
+        if (straight) return;
+        read(uploads.host(), r, first, n, rows);
+        room.fill(uploads, rows.view());
       },
       [&](std::size_t b, Room& room) { body(bounds[b], room.view()); });
 }

@@ -60,6 +60,15 @@ MatrixElement read_h5ad_matrix(const Context& ctx, const std::string& path, cons
   return read_anndata_matrix(ctx, Source::open(kRead, path), element, options);
 }
 
+std::vector<std::string> read_h5ad_texts(const Context& ctx, const std::string& path, const std::string& element) {
+  const auto source = Source::open(kRead, path);
+  auto session = source->session();
+  auto node = h5::find(h5::root(*source), element);
+  SCW_EXPECT(node.has_value(), kRead, "'{}' has no '{}'", path, element);
+  const auto d = h5::dataset(std::move(*node));
+  return h5::read_strings(ctx.host(), d, &session);
+}
+
 void write_h5ad(const Context& ctx, const AnnData& data, const std::string& path, const WriteH5adOptions& options) {
   const h5::WriteOptions how = write_options(options);
   data.validate();

@@ -220,8 +220,9 @@ extern template bool read_numbers(const Context&, const Dataset&, double*);
 /// Whether read_strings and read_text_field can: the library's own way to texts of variable length trusts the file too
 /// much to be used, and ours needs contiguous storage or chunks of one or two dimensions.
 bool has_readable_texts(const Dataset& d);
-/// Reads strings of fixed or variable length.
-std::vector<std::string> read_strings(const Context& ctx, const Dataset& d);
+/// Reads strings of fixed or variable length. `session`: the caller's, given up while texts are fetched from the heap
+/// of the file, which takes long and needs no library.
+std::vector<std::string> read_strings(const Context& ctx, const Dataset& d, std::shared_ptr<void>* session = nullptr);
 /// Reads a field of texts of variable length from a dataset of records.
 std::vector<std::string> read_text_field(const Context& ctx, const Dataset& d, const std::string& name);
 

@@ -23,18 +23,29 @@ class GlobalHeap {
   explicit GlobalHeap(const Dataset& d) : d_(d) {}
   std::string_view get(std::uint64_t address, std::uint32_t index, std::uint32_t length) {
     Collection& c = collection(address);
-    const auto it = c.objects.find(index);
-    if (it == c.objects.end() || length > it->second.second)
+    const Object* const object = c.find(index);
+    if (object == nullptr || length > object->length)
       d_.fail("text {} of the heap at {} is not there or too short", index, address);
     used_ += length;
     if (used_ > d_.source->size() + kFreeBytes) d_.fail("its texts are longer than the file");
-    return {reinterpret_cast<const char*>(c.bytes.data()) + it->second.first, length};
+    return {reinterpret_cast<const char*>(c.bytes.data()) + object->at, length};
   }
 
  private:
+  struct Object {
+    std::uint32_t index = 0;
+    std::size_t at = 0;
+    std::uint64_t length = 0;
+  };
   struct Collection {
     std::vector<std::byte> bytes;
-    std::unordered_map<std::uint32_t, std::pair<std::size_t, std::uint64_t>> objects;
+    std::vector<Object> objects;  // by index; numbered from 1 without gaps, unless some were removed
+    const Object* find(std::uint32_t index) const {
+      if (index - 1 < objects.size() && objects[index - 1].index == index) return &objects[index - 1];
+      const auto it = std::lower_bound(objects.begin(), objects.end(), index,
+                                       [](const Object& o, std::uint32_t i) { return o.index < i; });
+      return it != objects.end() && it->index == index ? &*it : nullptr;
+    }
   };
   Collection& collection(std::uint64_t address) {
     if (last_ != nullptr && last_address_ == address) return *last_;
@@ -60,9 +71,14 @@ class GlobalHeap {
       if (index == 0) break;  // the rest is free
       at += 16;
       if (length > size - at) damaged();
-      c.objects.emplace(index, std::pair{at, length});
+      c.objects.push_back({index, at, length});
       at += std::min<std::size_t>((length + 7) / 8 * 8, size - at);
     }
+    const auto before = [](const Object& a, const Object& b) { return a.index < b.index; };
+    const auto same = [](const Object& a, const Object& b) { return a.index == b.index; };
+    if (!std::is_sorted(c.objects.begin(), c.objects.end(), before))
+      std::stable_sort(c.objects.begin(), c.objects.end(), before);
+    c.objects.erase(std::unique(c.objects.begin(), c.objects.end(), same), c.objects.end());
     return all_.insert_or_assign(address, std::move(c)).first->second;
   }
   const Dataset& d_;
@@ -143,7 +159,7 @@ bool has_readable_texts(const Dataset& d) {
   return ours;
 }
 
-std::vector<std::string> read_strings(const Context& ctx, const Dataset& d) {
+std::vector<std::string> read_strings(const Context& ctx, const Dataset& d, std::shared_ptr<void>* session) {
   if (d.type.kind != Kind::string) d.fail("is of type {} (expected text)", d.type.name);
   const auto n = static_cast<std::size_t>(d.count);
   std::vector<std::string> out;
@@ -164,7 +180,10 @@ std::vector<std::string> read_strings(const Context& ctx, const Dataset& d) {
     });
     return out;
   }
-  return texts_of(d, stored_elements(ctx, d, kReferenceBytes), 0, kReferenceBytes);
+  const auto references = stored_elements(ctx, d, kReferenceBytes);
+  std::optional<SessionPause> pause;
+  if (session != nullptr) pause.emplace(*d.source, *session);
+  return texts_of(d, references, 0, kReferenceBytes);
 }
 
 void read_field(const Context& ctx, const Dataset& d, const std::string& name, hid_t stored, hid_t memory,

@@ -29,13 +29,13 @@ SCW_CLONES Scan scan(const std::int32_t* x, std::int64_t n) {
 }  // namespace
 
 IndexCheck::IndexCheck(Span<const std::int64_t> indptr, std::int64_t n_cols, std::int64_t piece)
-    : indptr_(indptr), n_cols_(n_cols), piece_(piece) {
-  const std::int64_t n = indptr[indptr.size - 1];
-  pieces_.resize(static_cast<std::size_t>((n + piece - 1) / piece));
+    : indptr_(indptr), n_cols_(n_cols), piece_(piece), first_piece_(indptr[0] / piece) {
+  const std::int64_t end = indptr[indptr.size - 1];
+  if (end > indptr[0]) pieces_.resize(static_cast<std::size_t>((end + piece - 1) / piece - first_piece_));
 }
 
 void IndexCheck::look(std::int64_t first, const std::int32_t* x, std::int64_t n) {
-  Piece& p = pieces_[static_cast<std::size_t>(first / piece_)];
+  Piece& p = pieces_[static_cast<std::size_t>(first / piece_ - first_piece_)];
   const Scan s = scan(x, n);
   // Between the last of a row and the first of the next one anything goes.
   std::int64_t excused = 0, last = first;
@@ -53,7 +53,7 @@ bool IndexCheck::is_clean() const {
   for (std::size_t k = 0; k < pieces_.size(); ++k) {
     if (!pieces_[k].clean) return false;
     if (k > 0 && pieces_[k - 1].back >= pieces_[k].front &&
-        !std::binary_search(indptr_.begin(), indptr_.end(), static_cast<std::int64_t>(k) * piece_))
+        !std::binary_search(indptr_.begin(), indptr_.end(), (first_piece_ + static_cast<std::int64_t>(k)) * piece_))
       return false;
   }
   return true;

@@ -12,7 +12,8 @@ namespace scw::io {
 
 class SCW_API IndexCheck {
  public:
-  /// Row offsets (from 0, not falling), columns, and the size of the pieces to come. `indptr` must outlive this.
+  /// Offsets of rows, of all of a matrix or of some (not falling), columns, and where pieces end: at multiples of this,
+  /// and with the last row. `indptr` must outlive this.
   IndexCheck(Span<const std::int64_t> indptr, std::int64_t n_cols, std::int64_t piece);
   /// Indices [first, first + n), a whole piece. Different pieces may be looked at by several threads at once.
   void look(std::int64_t first, const std::int32_t* x, std::int64_t n);
@@ -26,6 +27,7 @@ class SCW_API IndexCheck {
   };
   Span<const std::int64_t> indptr_;
   std::int64_t n_cols_, piece_;
+  std::int64_t first_piece_;
   std::vector<Piece> pieces_;
 };
 

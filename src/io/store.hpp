@@ -189,6 +189,21 @@ class SCW_API Node {
   }
 };
 
+/// Gives up a session for a scope that only reads arrays that are is_concurrent(), so that other threads get a turn.
+class SessionPause {
+ public:
+  SessionPause(const Store& store, std::shared_ptr<void>& session) : store_(store), session_(session) {
+    session_.reset();
+  }
+  ~SessionPause() { session_ = store_.session(); }
+  SessionPause(const SessionPause&) = delete;
+  SessionPause& operator=(const SessionPause&) = delete;
+
+ private:
+  const Store& store_;
+  std::shared_ptr<void>& session_;
+};
+
 /// An HDF5 file or a Zarr folder, by content. Throws IoError, FormatError. `op` starts every message.
 SCW_API std::shared_ptr<const Store> open_store(const char* op, const std::string& path);
 

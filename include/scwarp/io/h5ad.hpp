@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "scwarp/anndata.hpp"
 #include "scwarp/core/context.hpp"
@@ -52,6 +53,11 @@ SCW_API AnnData read_h5ad(const Context& ctx, Span<const std::byte> image, const
 /// unpacked on ctx.n_threads threads, or bytes / 55 GB/s.
 SCW_API MatrixElement read_h5ad_matrix(const Context& ctx, const std::string& path, const std::string& element = "X",
                                        const ReadH5adOptions& options = {});
+
+/// One array of texts of the file, "obs/_index", row-major, and nothing else. InvalidArgument if it is not there. HDF5
+/// serves one thread at a time, but this and read_h5ad_matrix give each other way where the time goes.
+SCW_API std::vector<std::string> read_h5ad_texts(const Context& ctx, const std::string& path,
+                                                 const std::string& element);
 
 enum class Compression : std::uint8_t { none, gzip, zstd };
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _MATRICES = ("csr_matrix", "array")
+_MANY_TEXTS = 10_000  # from here on, scwarp's way to texts is worth opening the file once more
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Format:
     open: Callable[[str], Any]  # a context manager of the root group
     matrix: Callable[..., Any]  # one matrix, by scwarp
     whole: Callable[[str], AnnData]  # everything, by anndata
+    texts: Callable[..., list[str]] | None = None  # one array of texts, by scwarp
 
 
 def _open_h5ad(path: str) -> Any:
@@ -57,7 +59,7 @@ def _whole_zarr(path: str) -> AnnData:
     return anndata.read_zarr(path)
 
 
-H5AD = Format("read_h5ad", _open_h5ad, _core.io.read_h5ad_matrix, _whole_h5ad)
+H5AD = Format("read_h5ad", _open_h5ad, _core.io.read_h5ad_matrix, _whole_h5ad, _core.io.read_h5ad_texts)
 ZARR = Format("read_zarr", _open_zarr, _core.io.read_zarr_matrix, _whole_zarr)
 
 
@@ -112,9 +114,16 @@ def read_anndata(
         kinds = (*_MATRICES, "csc_matrix") if selected else _MATRICES
         ours = [k for k, e in encodings.items() if e in kinds or (e == "csc_matrix" and target(k) is not None)]
         if ours or selected:
-            # anndata works in a thread of its own, beside ours and so that Ctrl-C stops ours.
+            # anndata works in a thread of its own, beside ours and so that Ctrl-C stops ours. A million names take it
+            # longer than a fast disk takes for the matrix: the AnnData is made there too.
+            read_elem = _read_elem(how, path)
+
+            def make_rest() -> tuple[dict[str, Any], AnnData | None]:
+                parts = _read_rest(f, set(ours), read_elem)
+                return parts, None if selected else _without_matrices(parts)
+
             with ThreadPoolExecutor(1) as pool:
-                rest = pool.submit(_read_rest, f, set(ours))
+                rest = pool.submit(make_rest)
                 read = {}
                 for name in ours:
                     where = ctx if target(name) is None else target(name)
@@ -123,23 +132,39 @@ def read_anndata(
                     read[name] = x.tocsc() if encodings[name] == "csc_matrix" and target(name) is None else x
                 if check_counts and "X" in encodings and "X" not in read:
                     how.matrix(ctx, path, "X", True)
-                parts = rest.result()
+                parts, adata = rest.result()
     if not ours and not selected:
-        adata = how.whole(path)
-        if check_counts and adata.X is not None:
+        whole = how.whole(path)
+        if check_counts and whole.X is not None:
             how.matrix(ctx, path, "X", True)
-        if on_device is not None and adata.X is not None:
-            adata.X = _to_device(adata.X)
-        return adata
+        if on_device is not None and whole.X is not None:
+            whole.X = _to_device(whole.X)
+        return whole
     if selected:
         parts = _subset(parts, masks)
     parts["X"] = read.get("X", parts["X"])
     if "raw/X" in read:
         parts["raw"]["X"] = read["raw/X"]
     parts["layers"] = {k: read.get(f"layers/{k}", v) for k, v in parts["layers"].items()}
+    x = parts["X"]
+    if adata is None or (x is not None and x.shape != adata.shape):  # (of other shapes: anndata says so)
+        import anndata
+
+        return anndata.AnnData(**parts)
+    if x is not None:
+        adata.X = x
+    for key, layer in parts["layers"].items():
+        adata.layers[key] = layer
+    return adata
+
+
+def _without_matrices(parts: dict[str, Any]) -> AnnData | None:
+    """All but X and layers, which arrive later; None if that is not enough for anndata."""
     import anndata
 
-    return anndata.AnnData(**parts)
+    if "obs" not in parts or "var" not in parts:
+        return None
+    return anndata.AnnData(**{k: v for k, v in parts.items() if k not in ("X", "layers")})
 
 
 def _mask(op: str, mask: Any, frame: Any, name: str) -> Any:
@@ -178,22 +203,66 @@ def _subset(parts: dict[str, Any], masks: list[Any]) -> dict[str, Any]:
     return out
 
 
-def _read_elem() -> Any:
+class _Texts:
+    """A dataset of texts of h5py's, with ``asstr()[()]`` there already."""
+
+    def __init__(self, dataset: Any, values: np.ndarray | None) -> None:
+        self._dataset, self._values = dataset, values
+
+    def asstr(self, *args: Any, **kwargs: Any) -> Any:
+        plain = self._dataset.asstr(*args, **kwargs)
+        return plain if args or kwargs else _Whole(plain, self._values)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._dataset[key]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dataset, name)
+
+
+class _Whole(_Texts):
+    def __getitem__(self, key: Any) -> Any:
+        return self._values if isinstance(key, tuple) and not key else self._dataset[key]
+
+
+def _read_elem(how: Format | None = None, path: str = "") -> Callable[[Any], Any]:
+    """anndata's reader of elements. With a file's format, long arrays of texts come from scwarp: h5py takes a library
+    call per text, and another one to decode it."""
     import anndata
 
-    return anndata.io.read_elem if hasattr(anndata, "io") else anndata.experimental.read_elem
+    plain: Callable[[Any], Any] = anndata.io.read_elem if hasattr(anndata, "io") else anndata.experimental.read_elem
+    read_dispatched = getattr(anndata.experimental, "read_dispatched", None)
+    if how is None or how.texts is None or read_dispatched is None:
+        return plain
+    texts, ctx = how.texts, make_context(op=how.op, device="cpu")
+
+    def element(func: Any, name: str, elem: Any, iospec: Any) -> Any:
+        import h5py
+
+        if iospec.encoding_type != "string-array" or not isinstance(elem, h5py.Dataset) or elem.size < _MANY_TEXTS:
+            return func(elem)
+        kind = h5py.check_string_dtype(elem.dtype)
+        if kind is None or kind.encoding != "utf-8" or kind.length is not None:
+            return func(elem)
+        try:
+            found = texts(ctx, path, elem.name.strip("/"))
+        except (OSError, RuntimeError, ValueError, NotImplementedError):  # let anndata say what it thinks of them
+            return func(elem)
+        values = np.empty(len(found), object)
+        values[:] = found
+        return func(_Texts(elem, values.reshape(elem.shape)))
+
+    return lambda elem: read_dispatched(elem, element)
 
 
-def _read_slots(f: Any) -> dict[str, Any]:
+def _read_slots(f: Any, read: Callable[[Any], Any]) -> dict[str, Any]:
     """Everything but matrices of the size of X."""
-    read = _read_elem()
     return {slot: read(f[slot]) for slot in ("obs", "var", "obsm", "varm", "obsp", "varp", "uns") if slot in f}
 
 
-def _read_rest(f: Any, without: set[str]) -> dict[str, Any]:
+def _read_rest(f: Any, without: set[str], read: Callable[[Any], Any]) -> dict[str, Any]:
     """What AnnData() takes, by anndata; None for the elements of ``without``."""
-    read = _read_elem()
-    parts: dict[str, Any] = {"X": None, "layers": {}, **_read_slots(f)}
+    parts: dict[str, Any] = {"X": None, "layers": {}, **_read_slots(f, read)}
     for key in _keys(f, "layers"):
         parts["layers"][key] = None if f"layers/{key}" in without else read(f[f"layers/{key}"])
     if "X" in f and "X" not in without:
@@ -221,7 +290,7 @@ def _read_backed(how: Format, path: str, backed: str | bool) -> AnnData:
 
     if backed not in ("r", True):
         raise ValueError(f"{how.op}: backed={backed!r}; expected 'r' (scwarp never writes into an open file)")
-    read = _read_elem()
+    read = _read_elem(how, path)
     with how.open(path) as f:
         if f.attrs.get("encoding-type") != "anndata" or not _is_group(f.get("obs")):
             raise NotImplementedError(
@@ -236,7 +305,7 @@ def _read_backed(how: Format, path: str, backed: str | bool) -> AnnData:
                 return open_matrix(path, name)
             return read(f[name])
 
-        parts: dict[str, Any] = {**_read_slots(f), "X": on_disk("X")}
+        parts: dict[str, Any] = {**_read_slots(f, read), "X": on_disk("X")}
         parts["layers"] = {k: on_disk(f"layers/{k}") for k in _keys(f, "layers")}
         if _is_group(f.get("raw")):  # version 2 of Zarr has an array in place of none
             parts["raw"] = {k: read(f[f"raw/{k}"]) for k in ("var", "varm") if k in f["raw"]}

@@ -48,6 +48,27 @@ SCW_PYTHON(io, h5ad) {
       },
       nb::arg("ctx"), nb::arg("path"), nb::arg("element") = "X", nb::arg("check_counts") = false,
       nb::arg("obs_mask") = nb::none(), nb::arg("var_mask") = nb::none());
+  // A list: NumPy makes the array of it that h5py would give.
+  m.def(
+      "read_h5ad_texts",
+      [](PyContext& py, const std::string& path, const std::string& element) {
+        // By this thread alone: a matrix may be on its way meanwhile, and its loop needs the pool.
+        const auto texts = run(py, [&](Context ctx) {
+          ctx.n_threads = 1;
+          return io::read_h5ad_texts(ctx, path, element);
+        });
+        const auto n = static_cast<Py_ssize_t>(texts.size());
+        nb::list out = nb::steal<nb::list>(PyList_New(n));
+        if (!out.is_valid()) throw nb::python_error();
+        for (Py_ssize_t i = 0; i < n; ++i) {
+          const std::string& text = texts[static_cast<std::size_t>(i)];
+          PyObject* const made = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "strict");
+          if (made == nullptr) throw nb::python_error();
+          PyList_SET_ITEM(out.ptr(), i, made);
+        }
+        return out;
+      },
+      nb::arg("ctx"), nb::arg("path"), nb::arg("element"));
   m.def(
       "copy_h5ad",
       [](PyContext& py, const std::string& from, const std::string& to, int compression_level, bool check_counts) {

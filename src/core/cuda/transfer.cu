@@ -7,10 +7,13 @@
 #include "core/cuda/transfer.cuh"
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "core/cuda/cuda_check.cuh"
@@ -27,6 +30,7 @@ constexpr std::size_t kDirectBytes = std::size_t{1} << 20;  // below this the dr
 struct Slot {
   std::byte* data = nullptr;
   cudaEvent_t done{};  // the last copy that used the slot
+  bool pinned = false;
 };
 
 class PinnedRing {
@@ -46,27 +50,36 @@ class PinnedRing {
         });
   }
 
-  bool fill(const Context& ctx, std::byte* device, std::int64_t bytes, std::int64_t piece, const FillPiece& make) {
-    return each_piece(ctx, bytes, piece, [&](Slot& slot, std::int64_t begin, std::int64_t n, cudaStream_t stream) {
-      make(begin, n, slot.data);
-      SCW_CUDA(cudaMemcpyAsync(device + begin, slot.data, static_cast<std::size_t>(n), cudaMemcpyHostToDevice, stream));
-      SCW_CUDA(cudaEventRecord(slot.done, stream));
-    });
+  bool fill(const Context& ctx, std::byte* device, std::int64_t bytes, std::int64_t piece, const FillPiece& make,
+            std::int64_t lead) {
+    return each_piece(
+        ctx, lead + bytes, piece, [&](Slot& slot, std::int64_t from, std::int64_t size, cudaStream_t stream) {
+          const std::int64_t begin = std::max(from, lead) - lead, n = from + size - lead - begin;
+          make(begin, n, slot.data);
+          SCW_CUDA(
+              cudaMemcpyAsync(device + begin, slot.data, static_cast<std::size_t>(n), cudaMemcpyHostToDevice, stream));
+          SCW_CUDA(cudaEventRecord(slot.done, stream));
+        });
   }
 
   std::size_t bytes() {
     const std::lock_guard lock(mutex_);
-    return slots_.size() * static_cast<std::size_t>(kSlotBytes);
+    const auto pinned = std::count_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.pinned; });
+    return static_cast<std::size_t>(pinned * kSlotBytes);
   }
 
   void release() {
     const std::lock_guard lock(mutex_);
-    for (const Slot& slot : slots_) {
+    for (Slot& slot : slots_) {
+      if (slot.data == nullptr) continue;
       static_cast<void>(cudaEventSynchronize(slot.done));
       static_cast<void>(cudaEventDestroy(slot.done));
-      static_cast<void>(cudaFreeHost(slot.data));
+      if (slot.pinned)
+        static_cast<void>(cudaFreeHost(slot.data));
+      else
+        std::free(slot.data);
+      slot = {};
     }
-    slots_.clear();
   }
 
  private:
@@ -74,45 +87,51 @@ class PinnedRing {
   template <class Body>
   bool each_piece(const Context& ctx, std::int64_t bytes, std::int64_t piece, const Body& body) {
     const std::lock_guard lock(mutex_);
-    const std::int64_t chunks = chunk_count(bytes, piece);
-    const int wanted = static_cast<int>(std::min<std::int64_t>(std::clamp(ctx.n_threads, 1, kMaxWorkers), chunks));
-    const int workers = reserve(wanted * kSlotsPerWorker) / kSlotsPerWorker;
-    if (workers == 0) return false;
+    const DeviceScope scope(ctx);
+    if (!prepare(slots_[0], false)) return false;
     Context on_host = ctx.host();
-    on_host.n_threads = std::min(wanted, workers);
+    on_host.n_threads = std::clamp(ctx.n_threads, 1, kMaxWorkers);
     const cudaStream_t stream = stream_of(ctx);
     int turn[kMaxWorkers] = {};
     parallel_chunks(on_host, bytes, piece, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
-      const DeviceScope scope(ctx);
+      const DeviceScope worker_scope(ctx);
+      // Nobody else has this one: worker numbers are taken once in a loop, and loops hold the mutex.
       Slot& slot = slots_[static_cast<std::size_t>(worker * kSlotsPerWorker + turn[worker]++ % kSlotsPerWorker)];
+      if (!prepare(slot, true)) throw std::bad_alloc();
       SCW_CUDA(cudaEventSynchronize(slot.done));
       body(slot, begin, end - begin, stream);
     });
     return true;
   }
 
-  /// Slots there are after an attempt to have n.
-  int reserve(int n) {
-    while (static_cast<int>(slots_.size()) < n) {
-      Slot slot;
-      void* p = nullptr;
-      if (cudaHostAlloc(&p, static_cast<std::size_t>(kSlotBytes), cudaHostAllocDefault) != cudaSuccess) {
-        static_cast<void>(cudaGetLastError());
-        break;
-      }
-      slot.data = static_cast<std::byte*>(p);
-      if (const cudaError_t status = cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming);
-          status != cudaSuccess) {
-        static_cast<void>(cudaFreeHost(p));
-        SCW_CUDA(status);
-      }
-      slots_.push_back(slot);
+  /// Makes a slot when it is first needed: page-locking takes 0.6 ms per MiB, while other slots are already at work.
+  /// `pageable`: memory that the system does not page-lock will do; copies from it are slower, and ordered all the
+  /// same. False: no memory.
+  static bool prepare(Slot& slot, bool pageable) {
+    if (slot.data != nullptr) return true;
+    Slot made;
+    void* p = nullptr;
+    made.pinned = cudaHostAlloc(&p, static_cast<std::size_t>(kSlotBytes), cudaHostAllocDefault) == cudaSuccess;
+    if (!made.pinned) {
+      static_cast<void>(cudaGetLastError());
+      p = pageable ? std::malloc(static_cast<std::size_t>(kSlotBytes)) : nullptr;
+      if (p == nullptr) return false;
     }
-    return static_cast<int>(slots_.size());
+    made.data = static_cast<std::byte*>(p);
+    if (const cudaError_t status = cudaEventCreateWithFlags(&made.done, cudaEventDisableTiming);
+        status != cudaSuccess) {
+      if (made.pinned)
+        static_cast<void>(cudaFreeHost(p));
+      else
+        std::free(p);
+      SCW_CUDA(status);
+    }
+    slot = made;
+    return true;
   }
 
   std::mutex mutex_;
-  std::vector<Slot> slots_;
+  std::array<Slot, std::size_t{kMaxWorkers * kSlotsPerWorker}> slots_;
 };
 
 PinnedRing& ring(int id) {
@@ -149,13 +168,15 @@ void copy(const Context& ctx, void* dst, bool dst_on_device, const void* src, bo
   if (!between) SCW_CUDA(cudaStreamSynchronize(stream_of(ctx)));
 }
 
-void fill(const Context& ctx, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& make) {
+void fill(const Context& ctx, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& make,
+          std::int64_t lead) {
   const DeviceScope scope(ctx);
   auto* const device = static_cast<std::byte*>(dst);
-  if (ring(ctx.device.id).fill(ctx, device, bytes, piece_bytes, make)) return;
+  if (ring(ctx.device.id).fill(ctx, device, bytes, piece_bytes, make, lead)) return;
   std::vector<std::byte> piece(static_cast<std::size_t>(std::min(bytes, piece_bytes)));
-  for (std::int64_t begin = 0; begin < bytes; begin += piece_bytes) {
-    const std::int64_t n = std::min(piece_bytes, bytes - begin);
+  std::int64_t n = 0;
+  for (std::int64_t begin = 0; begin < bytes; begin += n) {
+    n = std::min(begin == 0 ? piece_bytes - lead : piece_bytes, bytes - begin);
     make(begin, n, piece.data());
     SCW_CUDA(cudaMemcpyAsync(device + begin, piece.data(), static_cast<std::size_t>(n), cudaMemcpyHostToDevice,
                              stream_of(ctx)));

@@ -12,7 +12,8 @@ namespace scw::cuda {
 void copy(const Context& ctx, void* dst, bool dst_on_device, const void* src, bool src_on_device, std::size_t bytes);
 
 /// See scw::fill_device.
-void fill(const Context& ctx, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& fill);
+void fill(const Context& ctx, void* dst, std::int64_t bytes, std::int64_t piece_bytes, const FillPiece& fill,
+          std::int64_t lead);
 
 /// Page-locked bytes that the ring of device `id` holds.
 std::size_t pinned_bytes(int id);

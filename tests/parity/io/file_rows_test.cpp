@@ -232,6 +232,25 @@ TEST_P(FileRowsTest, UnsortedRowsAreSortedAndBadOnesRefused) {
   EXPECT_THROW(gather<float>(ctx_, io::FileRows(open(write("outside.h5ad", owned(outside))))), DataError);
 }
 
+TEST_P(FileRowsTest, BlocksOfManyPieces) {
+  auto x = HostCsr<float>::random(3000, 2000, 0.3, 9, true);
+  const auto sorted = x;
+  const auto check = [&](const std::string& path, std::int64_t block_rows) {
+    io::FileRowsOptions o;
+    o.block_rows = block_rows;
+    const auto all = gather<float>(ctx_, io::FileRows(open(path), o));
+    expect_same_bits(all.values, sorted.values);
+    EXPECT_EQ(all.indices, sorted.indices);
+  };
+  const auto path = write("x.h5ad", owned(x));
+  for (const std::int64_t block_rows : {0, 700, 1024}) check(path, block_rows);
+  // Out of order in a late block alone.
+  const auto first = static_cast<std::size_t>(x.indptr[2500]);
+  std::swap(x.indices[first], x.indices[first + 1]);
+  std::swap(x.values[first], x.values[first + 1]);
+  check(write("late.h5ad", owned(x)), 700);
+}
+
 TEST_P(FileRowsTest, ColumnIndicesAreNotReadTwiceForValues) {
   const auto x = HostCsr<float>::random(80, 30, 0.4, 5, false);
   const auto file = open(write("x.h5ad", owned(x)));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from same_anndata import check_same_adata, copy
 import scwarp as scw
 from scwarp import _core
 from scwarp._context import make_context
+from scwarp.io import _anndata, _h5ad
 
 N, M = 37, 23
 
@@ -503,6 +505,67 @@ def test_read_h5ad(tmp_path: Path, compression: str | None) -> None:
     a = scw.read_h5ad(tmp_path / "a.h5ad")
     check_same_adata(ad.read_h5ad(tmp_path / "a.h5ad"), a)
     assert a.X.indptr.dtype == a.X.indices.dtype == np.int32
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_long_arrays_of_texts(tmp_path: Path, compression: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """scwarp reads the texts that h5py takes long for; anndata makes of them what it makes of h5py's."""
+    found: list[str] = []
+
+    def texts(ctx: Any, path: str, name: str) -> list[str]:
+        found.append(name)
+        return _core.io.read_h5ad_texts(ctx, path, name)
+
+    monkeypatch.setattr(_anndata, "_MANY_TEXTS", 2)
+    monkeypatch.setattr(_h5ad, "H5AD", dataclasses.replace(_anndata.H5AD, texts=texts))
+    a = everything()
+    a.obs_names = [f"Zelle {i} \u00e4\u4e2d" * (i % 4) + str(i) for i in range(N)]
+    a.obs.index.name = "cell name"
+    for name in [k for k, v in a.layers.items() if sp.issparse(v) and v.format == "csc"]:
+        del a.layers[name]  # which backed does not read
+    a.uns["texts"] = np.array([["a", "", "\u00e4"], ["b" * 5000, "c", "d"]], object)
+    a.write_h5ad(tmp_path / "a.h5ad", compression=compression)
+    with h5py.File(tmp_path / "a.h5ad", "r+") as f:  # what h5py decodes otherwise
+        f["uns"].create_dataset("fixed", data=np.array([b"ab", b"c"], "S2"))
+        f["uns"].create_dataset("ascii", data=np.array(["ab", "c"], object), dtype=h5py.string_dtype("ascii"))
+        for name in ("fixed", "ascii"):
+            f["uns"][name].attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+    expected = ad.read_h5ad(tmp_path / "a.h5ad")
+    got = scw.read_h5ad(tmp_path / "a.h5ad")
+    check_same_adata(expected, got)
+    assert {"obs/cell name", "var/_index", "uns/texts"} <= set(found)
+    assert not {"uns/fixed", "uns/ascii"} & set(found)
+    for a, b in ((expected.obs, got.obs), (expected.var, got.var)):
+        pd.testing.assert_frame_equal(a, b)
+        assert a.index.dtype == b.index.dtype and {type(v) for v in b.index} == {str}
+    for mode in ({"backed": "r"}, {"obs_mask": np.arange(N) % 2 == 0}):
+        some = scw.read_h5ad(tmp_path / "a.h5ad", **mode)
+        assert list(some.var_names) == list(expected.var_names)
+
+
+def test_names_that_anndata_minds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_anndata, "_MANY_TEXTS", 2)
+    ad.AnnData(sp.csr_matrix(counts())).write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as f:
+        f["obs/_index"][3] = f["obs/_index"][2]
+    with pytest.warns(UserWarning, match="not unique"):
+        scw.read_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as f:
+        f["obs/_index"][3] = b"\xff"
+    for read in (ad.read_h5ad, scw.read_h5ad):
+        with pytest.raises(UnicodeDecodeError):
+            read(tmp_path / "a.h5ad")
+
+
+@pytest.mark.parametrize("slot", ["X", "layers/counts"])
+def test_matrices_that_do_not_fit_the_names(tmp_path: Path, slot: str) -> None:
+    a = ad.AnnData(sp.csr_matrix(counts()), layers={"counts": sp.csr_matrix(counts())})
+    a.write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as f:
+        f[slot].attrs["shape"] = [N, M + 1]
+    for read in (ad.read_h5ad, scw.read_h5ad):
+        with pytest.raises(ValueError):
+            read(tmp_path / "a.h5ad")
 
 
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix, sp.csc_matrix])

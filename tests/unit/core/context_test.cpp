@@ -3,6 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "core/fill_device.hpp"
 #include "scwarp/core/error.hpp"
 #include "scwarp/core/kernel.hpp"
 
@@ -27,6 +33,32 @@ TEST(Context, Threads) {
   EXPECT_EQ(Context::cpu().n_threads, available_threads());
   EXPECT_EQ(Context::cpu(3).n_threads, 3);
   EXPECT_THROW(Context::cpu(-1), InvalidArgument);
+}
+
+TEST(FillDevice, PiecesCoverEverythingOnce) {
+  const Context ctx = Context::cpu(3);
+  for (const std::int64_t bytes : {1, 5, 16, 37})
+    for (const std::int64_t piece : {1, 4, 16, 100})
+      for (std::int64_t lead = 0; lead < std::min<std::int64_t>(piece, 6); ++lead) {
+        std::vector<std::byte> out(static_cast<std::size_t>(bytes));
+        std::vector<std::pair<std::int64_t, std::int64_t>> pieces;
+        std::mutex mutex;
+        const auto fill = [&](std::int64_t first, std::int64_t n, std::byte* to) {
+          EXPECT_EQ(to, out.data() + first);
+          const std::lock_guard lock(mutex);
+          pieces.emplace_back(first, n);
+        };
+        fill_device(ctx, out.data(), bytes, piece, fill, lead);
+        std::sort(pieces.begin(), pieces.end());
+        std::int64_t at = 0;
+        for (const auto& [first, n] : pieces) {
+          EXPECT_EQ(first, at);
+          at += n;
+          EXPECT_TRUE(at == bytes || (at + lead) % piece == 0) << bytes << " " << piece << " " << lead;
+          EXPECT_LE(n, piece);
+        }
+        EXPECT_EQ(at, bytes);
+      }
 }
 
 TEST(Kernel, RunsTheRegisteredBackendOrNamesWhatIsMissing) {

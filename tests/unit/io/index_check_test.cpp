@@ -42,5 +42,27 @@ TEST(IndexCheck, AgreesWithThePlainTestForEveryChangeAndPiece) {
   EXPECT_TRUE(is_clean({0, 0, 0}, {}, 0, 4));
 }
 
+TEST(IndexCheck, OfSomeRowsOfAMatrix) {
+  // Rows that begin at 7: pieces end at multiples of their size all the same.
+  const std::vector<std::int64_t> from_zero{0, 0, 3, 3, 8, 9, 12};
+  std::vector<std::int64_t> indptr = from_zero;
+  for (auto& p : indptr) p += 7;
+  const std::vector<std::int32_t> good{1, 4, 9, 0, 2, 3, 7, 8, 5, 0, 1, 9};
+  for (const std::int64_t piece : {1, 2, 3, 4, 5, 7, 8, 10, 12, 100})
+    for (std::size_t p = 0; p < good.size(); ++p)
+      for (const std::int32_t value : {-1, 0, 1, 2, 3, 5, 8, 9, 10}) {
+        auto x = good;
+        x[p] = value;
+        IndexCheck check({indptr.data(), static_cast<std::int64_t>(indptr.size())}, 10, piece);
+        for (std::int64_t first = 7, end = 0; first < 19; first = end) {
+          end = std::min<std::int64_t>(19, (first / piece + 1) * piece);
+          check.look(first, x.data() + (first - 7), end - first);
+        }
+        EXPECT_EQ(check.is_clean(), expected(from_zero, x, 10)) << piece << " " << p << " " << value;
+      }
+  const std::vector<std::int64_t> empty{7, 7};
+  EXPECT_TRUE(IndexCheck({empty.data(), 2}, 10, 4).is_clean());
+}
+
 }  // namespace
 }  // namespace scw::io
