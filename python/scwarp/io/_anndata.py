@@ -159,10 +159,11 @@ def read_anndata(
 
 
 def _without_matrices(parts: dict[str, Any]) -> AnnData | None:
-    """All but X and layers, which arrive later; None if that is not enough for anndata."""
+    """All but X and layers, which arrive later; None if anndata makes something of X."""
     import anndata
 
-    if "obs" not in parts or "var" not in parts:
+    raw = parts.get("raw")
+    if "obs" not in parts or "var" not in parts or parts["X"] is not None or (raw is not None and "X" not in raw):
         return None
     return anndata.AnnData(**{k: v for k, v in parts.items() if k not in ("X", "layers")})
 
