@@ -144,6 +144,15 @@ SCW_PYTHON(pp, neighbors) {
       nb::arg("ctx"), nb::arg("indices"), nb::arg("distances"), nb::arg("n"), nb::arg("k"), nb::arg("method"),
       nb::arg("metric"), "(indptr, indices, data) of the symmetric weights of n x k lists");
   m.def(
+      "distance_graph",
+      [](PyContext& py, nb::handle indices, nb::handle distances, std::int64_t n, int k) {
+        const pp::KnnView lists(n, k, vector_arg<std::int32_t>(py, indices, "indices"),
+                                vector_arg<float>(py, distances, "distances"));
+        return to_csr_parts(run(py, [&](const Context& ctx) { return pp::distance_graph(ctx, lists); }));
+      },
+      nb::arg("ctx"), nb::arg("indices"), nb::arg("distances"), nb::arg("n"), nb::arg("k"),
+      "(indptr, indices, data) of the distances of n x k lists, each to the others.");
+  m.def(
       "pairwise_distances",
       [](PyContext& py, nb::handle x, const std::string& metric, double p) {
         const auto view = matrix_arg(py, x);

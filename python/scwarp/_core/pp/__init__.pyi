@@ -94,6 +94,11 @@ def connectivities(
 ) -> tuple[Any, ...]:
     """(indptr, indices, data) of the symmetric weights of n x k lists"""
 
+def distance_graph(ctx: _core.Context, indices: object, distances: object, n: int, k: int) -> tuple[Any, ...]:
+    """
+    (indptr, indices, data) of the distances of n x k lists, each to the others.
+    """
+
 def pairwise_distances(ctx: _core.Context, x: object, metric: str, p: float) -> Any:
     """All distances, n x n."""
 
