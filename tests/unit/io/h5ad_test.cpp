@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "io/lzf.hpp"
@@ -135,6 +136,34 @@ std::vector<std::uint8_t> every_third(std::int64_t n, std::int64_t offset) {
   std::vector<std::uint8_t> out(static_cast<std::size_t>(n));
   for (std::int64_t i = 0; i < n; ++i) out[static_cast<std::size_t>(i)] = (i + offset) % 3 == 0 ? 2 : 0;
   return out;
+}
+
+TEST_F(H5adTest, TextsBesideAMatrix) {
+  const Context ctx = Context::cpu(2);
+  AnnData a;
+  std::vector<std::string> cells(20000);
+  for (std::size_t i = 0; i < cells.size(); ++i) cells[i] = std::string(i % 50, 'x') + std::to_string(i);
+  a.obs = DataFrame(cells);
+  a.var = DataFrame(std::vector<std::string>{"g", "", "\u00e4"});
+  a.X = MatrixElement(counts<float>(ctx, 20000, 3));
+  write_h5ad(ctx, a, path("a.h5ad"));
+  const auto want = std::get<Csr<float>>(read_h5ad_matrix(ctx, path("a.h5ad")).data);
+  // Two threads that take turns with the library.
+  std::vector<std::string> found;
+  std::thread other([&] {
+    for (int round = 0; round < 5; ++round) found = read_h5ad_texts(Context::cpu(1), path("a.h5ad"), "obs/_index");
+  });
+  for (int round = 0; round < 5; ++round) {
+    const auto x = std::get<Csr<float>>(read_h5ad_matrix(ctx, path("a.h5ad")).data);
+    EXPECT_TRUE(std::equal(x.values.begin(), x.values.end(), want.values.begin(), want.values.end()));
+    EXPECT_TRUE(std::equal(x.indices.begin(), x.indices.end(), want.indices.begin(), want.indices.end()));
+  }
+  other.join();
+  EXPECT_EQ(found, cells);
+  EXPECT_EQ(read_h5ad_texts(ctx, path("a.h5ad"), "var/_index"), (std::vector<std::string>{"g", "", "\u00e4"}));
+  EXPECT_THROW(read_h5ad_texts(ctx, path("a.h5ad"), "obs/none"), InvalidArgument);
+  EXPECT_THROW(read_h5ad_texts(ctx, path("a.h5ad"), "X/data"), FormatError);
+  EXPECT_THROW(read_h5ad_texts(ctx, path("a.h5ad"), "obs"), FormatError);
 }
 
 TEST_F(H5adTest, MasksGiveWhatASubsetAfterwardsGives) {
