@@ -2,6 +2,7 @@
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_reduce.cuh>
 #include <cub/device/device_scan.cuh>
+#include <limits>
 
 #include "tl/leiden/cuda_level.cuh"
 
@@ -17,14 +18,24 @@ void with_space(const Context& ctx, Call&& call) {
   SCW_CUDA(call(static_cast<void*>(space.data()), bytes));
 }
 
+/// CUB 2, of CUDA 12, counts the items of a scan and of a sum by key in 32 bits.
+void check_items([[maybe_unused]] std::int64_t n) {
+#if CUB_VERSION < 300000
+  if (n > std::numeric_limits<int>::max())
+    throw NotSupported("tl.leiden: 2^31 edges between communities or of an asymmetric graph need a build with CUDA 13");
+#endif
+}
+
 }  // namespace
 
 void exclusive_scan(const Context& ctx, std::int32_t* data, std::int64_t n) {
+  check_items(n + 1);
   with_space(ctx, [&](void* space, std::size_t& bytes) {
     return cub::DeviceScan::ExclusiveSum(space, bytes, data, data, n + 1, scw::cuda::stream_of(ctx));
   });
 }
 void exclusive_scan(const Context& ctx, std::int64_t* data, std::int64_t n) {
+  check_items(n + 1);
   with_space(ctx, [&](void* space, std::size_t& bytes) {
     return cub::DeviceScan::ExclusiveSum(space, bytes, data, data, n + 1, scw::cuda::stream_of(ctx));
   });
@@ -46,6 +57,7 @@ void sort_pairs(const Context& ctx, Array<std::uint64_t>& keys, Array<std::int64
 std::int64_t sum_by_key(const Context& ctx, const std::uint64_t* keys, const std::int64_t* values, std::int64_t n,
                         std::uint64_t* unique, std::int64_t* sums) {
   if (n == 0) return 0;
+  check_items(n);
   Array<std::int64_t> count = scratch<std::int64_t>(ctx, 1, "leiden runs");
   with_space(ctx, [&](void* space, std::size_t& bytes) {
     return cub::DeviceReduce::ReduceByKey(space, bytes, keys, unique, values, sums, count.data(), ::cuda::std::plus<>{},
