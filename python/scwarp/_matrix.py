@@ -167,7 +167,14 @@ class PackedRows(Packed):
 
 
 def pack(
-    x: Any, op: str, *, name: str = "X", mutable: bool = False, int_dtype: str = "float32", blocks: bool = False
+    x: Any,
+    op: str,
+    *,
+    name: str = "X",
+    mutable: bool = False,
+    int_dtype: str = "float32",
+    blocks: bool = False,
+    any_order: bool = False,
 ) -> Packed:
     """Cells x genes for an operation that works along rows.
 
@@ -178,6 +185,9 @@ def pack(
         What integers become.
     blocks
         The operation reads blocks of rows one after another: a matrix on disk will do.
+    any_order
+        The operation does not read the column indices, and unsorted or duplicate ones do not change its result: they
+        are not looked at and stay as they are.
     """
     if blocks and (on_disk := as_on_disk(x, op, name)) is not None:
         return PackedRows(on_disk, int_dtype)
@@ -192,7 +202,7 @@ def pack(
             restore = _to_csc
         elif mutable and not _writeable(x.data):
             x = x.copy()
-        if not is_canonical(x, op, name):
+        if not any_order and not is_canonical(x, op, name):
             logger.info("%s: %s has unsorted or duplicate indices: working on a canonical copy", op, name)
             x = x.copy()
             x.sum_duplicates()

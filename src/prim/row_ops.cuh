@@ -86,21 +86,55 @@ __device__ inline void update_row(const X& x, std::int64_t i, std::int64_t begin
   }
 }
 
-// Simple loops on purpose: with more rows or loads under way, the second look at a row no longer finds it in the cache.
+/// Values that a lane keeps between the two looks at a row, in registers: 3 072 floats or 1 536 doubles of a row. What
+/// a longer row has beyond them is read again, from the cache: few rows are under way.
+template <class V>
+inline constexpr int kHeld = 384 / sizeof(V);
+inline constexpr int kHoldGroup = 16;  // loads under way together, and the step in which short rows end early
+inline constexpr int kHoldBlock = 64;
+
 template <class X, class Map, class Update>
-__global__ void __launch_bounds__(kRowBlock) reduce_then_update_kernel(X x, Map map, Update update, Span<double> out) {
+__global__ void __launch_bounds__(kHoldBlock, 7)
+    reduce_then_update_kernel(X x, Map map, Update update, Span<double> out) {
+  using V = std::remove_cvref_t<decltype(value_at(x, 0))>;
+  constexpr int kCount = kHeld<V>;
   const int lane = static_cast<int>(threadIdx.x) & 31;
-  const std::int64_t warps = std::int64_t{gridDim.x} * (kRowBlock / 32);
-  for (std::int64_t i = (std::int64_t{blockIdx.x} * kRowBlock + threadIdx.x) / 32; i < x.n_rows; i += warps) {
-    const std::int64_t begin = row_begin(x, i);
-    const std::int64_t end = begin + row_count(x, i);
-    double sum = 0;
-    for (std::int64_t k = begin + lane; k < end; k += 32) sum += map(value_at(x, k), column_of(x, i, k));
+  const std::int64_t warps = std::int64_t{gridDim.x} * (kHoldBlock / 32);
+  for (std::int64_t i = (std::int64_t{blockIdx.x} * kHoldBlock + threadIdx.x) / 32; i < x.n_rows; i += warps) {
+    const std::int64_t begin = row_begin(x, i) + lane;
+    const std::int64_t count = row_count(x, i);
+    const int held = static_cast<int>(min(count, std::int64_t{32 * kCount}));
+    V v[kCount];
+#pragma unroll
+    for (int g = 0; g < kCount; g += kHoldGroup) {
+      if (32 * g >= held) break;
+#pragma unroll
+      for (int u = g; u < g + kHoldGroup; ++u)
+        v[u] = 32 * u + lane < held ? __ldcs(&value_at(x, begin + 32 * u)) : V{0};
+    }
+    double sum = 0;  // a lane's values in order, see row_ops.hpp
+#pragma unroll
+    for (int g = 0; g < kCount; g += kHoldGroup) {
+      if (32 * g >= held) break;
+#pragma unroll
+      for (int u = g; u < g + kHoldGroup; ++u)
+        if (32 * u + lane < held) sum += map(v[u], column_of(x, i, begin + 32 * u));
+    }
+    for (std::int64_t k = 32 * kCount; k + lane < count; k += 32)
+      sum += map(value_at(x, begin + k), column_of(x, i, begin + k));
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_down_sync(0xFFFFFFFFu, sum, offset);
+    sum = __shfl_sync(0xFFFFFFFFu, sum, 0);
     if (lane == 0) out.data[i] = sum;
-    __syncwarp();  // update reads out[i]
-    for (std::int64_t k = begin + lane; k < end; k += 32)
-      value_at(x, k) = update(value_at(x, k), i, column_of(x, i, k));
+    const auto own = update.given(sum);
+#pragma unroll
+    for (int g = 0; g < kCount; g += kHoldGroup) {
+      if (32 * g >= held) break;
+#pragma unroll
+      for (int u = g; u < g + kHoldGroup; ++u)
+        if (32 * u + lane < held) __stcs(&value_at(x, begin + 32 * u), own(v[u], column_of(x, i, begin + 32 * u)));
+    }
+    for (std::int64_t k = 32 * kCount; k + lane < count; k += 32)
+      value_at(x, begin + k) = own(value_at(x, begin + k), column_of(x, i, begin + k));
   }
 }
 
@@ -113,13 +147,15 @@ __global__ void __launch_bounds__(kRowBlock) for_each_value_kernel(X x, Update u
   }
 }
 
+inline constexpr int kMapUnroll = 4;
+
 /// value = map(value) from data[first] to data[last - 1], 16 bytes at a time where they are aligned. With offsets,
 /// first and last are offsets[0] and offsets[n_rows].
 template <class V, class Map>
 __global__ void __launch_bounds__(kRowBlock)
     map_values_kernel(V* data, std::int64_t first, std::int64_t last, const std::int64_t* offsets, std::int64_t n_rows,
                       Map map) {
-  constexpr int kWide = 16 / sizeof(V), kUnroll = 2;
+  constexpr int kWide = 16 / sizeof(V), kUnroll = kMapUnroll;
   struct alignas(16) Pack {
     V v[kWide];
   };
@@ -197,7 +233,7 @@ struct Anywhere {
 template <class V, class Map>
 void map_values(const Context& ctx, const CsrView<V>& x, const Map& map) {
   if (x.n_rows == 0 || x.values.size == 0) return;
-  constexpr std::int64_t per_block = std::int64_t{kRowBlock} * 2 * 16 / sizeof(V);
+  constexpr std::int64_t per_block = std::int64_t{kRowBlock} * kMapUnroll * 16 / sizeof(V);
   map_values_kernel<<<scw::cuda::grid_for(x.values.size, per_block), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
       x.values.data, 0, 0, x.indptr.data, x.n_rows, map);
   SCW_CUDA_LAUNCHED("map_values");
@@ -206,19 +242,19 @@ template <class V, class Map>
 void map_values(const Context& ctx, const MatrixView<V>& x, const Map& map) {
   if (x.n_rows == 0 || x.n_cols == 0) return;
   if (x.ld != x.n_cols) return for_each_value(ctx, x, Anywhere<Map>{map});
-  constexpr std::int64_t per_block = std::int64_t{kRowBlock} * 2 * 16 / sizeof(V);
+  constexpr std::int64_t per_block = std::int64_t{kRowBlock} * kMapUnroll * 16 / sizeof(V);
   const std::int64_t n = x.n_rows * x.n_cols;
   map_values_kernel<<<scw::cuda::grid_for(n, per_block), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(x.data, 0, n,
                                                                                                     nullptr, 0, map);
   SCW_CUDA_LAUNCHED("map_values");
 }
 
-/// row_reduce and for_each_value in one pass: update(value, i, column) may read out[i].
+/// row_reduce and for_each_value in one pass: value = update.given(out[i])(value, column) in row i.
 template <class X, class Map, class Update>
 void reduce_then_update(const Context& ctx, const X& x, const Map& map, const Update& update, Span<double> out) {
   if (x.n_rows == 0) return;
-  reduce_then_update_kernel<<<scw::cuda::grid_for(x.n_rows, kRowBlock / 32), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
-      x, map, update, out);
+  const unsigned grid = scw::cuda::grid_for(x.n_rows, kHoldBlock / 32);
+  reduce_then_update_kernel<<<grid, kHoldBlock, 0, scw::cuda::stream_of(ctx)>>>(x, map, update, out);
   SCW_CUDA_LAUNCHED("reduce_then_update");
 }
 

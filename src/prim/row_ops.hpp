@@ -69,7 +69,8 @@ void for_each_value(const Context& ctx, const MatrixView<V>& x, const Update& up
   });
 }
 
-/// row_reduce and for_each_value in one pass, while a row is in the cache: update(value, i, column) may read out[i].
+/// row_reduce and for_each_value in one pass, while a row is in the cache: value = update.given(out[i])(value, column)
+/// in row i.
 template <class V, class Map, class Update>
 void reduce_then_update(const Context& ctx, const CsrView<V>& x, const Map& map, const Update& update,
                         Span<double> out) {
@@ -77,7 +78,8 @@ void reduce_then_update(const Context& ctx, const CsrView<V>& x, const Map& map,
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t first = x.indptr[i], last = x.indptr[i + 1];
       out[i] = reduce_row(x.values.data + first, x.indices.data + first, last - first, map);
-      for (std::int64_t k = first; k < last; ++k) x.values[k] = update(x.values[k], i, x.indices[k]);
+      const auto own = update.given(out[i]);
+      for (std::int64_t k = first; k < last; ++k) x.values[k] = own(x.values[k], x.indices[k]);
     }
   });
 }
@@ -87,7 +89,8 @@ void reduce_then_update(const Context& ctx, const MatrixView<V>& x, const Map& m
   parallel_for(ctx, x.n_rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       out[i] = reduce_row(x.row(i), static_cast<const std::int32_t*>(nullptr), x.n_cols, map);
-      for (std::int64_t j = 0; j < x.n_cols; ++j) x(i, j) = update(x(i, j), i, static_cast<std::int32_t>(j));
+      const auto own = update.given(out[i]);
+      for (std::int64_t j = 0; j < x.n_cols; ++j) x(i, j) = own(x(i, j), static_cast<std::int32_t>(j));
     }
   });
 }

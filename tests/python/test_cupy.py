@@ -28,6 +28,15 @@ def test_normalize_total_and_log1p_have_the_bits_of_the_cpu(layout, dtype):
     np.testing.assert_array_equal(on_gpu.obs["factor"], on_cpu.obs["factor"])
 
 
+def test_normalize_total_leaves_the_order_of_the_entries():
+    x = sp.csr_matrix((np.array([0.1, 2, 3, 4], np.float32), np.array([1, 0, 1, 2]), np.array([0, 3, 4])), shape=(2, 3))
+    on_cpu, on_gpu = ad.AnnData(x.copy()), ad.AnnData(csp.csr_matrix(x))
+    for a in (on_cpu, on_gpu):
+        scw.pp.normalize_total(a, target_sum=12)
+    np.testing.assert_array_equal(on_gpu.X.data.get(), on_cpu.X.data)
+    np.testing.assert_array_equal(on_gpu.X.indices.get(), x.indices)
+
+
 def test_the_callers_stream_is_used():
     x = simulated_counts(300, 200, seed=4)
     want = scw.pp.log1p(x).toarray()

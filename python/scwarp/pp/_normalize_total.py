@@ -73,19 +73,21 @@ def normalize_total(
         source = source.copy()
     if is_on_disk(source):
         if target_sum is not None and not exclude_highly_expressed and key_added is None and inplace:
-            _core.pp.normalize_total(ctx, np.empty((0, 0), np.float32), target_sum, False, 0.0)  # checks
+            _core.pp.normalize_total(ctx, np.empty((0, 0), np.float32), target_sum, False, 0.0, False)  # checks
             # No pass over the file: cells are counted when they are read.
             set_matrix(adata, source.then("normalize", float(target_sum)), layer=layer, obsm=obsm)
             return adata if copy else None
         packed: Any = pack(source, _OP, blocks=True)
-        counts, target, n_empty, _ = _core.pp.size_factors(
+        counts, target, n_empty = _core.pp.size_factors(
             ctx, packed.arg, target_sum, exclude_highly_expressed, max_fraction
         )
         result = source.then("scale", np.ascontiguousarray(counts), target)
     else:
-        packed = pack(source, _OP, mutable=True)
-        counts, target, n_empty, _ = _core.pp.normalize_total(
-            ctx, packed.arg, target_sum, exclude_highly_expressed, max_fraction
+        # Sums over a row and factors of a row are the same for any order of its entries, and for entries in two parts.
+        packed = pack(source, _OP, mutable=True, any_order=not exclude_highly_expressed)
+        with_counts = key_added is not None or not inplace
+        counts, target, n_empty = _core.pp.normalize_total(
+            ctx, packed.arg, target_sum, exclude_highly_expressed, max_fraction, with_counts
         )
         result = packed.result()
     if n_empty:

@@ -37,27 +37,29 @@ struct FlagDominant {
   }
 };
 
+/// Multiplies by target / c where c > 0.
+struct ScaleBy {
+  bool scales;
+  double factor;
+  template <class V>
+  SCW_HD V operator()(V value, std::int32_t) const {
+    return scales ? static_cast<V>(static_cast<double>(value) * factor) : value;
+  }
+};
+
+struct ScaleToTarget {
+  double target;
+  SCW_HD ScaleBy given(double c) const { return {c > 0, c > 0 ? target / c : 0.0}; }
+};
+
 struct ScaleRow {
   const double* counts;
   double target;
   template <class V>
-  SCW_HD V operator()(V value, std::int64_t row, std::int32_t) const {
-    const double c = counts[row];
-    return c > 0 ? static_cast<V>(static_cast<double>(value) * (target / c)) : value;
+  SCW_HD V operator()(V value, std::int64_t row, std::int32_t column) const {
+    return for_row(row)(value, column);
   }
-
-  struct Row {
-    bool scales;
-    double factor;
-    template <class V>
-    SCW_HD V operator()(V value, std::int32_t) const {
-      return scales ? static_cast<V>(static_cast<double>(value) * factor) : value;
-    }
-  };
-  SCW_HD Row for_row(std::int64_t row) const {
-    const double c = counts[row];
-    return {c > 0, c > 0 ? target / c : 0.0};
-  }
+  SCW_HD ScaleBy for_row(std::int64_t row) const { return ScaleToTarget{target}.given(counts[row]); }
 };
 
 }  // namespace scw::pp

@@ -23,9 +23,7 @@ void scale_rows(const Context& ctx, const AnyMutableMatrixView& x, Span<const do
 
 void normalize_rows(const Context& ctx, const AnyMutableMatrixView& x, double target, Span<double> counts) {
   std::visit(
-      [&](const auto& v) {
-        prim::cpu::reduce_then_update(ctx, v, KeptValue{nullptr}, ScaleRow{counts.data, target}, counts);
-      },
+      [&](const auto& v) { prim::cpu::reduce_then_update(ctx, v, KeptValue{nullptr}, ScaleToTarget{target}, counts); },
       x);
 }
 

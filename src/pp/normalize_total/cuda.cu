@@ -30,14 +30,11 @@ void scale_rows(const Context& ctx, const AnyMutableMatrixView& x, Span<const do
   std::visit([&](const auto& v) { prim::cuda::for_each_value(ctx, v, ScaleRow{counts.data, target}); }, x);
 }
 
-// Floor: one read and one write of the values; the second look at a row finds it in the cache.
+// Floor: one read and one write of the values, which stay in registers between the sum and the product.
 void normalize_rows(const Context& ctx, const AnyMutableMatrixView& x, double target, Span<double> counts) {
   const scw::cuda::DeviceScope scope(ctx);
   std::visit(
-      [&](const auto& v) {
-        prim::cuda::reduce_then_update(ctx, v, EveryValue{}, ScaleRow{counts.data, target}, counts);
-      },
-      x);
+      [&](const auto& v) { prim::cuda::reduce_then_update(ctx, v, EveryValue{}, ScaleToTarget{target}, counts); }, x);
 }
 
 namespace {

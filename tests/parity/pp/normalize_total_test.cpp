@@ -19,7 +19,8 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const bool sparse : {true, false})
     for (const bool whole : {true, false})
-      for (const auto& [rows, cols] : {std::pair<std::int64_t, std::int32_t>{0, 3}, {1, 1}, {300, 77}, {65, 1000}})
+      for (const auto& [rows, cols] :
+           {std::pair<std::int64_t, std::int32_t>{0, 3}, {1, 1}, {300, 77}, {65, 1000}, {9, 20000}})
         for (const auto& options :
              {NormalizeTotalOptions{}, NormalizeTotalOptions{1e4, false, 0.05}, NormalizeTotalOptions{{}, true, 0.1}})
           all.push_back({rows, cols, whole, sparse, options});

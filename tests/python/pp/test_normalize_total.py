@@ -50,6 +50,20 @@ def test_real_data(shared_data):
     np.testing.assert_allclose(a.X.data, b.X.data, rtol=1e-5, atol=1e-6)
 
 
+def test_order_and_duplicates_of_entries_do_not_matter_and_stay():
+    x = sp.csr_matrix((np.array([1, 2, 3, 4], np.float32), np.array([1, 0, 1, 2]), np.array([0, 3, 4])), shape=(2, 3))
+    a = ad.AnnData(x)
+    scw.pp.normalize_total(a, target_sum=12)
+    assert a.X is x
+    np.testing.assert_array_equal(x.data, [2, 4, 6, 12])
+    np.testing.assert_array_equal(x.indices, [1, 0, 1, 2])
+    excluding = ad.AnnData(
+        sp.csr_matrix((np.array([3, 2, 3, 4], np.float32), np.array([1, 0, 1, 2]), np.array([0, 3, 4])), shape=(2, 3))
+    )
+    scw.pp.normalize_total(excluding, target_sum=2, exclude_highly_expressed=True, max_fraction=0.5)
+    np.testing.assert_array_equal(dense(excluding.X), [[2, 6, 0], [0, 0, 4]])  # 3 + 3 is more than half of 8
+
+
 def test_same_bits_for_any_number_of_threads():
     x = simulated_counts(3000, 200, seed=3)
     x.data = x.data / 7  # not integers: the order of the sum would show

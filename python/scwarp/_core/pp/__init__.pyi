@@ -109,10 +109,15 @@ def normalize_pearson_residuals(ctx: _core.Context, x: object, theta: float, cli
     """(residuals, whether x holds counts)."""
 
 def normalize_total(
-    ctx: _core.Context, x: object, target_sum: float | None, exclude_highly_expressed: bool, max_fraction: float
+    ctx: _core.Context,
+    x: object,
+    target_sum: float | None,
+    exclude_highly_expressed: bool,
+    max_fraction: float,
+    with_counts: bool,
 ) -> tuple[Any, ...]:
     """
-    Scales the rows of x in place; returns (counts, target_sum, n_empty, gene_excluded).
+    Scales the rows of x in place; returns (counts or None, target_sum, n_empty).
     """
 
 def size_factors(
