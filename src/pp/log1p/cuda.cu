@@ -5,8 +5,8 @@
 
 namespace scw::pp::cuda {
 
-// Floor: one read and one write of the values, 3.5 ms for 1.9e9 floats at 4.3 TB/s; 30 operations in double an entry
-// take 3.4 ms beside it.
+// Floor: one read and one write of the values, 3.5 ms for 1.9e9 floats at 4.3 TB/s; 18 operations in double an entry
+// and two conversions take about 3 ms beside it.
 struct Log1pValue {
   double scale;
   template <class V>
