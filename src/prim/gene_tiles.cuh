@@ -14,9 +14,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "core/cuda/cuda_check.cuh"
+#include "prim/packs.cuh"
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/views.hpp"
 
@@ -237,12 +239,18 @@ void run_gene_tiles(const Context& ctx, const CsrView<const V>& x, const RowOrde
 }
 
 // A dense Op: Sum (zero when value-initialised); kMaxTerms (before a flush); begin_column(column); add(sum, value);
-// flush(sum, group, column); finish().
-template <class V, class Op>
+// flush(sum, group, column); finish(). With kPacks, a thread has several neighbouring columns where rows are aligned.
+template <int kWide, class V, class Op>
 __global__ void __launch_bounds__(kColumnThreads) gene_columns_kernel(MatrixView<const V> x, RowOrder order, Op op) {
-  const std::int64_t j = std::int64_t{blockIdx.x} * kColumnThreads + threadIdx.x;
+  const std::int64_t j = (std::int64_t{blockIdx.x} * kColumnThreads + threadIdx.x) * kWide;
   if (j < x.n_cols) {
-    op.begin_column(j);
+    Op own[kWide];
+#pragma unroll
+    for (int c = 0; c < kWide; ++c) {
+      own[c] = op;
+      own[c].begin_column(j + c);
+    }
+    const V* const column = x.data + j;
     const std::int64_t size = order.size();
     std::int64_t p = size * blockIdx.y / gridDim.y;
     const std::int64_t last = size * (blockIdx.y + 1) / gridDim.y;
@@ -250,19 +258,27 @@ __global__ void __launch_bounds__(kColumnThreads) gene_columns_kernel(MatrixView
       std::int64_t end = 0;
       const std::int32_t group = order.group(p, end);
       end = min(min(end, last), p + Op::kMaxTerms);
-      typename Op::Sum sum{};
-      constexpr int kUnroll = 8;
+      typename Op::Sum sum[kWide] = {};
+      constexpr int kUnroll = kWide == 1 ? 8 : 4;
       for (; p + kUnroll <= end; p += kUnroll) {
-        V v[kUnroll];
+        Pack<V, kWide> v[kUnroll];
 #pragma unroll
-        for (int u = 0; u < kUnroll; ++u) v[u] = __ldcs(x.data + order.row(p + u) * x.ld + j);
+        for (int u = 0; u < kUnroll; ++u) v[u] = load_pack<kWide>(column + order.row(p + u) * x.ld);
 #pragma unroll
-        for (int u = 0; u < kUnroll; ++u) op.add(sum, v[u]);
+        for (int u = 0; u < kUnroll; ++u)
+#pragma unroll
+          for (int c = 0; c < kWide; ++c) own[c].add(sum[c], v[u].v[c]);
       }
-      for (; p < end; ++p) op.add(sum, __ldcs(x.data + order.row(p) * x.ld + j));
-      op.flush(sum, group, j);
+      for (; p < end; ++p) {
+        const Pack<V, kWide> v = load_pack<kWide>(column + order.row(p) * x.ld);
+#pragma unroll
+        for (int c = 0; c < kWide; ++c) own[c].add(sum[c], v.v[c]);
+      }
+#pragma unroll
+      for (int c = 0; c < kWide; ++c) own[c].flush(sum[c], group, j + c);
     }
-    op.finish();
+#pragma unroll
+    for (int c = 0; c < kWide; ++c) own[c].finish();
   }
 }
 
@@ -270,13 +286,19 @@ template <class Op, class V>
 void run_gene_columns(const Context& ctx, const MatrixView<const V>& x, const RowOrder& order, const Op& op,
                       const char* name) {
   if (x.n_rows == 0 || x.n_cols == 0) return;
-  const std::int64_t blocks = (x.n_cols + kColumnThreads - 1) / kColumnThreads;
-  const std::int64_t wanted = std::int64_t{multiprocessors(ctx)} * (2048 / kColumnThreads) * 2;
-  const std::int64_t slabs =
-      std::clamp<std::int64_t>(std::min((wanted + blocks - 1) / blocks, (x.n_rows + 63) / 64), 1, 65535);
-  gene_columns_kernel<V, Op><<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(slabs)), kColumnThreads, 0,
-                               scw::cuda::stream_of(ctx)>>>(x, order, op);
-  SCW_CUDA_LAUNCHED(name);
+  const auto launch = [&](auto wide) {
+    constexpr int kWide = decltype(wide)::value;
+    const std::int64_t blocks = (x.n_cols + kColumnThreads * kWide - 1) / (kColumnThreads * kWide);
+    const std::int64_t wanted = std::int64_t{multiprocessors(ctx)} * (2048 / kColumnThreads) * 2;
+    const std::int64_t slabs =
+        std::clamp<std::int64_t>(std::min((wanted + blocks - 1) / blocks, (x.n_rows + 63) / 64), 1, 65535);
+    gene_columns_kernel<kWide, V, Op><<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(slabs)),
+                                        kColumnThreads, 0, scw::cuda::stream_of(ctx)>>>(x, order, op);
+    SCW_CUDA_LAUNCHED(name);
+  };
+  if constexpr (requires { Op::kPacks; })
+    if (in_packs(x)) return launch(std::integral_constant<int, kPackWidth<V>>());
+  launch(std::integral_constant<int, 1>());
 }
 
 /// Both layouts under one name.

@@ -267,6 +267,7 @@ struct LargestValue {
     if (bits != 0) atomicOr(seen, bits);
   }
 
+  static constexpr bool kPacks = true;
   using Sum = unsigned long long;
   __device__ void begin_column(std::int64_t) { bits = 0; }
   __device__ void add(Sum& sum, V v) {
@@ -291,6 +292,7 @@ struct ColumnSums {
   bool skipped = false;
   unsigned bits = 0;
 
+  static constexpr bool kPacks = true;
   using Sum = prim::FixedMomentsIn64;
   __device__ void begin_column(std::int64_t j) {
     const std::int16_t shift = kPerColumn ? shifts[j] : static_cast<std::int16_t>(kGeneMomentsShift);

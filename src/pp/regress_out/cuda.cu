@@ -134,7 +134,7 @@ struct ResidualColumn {
 template <class V, int kTerms>
 struct ResidualTiles {
   Fit<kTerms> fit;
-  MatrixView<V> out;
+  MatrixView<V> made;
   std::int64_t first = 0;
   double coefficients[prim::cuda::kTileColumns<V>][kTerms] = {};
 
@@ -143,31 +143,26 @@ struct ResidualTiles {
 #pragma unroll
     for (int c = 0; c < prim::cuda::kTileColumns<V>; ++c) {
       const std::int64_t j = prim::cuda::tile_column<V>(first, c);
-      if (j < out.n_cols) fit.load(j, coefficients[c]);
+      if (j < made.n_cols) fit.load(j, coefficients[c]);
     }
   }
   __device__ V fill(std::int64_t, int) const { return V{0}; }
   __device__ V entry(V v, std::int64_t, std::int32_t) const { return v; }
-  __device__ void element(V v, std::int64_t row, int c) const {
+  __device__ V result(V v, std::int64_t row, int c) const {
     const std::int64_t j = prim::cuda::tile_column<V>(first, c);
-    if (j < out.n_cols)
-      __stcs(out.row(row) + j, static_cast<V>(fit.residual(static_cast<double>(v), row, j, coefficients[c])));
+    return static_cast<V>(fit.residual(static_cast<double>(v), row, j, coefficients[c]));
   }
   __device__ void end(std::int64_t) {}
 };
 
 template <class V>
 struct CopyTiles {
-  MatrixView<V> out;
-  std::int64_t first = 0;
+  MatrixView<V> made;
 
-  __device__ void begin(std::int64_t, std::int64_t f) { first = f; }
+  __device__ void begin(std::int64_t, std::int64_t) {}
   __device__ V fill(std::int64_t, int) const { return V{0}; }
   __device__ V entry(V v, std::int64_t, std::int32_t) const { return v; }
-  __device__ void element(V v, std::int64_t row, int c) const {
-    const std::int64_t j = prim::cuda::tile_column<V>(first, c);
-    if (j < out.n_cols) __stcs(out.row(row) + j, v);
-  }
+  __device__ V result(V v, std::int64_t, int) const { return v; }
   __device__ void end(std::int64_t) {}
 };
 
@@ -254,9 +249,8 @@ void residual_to_dense(const Context& ctx, const AnyCsrView& x, MatrixView<const
         using V = std::remove_const_t<std::remove_pointer_t<decltype(v.values.data)>>;
         with_terms(q.n_cols, [&](auto terms) {
           constexpr int kTerms = decltype(terms)::value;
-          constexpr std::int64_t kSlabRows = 64;
           const ResidualTiles<V, kTerms> body{{q, c.data, v.n_cols}, std::get<MatrixView<V>>(out)};
-          prim::cuda::run_dense_tiles(ctx, v, kSlabRows, body, "regress_out: residual");
+          prim::cuda::run_dense_tiles(ctx, v, body, "regress_out: residual");
         });
       },
       x);
@@ -278,8 +272,7 @@ void densify(const Context& ctx, const AnyCsrView& x, const AnyMutableDenseView&
   std::visit(
       [&](const auto& v) {
         using V = std::remove_const_t<std::remove_pointer_t<decltype(v.values.data)>>;
-        constexpr std::int64_t kSlabRows = 64;
-        prim::cuda::run_dense_tiles(ctx, v, kSlabRows, CopyTiles<V>{std::get<MatrixView<V>>(out)}, "densify");
+        prim::cuda::run_dense_tiles(ctx, v, CopyTiles<V>{std::get<MatrixView<V>>(out)}, "densify");
       },
       x);
 }

@@ -121,17 +121,15 @@ struct ScaleTiles {
   const double* means;
   const double* stds;
   Limits limits;
-  MatrixView<V> out;
-  std::int64_t first = 0;
+  MatrixView<V> made;
   V zero[prim::cuda::kTileColumns<V>] = {};
 
   __device__ double mean(std::int64_t j) const { return means != nullptr ? means[j] : 0.0; }
-  __device__ void begin(std::int64_t, std::int64_t f) {
-    first = f;
+  __device__ void begin(std::int64_t, std::int64_t first) {
 #pragma unroll
     for (int c = 0; c < prim::cuda::kTileColumns<V>; ++c) {
       const std::int64_t j = prim::cuda::tile_column<V>(first, c);
-      if (j < out.n_cols) zero[c] = static_cast<V>(scaled_value(0.0, mean(j), stds[j], limits.low, limits.high));
+      if (j < made.n_cols) zero[c] = static_cast<V>(scaled_value(0.0, mean(j), stds[j], limits.low, limits.high));
     }
   }
   __device__ V fill(std::int64_t row, int c) const { return limits.takes(row) ? zero[c] : V{0}; }
@@ -140,10 +138,7 @@ struct ScaleTiles {
                ? static_cast<V>(scaled_value(static_cast<double>(v), mean(j), stds[j], limits.low, limits.high))
                : v;
   }
-  __device__ void element(V v, std::int64_t row, int c) const {
-    const std::int64_t j = prim::cuda::tile_column<V>(first, c);
-    if (j < out.n_cols) __stcs(out.row(row) + j, v);
-  }
+  __device__ V result(V v, std::int64_t, int) const { return v; }
   __device__ void end(std::int64_t) {}
 };
 
@@ -159,9 +154,8 @@ void scale_to_dense(const Context& ctx, const AnyCsrView& x, const ScaleArgument
   std::visit(
       [&](const auto& v) {
         using V = std::remove_const_t<std::remove_pointer_t<decltype(v.values.data)>>;
-        constexpr std::int64_t kSlabRows = 64;
         const ScaleTiles<V> body{a.mean, a.std, {a.low, a.high, a.mask.data}, std::get<MatrixView<V>>(out)};
-        prim::cuda::run_dense_tiles(ctx, v, kSlabRows, body, "scale: to dense");
+        prim::cuda::run_dense_tiles(ctx, v, body, "scale: to dense");
       },
       x);
 }

@@ -111,6 +111,7 @@ TEST(GeneMomentsParity, Small) {
     check(cuda, sample<float>(60, 50, kind, 13), {.n_groups = 3, .with_total = true}, codes);
   }
   check(cuda, sample<double>(60, 50, Values::large_counts, 13), {}, {});
+  check(cuda, sample<float>(60, 52, Values::wide, 13), {}, {});  // dense rows of whole packs
 }
 
 TEST(GeneMomentsParity, FewRows) {

@@ -12,8 +12,8 @@ using parity::DeviceMatrix;
 using parity::Guarded;
 using parity::HostCsr;
 
-constexpr std::pair<std::int64_t, std::int32_t> kShapes[] = {{0, 3},     {1, 1},     {300, 77},
-                                                             {65, 1000}, {3000, 30}, {9, 3000}};
+constexpr std::pair<std::int64_t, std::int32_t> kShapes[] = {{0, 3},     {1, 1},    {300, 77},  {65, 1000},
+                                                             {3000, 30}, {9, 3000}, {200, 1028}};
 
 std::vector<double> keys_of(std::int64_t rows, std::int64_t k) {
   std::vector<double> keys(static_cast<std::size_t>(rows * k));

@@ -22,7 +22,7 @@ struct Case {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const auto& [rows, cols] :
-       {std::pair<std::int64_t, std::int32_t>{0, 3}, {1, 1}, {300, 77}, {65, 1000}, {70, 2500}, {7, 5000}})
+       {std::pair<std::int64_t, std::int32_t>{0, 3}, {1, 1}, {300, 77}, {65, 1000}, {70, 2500}, {7, 5000}, {200, 1028}})
     for (const bool clip : {false, true})
       for (const bool masked : {false, true}) {
         all.push_back({rows, cols, false, false, true, clip, masked});
