@@ -157,7 +157,9 @@ def _regressor(adata: AnnData, keys: list[str]) -> tuple[Any, Any]:
             return np.ascontiguousarray(column.cat.codes, dtype=np.int32), column.cat.categories
     matrix = np.empty((adata.n_obs, len(keys)))
     for i, k in enumerate(keys):  # several times faster than through a frame of them
-        matrix[:, i] = adata.obs[k].to_numpy(dtype=np.float64, na_value=np.nan)
+        column = adata.obs[k]
+        plain = isinstance(column.dtype, np.dtype)  # not pandas' own types, which have a missing value of their own
+        matrix[:, i] = column.to_numpy() if plain else column.to_numpy(dtype=np.float64, na_value=np.nan)
     if not np.isfinite(matrix.sum()) and not np.isfinite(matrix).all():  # a sum looks at them all, and faster
         cell, k = np.argwhere(~np.isfinite(matrix))[0]
         raise _core.DataError(

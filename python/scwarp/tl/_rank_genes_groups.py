@@ -258,7 +258,8 @@ def select_groups(
         reference_category = as_text.index(str(reference))
         if reference_category not in wanted:
             wanted.append(reference_category)
-    counts = np.bincount(labels.codes[labels.codes >= 0], minlength=len(categories))
+    own = labels.codes.view(np.uint8) if labels.codes.dtype == np.int8 else labels.codes[labels.codes >= 0]
+    counts = np.bincount(own, minlength=len(categories))  # the byte of code -1 is beyond the categories
     small = [i for i in wanted if counts[i] < 2]
     if small and not skip_empty:
         text = ", ".join(f"{as_text[i]} ({counts[i]})" for i in small)
@@ -270,7 +271,7 @@ def select_groups(
         raise ValueError(f"{_OP}: no group of obs[{groupby!r}] has two cells")
     lookup = np.full(len(categories) + 1, -1, dtype=np.int32)  # the last entry is for cells without a label (code -1)
     lookup[wanted] = np.arange(len(wanted), dtype=np.int32)
-    codes = lookup[labels.codes]
+    codes = lookup.take(labels.codes, mode="wrap")
     reference_index = None if reference_category is None else wanted.index(reference_category)
     return [as_text[i] for i in wanted], codes, reference_index
 

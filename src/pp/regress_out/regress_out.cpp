@@ -1,6 +1,7 @@
 #include "scwarp/pp/regress_out.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -42,13 +43,13 @@ AnyMatrixView to_const(const AnyMutableDenseView& x) {
 
 constexpr std::int64_t kChunk = 1 << 15;  // cells that share one partial sum
 
-/// Sum of term(i) over all cells: within chunks in order, then the chunks in order.
-template <class Term>
-double sum_over(const Context& host, std::int64_t n, const Term& term) {
+/// Calls change(i) for all cells; the sum of what it returns, within chunks in order, then the chunks in order.
+template <class Change>
+double change_and_sum(const Context& host, std::int64_t n, const Change& change) {
   std::vector<double> partial(static_cast<std::size_t>(chunk_count(n, kChunk)));
   parallel_chunks(host, n, kChunk, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end, int) {
     double sum = 0;
-    for (std::int64_t i = begin; i < end; ++i) sum += term(static_cast<std::size_t>(i));
+    for (std::int64_t i = begin; i < end; ++i) sum += change(static_cast<std::size_t>(i));
     partial[static_cast<std::size_t>(chunk)] = sum;
   });
   double sum = 0;
@@ -56,14 +57,6 @@ double sum_over(const Context& host, std::int64_t n, const Term& term) {
   return sum;
 }
 using Column = std::unique_ptr<double[]>;  // first touched by the threads that fill it
-
-template <class Change>
-void change_all(const Context& host, std::int64_t n, Column& column, const Change& change) {
-  parallel_for(host, n, kChunk, [&](std::int64_t begin, std::int64_t end) {
-    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-      column[i] = change(column[i], i);
-  });
-}
 
 /// Ones, then an orthonormal basis of the centred keys; [n x (rank + 1)]. Column r is `made_of[r][0]` plus the sum of
 /// made_of[r][1 + k] times key k.
@@ -78,9 +71,6 @@ Matrix<double> orthogonal_design(const Context& host, MatrixView<const double> k
     return v;
   };
   made_of = {unit(0)};
-  const auto norm = [&](const Column& v) {
-    return std::sqrt(sum_over(host, n, [&](std::size_t i) { return v[i] * v[i]; }));
-  };
   for (std::int64_t k = 0; k < keys.n_cols; ++k) {
     auto column = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(n));
     std::vector<double> parts = unit(k + 1);
@@ -100,32 +90,49 @@ Matrix<double> orthogonal_design(const Context& host, MatrixView<const double> k
     if (largest == 0) continue;
     // By a power of two, exactly; the squares of any finite key then stay finite.
     const int exponent = std::ilogb(largest);
+    double* const v = column.get();
+    double sum = 0;
     if (std::abs(exponent) <= 1000) {
       const double factor = std::ldexp(1.0, -exponent);
-      change_all(host, n, column, [=](double v, std::size_t) { return v * factor; });
+      sum = change_and_sum(host, n, [=](std::size_t i) { return v[i] *= factor; });
     } else {
-      change_all(host, n, column, [=](double v, std::size_t) { return std::scalbn(v, -exponent); });
+      sum = change_and_sum(host, n, [=](std::size_t i) { return v[i] = std::scalbn(v[i], -exponent); });
     }
     parts[static_cast<std::size_t>(k) + 1] = std::scalbn(1.0, -exponent);
-    for (int pass = 0; pass < 2; ++pass) {  // the second mean is what the first left over
-      const double mean = sum_over(host, n, [&](std::size_t i) { return column[i]; }) / n_cells;
-      change_all(host, n, column, [=](double v, std::size_t) { return v - mean; });
-      parts[0] -= mean;
-    }
-    const double length = norm(column);
+    const double mean = sum / n_cells;
+    const double rest_mean = change_and_sum(host, n, [=](std::size_t i) { return v[i] -= mean; }) / n_cells;
+    parts[0] -= mean;
+    parts[0] -= rest_mean;
+    const auto square_without_rest = [=](std::size_t i) {
+      v[i] -= rest_mean;
+      return v[i] * v[i];
+    };
+    const double length = std::sqrt(change_and_sum(host, n, square_without_rest));
     if (length <= 1e-13 * std::sqrt(n_cells)) continue;  // constant
-    change_all(host, n, column, [=](double v, std::size_t) { return v / length; });
     scale_parts(1 / length);
-    for (int pass = 0; pass < 2; ++pass)
-      for (std::size_t b = 0; b < basis.size(); ++b) {
-        const auto& q = basis[b];
-        const double c = sum_over(host, n, [&](std::size_t i) { return q[i] * column[i]; });
-        change_all(host, n, column, [&, c](double v, std::size_t i) { return v - c * q[i]; });
-        for (std::size_t t = 0; t < parts.size(); ++t) parts[t] -= c * made_of[b + 1][t];
-      }
-    const double rest = norm(column);
+    // Twice against every vector of the basis. Each pass over the cells makes a change and the sum that is needed next:
+    // the product with the vector that follows, or the square for the norm.
+    const std::size_t turns = 2 * basis.size();
+    const auto change_then_next = [&](std::size_t turn, const auto& change) {
+      const double* const next = turn < turns ? basis[turn % basis.size()].get() : v;
+      return change_and_sum(host, n, [=](std::size_t i) {
+        v[i] = change(i);
+        return next[i] * v[i];
+      });
+    };
+    double product = change_then_next(0, [=](std::size_t i) { return v[i] / length; });
+    for (std::size_t turn = 0; turn < turns; ++turn) {
+      const double c = product;
+      const std::size_t b = turn % basis.size();
+      const double* const q = basis[b].get();
+      product = change_then_next(turn + 1, [=](std::size_t i) { return v[i] - c * q[i]; });
+      for (std::size_t t = 0; t < parts.size(); ++t) parts[t] -= c * made_of[b + 1][t];
+    }
+    const double rest = std::sqrt(product);
     if (rest <= 1e-10) continue;
-    change_all(host, n, column, [=](double v, std::size_t) { return v / rest; });
+    parallel_for(host, n, kChunk, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) v[i] /= rest;
+    });
     scale_parts(1 / rest);
     basis.push_back(std::move(column));
     made_of.push_back(std::move(parts));
@@ -163,11 +170,17 @@ Design make_design(const Context& ctx, MatrixView<const double> keys) {
   return out;
 }
 
-void check_keys(MatrixView<const double> keys, std::int64_t rows) {
+void check_keys(const Context& ctx, MatrixView<const double> keys, std::int64_t rows) {
   SCW_EXPECT_AS(ShapeMismatch, keys.n_rows == rows, kOp, "keys must have one row per cell (got {}, expected {})",
                 keys.n_rows, rows);
-  const double* const end = keys.data + keys.n_rows * keys.n_cols;
-  if (keys.ld == keys.n_cols && std::all_of(keys.data, end, [](double v) { return std::isfinite(v); })) return;
+  std::atomic<bool> all_finite{true};
+  parallel_for(ctx.host(), keys.n_rows, kChunk, [&](std::int64_t begin, std::int64_t end) {
+    bool finite = true;
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t k = 0; k < keys.n_cols; ++k) finite &= std::isfinite(keys(i, k));
+    if (!finite) all_finite = false;
+  });
+  if (all_finite) return;
   for (std::int64_t i = 0; i < keys.n_rows; ++i)
     for (std::int64_t k = 0; k < keys.n_cols; ++k)
       SCW_EXPECT_AS(DataError, std::isfinite(keys(i, k)), kOp, "key {} of cell {} is not a finite number (got {})", k,
@@ -260,7 +273,7 @@ GeneMoments means_of(const Context& ctx, const RowBlocks& x, Span<const std::int
 }  // namespace
 
 RegressOut regress_out(const Context& ctx, const AnyMutableDenseView& x, MatrixView<const double> keys) {
-  check_keys(keys, n_rows(to_const(x)));
+  check_keys(ctx, keys, n_rows(to_const(x)));
   RegressOut out;
   if (keys.n_rows == 0) return out;
   const Design design = make_design(ctx, keys);
@@ -274,7 +287,7 @@ RegressOut regress_out(const Context& ctx, const AnyMutableDenseView& x, MatrixV
 
 RegressOut regress_out_to_dense(const Context& ctx, const RowBlocks& x, AnyDenseMatrix& out,
                                 MatrixView<const double> keys) {
-  check_keys(keys, x.n_rows());
+  check_keys(ctx, keys, x.n_rows());
   RegressOut r;
   Design design;
   Matrix<double> c;
@@ -296,7 +309,7 @@ RegressOut regress_out_to_dense(const Context& ctx, const AnyCsrView& x, AnyDens
 }
 
 RegressOut fit_regression(const Context& ctx, const RowBlocks& x, MatrixView<const double> keys) {
-  check_keys(keys, x.n_rows());
+  check_keys(ctx, keys, x.n_rows());
   RegressOut out;
   const std::int64_t genes = x.n_cols();
   out.coefficients = Matrix<double>(host_memory(), keys.n_cols + 1, genes, "regression");
