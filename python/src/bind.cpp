@@ -128,11 +128,14 @@ T* placed(const PyContext& py, const nb::ndarray<nb::ro>& a, Want want) {
 }
 
 template <class T>
-Span<T> span_of(const PyContext& py, nb::handle h, const char* name, Want want = Want::on_device) {
-  const auto a = import_array(py, h, name);
+Span<T> span_of(const PyContext& py, const nb::ndarray<nb::ro>& a, const char* name, Want want) {
   require_contiguous(a, 1, name);
   require_type<std::remove_const_t<T>>(a, name);
   return {placed<T>(py, a, want), static_cast<std::int64_t>(a.shape(0))};
+}
+template <class T>
+Span<T> span_of(const PyContext& py, nb::handle h, const char* name, Want want = Want::on_device) {
+  return span_of<T>(py, import_array(py, h, name), name, want);
 }
 
 template <class Any, template <class> class Constness>
@@ -152,11 +155,11 @@ Any any_matrix(const PyContext& py, nb::handle packed, Want want = Want::on_devi
         throw ShapeMismatch("data has " + std::to_string(n) + " entries, indices " + std::to_string(indices.size));
     };
     if (data.dtype() == nb::dtype<float>()) {
-      const auto values = span_of<F>(py, parts[2], "data", want);
+      const auto values = span_of<F>(py, data, "data", want);
       check(values.size);
       return CsrView<F>(n_rows, n_cols, indptr, indices, values);
     }
-    const auto values = span_of<D>(py, parts[2], "data", want);
+    const auto values = span_of<D>(py, data, "data", want);
     check(values.size);
     return CsrView<D>(n_rows, n_cols, indptr, indices, values);
   }
