@@ -10,7 +10,7 @@
 //   element(value, row, c)              for each of the thread's columns c, rows in order;
 //   end(slab)                           after the last row.
 // A Body that makes a dense matrix has, in place of element, that matrix (made) and
-//   V result(value, row, c)             what goes there.
+//   V result(value, row, c)             what goes there; not called beyond its last column.
 #pragma once
 
 #include <algorithm>
@@ -145,10 +145,11 @@ __global__ void __launch_bounds__(kTileBlock, 3)
         if (r >= rows) continue;
         OwnColumns values = tile[r][own];
         if constexpr (requires { body.made; }) {
-#pragma unroll
-          for (int c = 0; c < kColumns; ++c) values.v[c] = body.result(values.v[c], base + r, c);
           const std::int64_t column = tile_column<V>(first, 0);
           V* const to = body.made.row(base + r) + column;
+#pragma unroll
+          for (int c = 0; c < kColumns; ++c)
+            if (column + c < x.n_cols) values.v[c] = body.result(values.v[c], base + r, c);
           if (packed) {
             if (column < x.n_cols) store_pack<kColumns>(to, values);
           } else {

@@ -148,6 +148,7 @@ __global__ void __launch_bounds__(kRowBlock) for_each_value_kernel(X x, Update u
 }
 
 inline constexpr int kMapUnroll = 4;
+inline constexpr std::int64_t kMapBlocks = 132 * 16;  // each starts with a wait for the ends of the rows
 
 /// value = map(value) from data[first] to data[last - 1], 16 bytes at a time where they are aligned. With offsets,
 /// first and last are offsets[0] and offsets[n_rows].
@@ -234,8 +235,8 @@ template <class V, class Map>
 void map_values(const Context& ctx, const CsrView<V>& x, const Map& map) {
   if (x.n_rows == 0 || x.values.size == 0) return;
   constexpr std::int64_t per_block = std::int64_t{kRowBlock} * kMapUnroll * 16 / sizeof(V);
-  map_values_kernel<<<scw::cuda::grid_for(x.values.size, per_block), kRowBlock, 0, scw::cuda::stream_of(ctx)>>>(
-      x.values.data, 0, 0, x.indptr.data, x.n_rows, map);
+  map_values_kernel<<<scw::cuda::grid_for(x.values.size, per_block, kMapBlocks), kRowBlock, 0,
+                      scw::cuda::stream_of(ctx)>>>(x.values.data, 0, 0, x.indptr.data, x.n_rows, map);
   SCW_CUDA_LAUNCHED("map_values");
 }
 template <class V, class Map>

@@ -17,7 +17,7 @@ SCW_PYTHON(pp, normalize_total) {
         return nb::make_tuple(std::move(counts), r.target_sum, r.n_empty);
       },
       nb::arg("ctx"), nb::arg("x"), nb::arg("target_sum").none(), nb::arg("exclude_highly_expressed"),
-      nb::arg("max_fraction"), nb::arg("with_counts"),
+      nb::arg("max_fraction"), nb::arg("with_counts") = true,
       "Scales the rows of x in place; returns (counts or None, target_sum, n_empty).");
   m.def(
       "size_factors",

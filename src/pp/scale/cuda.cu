@@ -108,7 +108,7 @@ void apply(const Context& ctx, const CsrView<V>& x, const ScaleArguments& a) {
   const cudaStream_t stream = scw::cuda::stream_of(ctx);
   if (a.mask.empty())
     scale_entries_kernel<V>
-        <<<scw::cuda::grid_for(x.values.size, kBlock * 4), kBlock, 0, stream>>>(x, a.std, a.low, a.high);
+        <<<scw::cuda::grid_for(x.values.size, kBlock * 4, 132 * 32), kBlock, 0, stream>>>(x, a.std, a.low, a.high);
   else
     scale_rows_kernel<V>
         <<<scw::cuda::grid_for(x.n_rows, kBlock / 32), kBlock, 0, stream>>>(x, a.std, {a.low, a.high, a.mask.data});
