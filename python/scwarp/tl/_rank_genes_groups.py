@@ -334,13 +334,12 @@ def _tables(
 ) -> dict[str, Any]:
     n = len(var_names) if n_genes is None else min(int(n_genes), len(var_names))
     order = np.ascontiguousarray(r["order"], dtype=np.int32)
-    genes = np.asarray(var_names, dtype=object)
     # numpy.zeros leaves the objects out, which numpy.empty would set to None one by one.
-    best = np.zeros(n, dtype=[(name, "O") for name in names]).view(np.recarray)
-    for name, o in zip(names, order, strict=True):
-        best[name] = genes.take(o[:n])
-    tables = {"names": best}
+    best = np.zeros(n, dtype=[(name, "O") for name in names])
     ctx = make_context(op=_OP, device="cpu")
+    assert len(order) == len(names)
+    _core.tl.gather_names(ctx, list(var_names), order, best.ctypes.data, n)
+    tables: dict[str, Any] = {"names": best.view(np.recarray)}
     for key, dtype in _DTYPES.items():
         if key in r:
             dtype = "float64" if key == "scores" and u_values else dtype

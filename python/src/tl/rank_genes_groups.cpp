@@ -41,6 +41,27 @@ SCW_PYTHON(tl, gather_ranked) {
       "out[k, t] = values[t, order[t, k]] for k < n, as float32 or float64; all on the host.");
 }
 
+SCW_PYTHON(tl, gather_names) {
+  m.def(
+      "gather_names",
+      [](PyContext& py, nb::list names, nb::handle order, std::uintptr_t out, std::int64_t n) {
+        const auto o = matrix2d_arg<std::int32_t>(py, order, "order");
+        if (n < 0 || n > o.n_cols) throw InvalidArgument("tl.gather_names: n must be in [0, number of genes]");
+        const auto size = static_cast<std::int64_t>(names.size());
+        auto* slot = reinterpret_cast<PyObject**>(out);
+        for (std::int64_t k = 0; k < n; ++k)
+          for (std::int64_t t = 0; t < o.n_rows; ++t, ++slot) {
+            const std::int32_t j = o.row(t)[k];
+            if (j < 0 || j >= size) throw InvalidArgument("tl.gather_names: order has an entry that is no gene");
+            PyObject* const before = *slot;
+            *slot = nb::handle(names[static_cast<std::size_t>(j)]).inc_ref().ptr();
+            Py_XDECREF(before);
+          }
+      },
+      nb::arg("ctx"), nb::arg("names"), nb::arg("order"), nb::arg("out"), nb::arg("n"),
+      "out[k, t] = names[order[t, k]] for k < n: `out` is the address of n x len(order) objects, or of nothing yet.");
+}
+
 SCW_PYTHON(tl, rank_genes_groups) {
   m.def(
       "rank_genes_groups",

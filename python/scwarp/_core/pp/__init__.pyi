@@ -114,7 +114,7 @@ def normalize_total(
     target_sum: float | None,
     exclude_highly_expressed: bool,
     max_fraction: float,
-    with_counts: bool,
+    with_counts: bool = True,
 ) -> tuple[Any, ...]:
     """
     Scales the rows of x in place; returns (counts or None, target_sum, n_empty).

@@ -3,6 +3,11 @@ from typing import Any
 
 import scwarp._core as _core
 
+def gather_names(ctx: _core.Context, names: list, order: object, out: int, n: int) -> None:
+    """
+    out[k, t] = names[order[t, k]] for k < n: `out` is the address of n x len(order) objects, or of nothing yet.
+    """
+
 def gather_ranked(ctx: _core.Context, values: object, order: object, n: int, single: bool) -> Any:
     """
     out[k, t] = values[t, order[t, k]] for k < n, as float32 or float64; all on the host.
