@@ -515,6 +515,36 @@ def residuals(ctx: Any, x: Any) -> Any:
     return _core.pp.normalize_pearson_residuals(ctx, x, 100.0, 5.0)[0]
 
 
+def test_rows_from_the_host():
+    """The matrix of 2**31 + 1 entries stays on the host and streams: the bits of the matrix on the device."""
+    made = Large(K31)
+    qc = _core.pp.calculate_qc_metrics(gpu(), made.arg(), [cp.ones(M, cp.uint8)], [50])
+    moments = _core.pp.gene_moments(gpu(), made.arg())
+    qc, moments = [host(a) for a in (*qc[:2], *qc[2], *qc[3], *qc[4:])], [host(a) for a in moments]
+    x = (made.indptr.get(), made.indices.get(), made.data.get(), M)
+    codes = made.codes()
+    made.__dict__.clear()
+    free_now()
+    ctx = make_context(x[2], op="pp.log1p", device="cuda")
+    with scw.memory.configured(limit="8GB"):
+        got = _core.pp.calculate_qc_metrics(ctx, x, [np.ones(M, np.uint8)], [50])
+        for a, b in zip((*got[:2], *got[2], *got[3], *got[4:]), qc, strict=True):
+            np.testing.assert_array_equal(host(a), b)
+        for a, b in zip(_core.pp.gene_moments(ctx, x), moments, strict=True):
+            np.testing.assert_array_equal(host(a), b)
+        sums = _core.get.aggregate(ctx, x, codes, 3, ["sum"], 1)["sum"]
+        one = _core.get.aggregate(cpu(), BLOCK.packed, BLOCK.kind, 3, ["sum"], 1)["sum"]
+        np.testing.assert_array_equal(sums, one * K31)
+        _core.pp.normalize_total(ctx, x, 1e4, False, 0.05)
+        _core.pp.log1p(ctx, x, None)
+        assert scw.memory.info()["peak"] <= 8e9
+    block = (BLOCK.indptr, BLOCK.indices, BLOCK.data.copy(), M)
+    _core.pp.normalize_total(cpu(), block, 1e4, False, 0.05)
+    _core.pp.log1p(cpu(), block, None)
+    assert (x[2][:-1].reshape(K31, -1) == block[2]).all()
+    assert x[2][-1] == pytest.approx(np.log1p(1e4), rel=1e-6)
+
+
 def test_connectivities_of_more_than_2_to_the_31_edges():
     """Cells on a ring, each with the 14 cells after it: every row of the graph is like any other."""
     k = 15
