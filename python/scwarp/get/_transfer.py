@@ -94,7 +94,7 @@ def X_to_GPU(X: Any, warning: str = "X") -> Any:
             indptr, indices = (a.astype(np.int32, copy=False) for a in (indptr, indices))
         parts = [_array_to_gpu(cp, a) for a in (_sparse_values(X.data, warning), indices, indptr)]
         out = getattr(csp, f"{X.format}_matrix")(tuple(parts), shape=X.shape)
-        if X.has_canonical_format:
+        if getattr(X, "_has_canonical_format", False):  # unless it is known: the device finds out sooner
             out.has_canonical_format = True
         return out
     warnings.warn(
