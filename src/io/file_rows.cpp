@@ -292,15 +292,19 @@ detail::BlockRoom<MatrixView<V>> make_device_room(const MatrixView<V>*, const Co
   return {ctx, r.largest_rows, r.matrix.n_cols()};
 }
 
-/// Whether blocks can go from the file to the device of `ctx` piece by piece.
+constexpr std::int64_t kStraightBytes = 1 << 20;  // smaller copies wait longer for the bus than they take
+
+/// Whether blocks can go from the file to the device of `ctx` piece by piece, and are large enough for it.
 template <class V>
 bool goes_straight(const CsrView<V>*, const Context& ctx, const Request& r) {
-  return r.picked == nullptr && fits_ring<V>(ctx, *r.stored.data, 1) &&
+  return r.picked == nullptr && r.largest_entries * std::int64_t{sizeof(V)} > kStraightBytes &&
+         fits_ring<V>(ctx, *r.stored.data, 1) &&
          (!r.with_indices || fits_ring<std::int32_t>(ctx, *r.stored.indices, 1));
 }
 template <class V>
 bool goes_straight(const MatrixView<V>*, const Context& ctx, const Request& r) {
-  return r.picked == nullptr && fits_ring<V>(ctx, *r.stored.data, r.matrix.n_cols());
+  return r.picked == nullptr && r.largest_rows * r.matrix.n_cols() * std::int64_t{sizeof(V)} > kStraightBytes &&
+         fits_ring<V>(ctx, *r.stored.data, r.matrix.n_cols());
 }
 
 /// Rows [first, first + n) -> room. False, and the room is to be filled otherwise, if something is wrong with the
