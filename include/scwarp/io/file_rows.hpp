@@ -69,10 +69,10 @@ struct FileRowsOptions {
 /// The rows of a FileMatrix. With a CUDA context all threads unpack a block into page-locked memory, from where it goes
 /// to the device piece by piece, while kernels work on the one before; on the CPU reading and body take turns, each
 /// with all threads. Column indices are checked in every block: those out of order are sorted with their values (said
-/// once a pass in the log); out of range or twice in a row is DataError. Blocks of chosen rows, and blocks to be
-/// sorted, are made on the host first. Errors of the reading thread are thrown by for_each. Memory: two blocks on the
-/// device, and one on the host where it is needed. Floor: the storage, unpacking on ctx.n_threads threads or the bus,
-/// whichever is slowest.
+/// once a pass in the log); out of range or twice in a row is DataError. Blocks of chosen rows, of less than
+/// 1 MiB and with rows to be sorted are made on the host first. Errors of the reading thread are thrown by for_each.
+/// Memory: two blocks on the device, and one on the host where it is needed. Floor: the storage, unpacking on
+/// ctx.n_threads threads or the bus, whichever is slowest.
 class SCW_API FileRows final : public OwnedRowBlocks {
  public:
   /// Throws InvalidArgument for rows that do not rise or are not in the file.
