@@ -178,8 +178,8 @@ void add_writing(Builder& b, Arguments& a) {
   b.choose(
       "--compression", a.compression, kCompressions,
       "auto: gzip for h5ad, lz4 for Zarr; lz4 and blosc-zstd are Zarr's; h5ad with zstd needs hdf5plugin elsewhere");
-  b.add("--level", a.level, "Of the compression; -1: 1 for gzip, 3 for zstd, 5 for the others");
-  b.add("--chunk", a.chunk, "Size of a chunk before compression, 4KiB to 1GiB; none: 512KiB for h5ad, 4MiB for Zarr")
+  b.add("--level", a.level, "Of the compression; -1: 1 for gzip (10x 4), 3 for zstd, 5 for the others");
+  b.add("--chunk", a.chunk, "Size of a chunk before compression, 4KiB to 1GiB; none: 512KiB for HDF5, 4MiB for Zarr")
       ->type_name("SIZE");
   b.flag("-f,--force", a.force, "Overwrite OUT if it is there");
   b.group("10x files and tables");
@@ -270,7 +270,9 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   simulate->fallthrough();
   simulate->allow_config_extras(CLI::config_extras_mode::error);
   Builder s(simulate, choices);
-  s.add("-o,--output", a.output, "File to write, .h5ad, .zarr, or / for a 10x folder")->required()->type_name("FILE");
+  s.add("-o,--output", a.output, "File to write, .h5ad, .zarr, .h5 for 10x HDF5, or / for a 10x folder")
+      ->required()
+      ->type_name("FILE");
   add_simulate_options(s, a.simulate);
   add_common(s, a);
   s.add("--seed", a.simulate_seed, "Of all random numbers");
@@ -280,7 +282,7 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   Builder v(convert, choices);
   v.group("Files");
   v.add("input", a.input, "h5ad, Zarr, 10x h5, folder with matrix.mtx, CSV or TSV")->required()->type_name("IN");
-  v.add("output", a.output, "File to write; its ending says the format: .h5ad, .zarr, or / for a 10x folder")
+  v.add("output", a.output, "File to write; its ending says the format: .h5ad, .zarr, .h5 (10x), or / (10x folder)")
       ->required()
       ->type_name("OUT");
   add_writing(v, a);
@@ -290,7 +292,9 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   concat->fallthrough();
   Builder n(concat, choices);
   n.group("Files");
-  n.add("output", a.output, "File to write, .h5ad, .zarr, or / for a 10x folder")->required()->type_name("OUT");
+  n.add("output", a.output, "File to write, .h5ad, .zarr, .h5 for 10x HDF5, or / for a 10x folder")
+      ->required()
+      ->type_name("OUT");
   n.add("input", a.inputs, "Files of any kind that convert reads")->required()->type_name("IN");
   n.group("What is put together");
   n.choose("--join", a.join, {"inner", "outer"}, "Genes, columns and layers of all inputs, or of any");

@@ -92,8 +92,12 @@ int run_command(const Arguments& a) {
   if (!a.plan && a.output.empty() && a.report.empty())
     throw InvalidArgument("run: give -o OUT.h5ad, or -o OUT.zarr, or --report OUT.html, or --plan");
   io::WriteOptions how;
-  if (!a.output.empty() && io::format_of("run", a.output) == io::FileFormat::tenx_mtx)
-    throw InvalidArgument("run: a 10x folder has no place for results: give -o OUT.h5ad or -o OUT.zarr");
+  if (!a.output.empty()) {
+    const auto format = io::format_of("run", a.output);
+    if (format == io::FileFormat::tenx_mtx || format == io::FileFormat::tenx_h5)
+      throw InvalidArgument(fmt::format("run: {} has no place for results: give -o OUT.h5ad or -o OUT.zarr",
+                                        format == io::FileFormat::tenx_mtx ? "a 10x folder" : "10x HDF5"));
+  }
   if (!a.output.empty()) how = io::write_options("run", a.output, a.run.compression, -1, 0, a.zarr_format, a.shards);
   const Context ctx = make_context(a, console, a.run.seed);
   if (a.plan) return print_plan(ctx, a, console);

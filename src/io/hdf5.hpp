@@ -252,6 +252,7 @@ struct Target {
   hid_t id = H5I_INVALID_HID;
   std::string path;
   WriteOptions options;
+  const char* op = "write_h5ad";  ///< starts messages
 };
 
 /// How to link an object of this name; makes groups on the way, for names with slashes.

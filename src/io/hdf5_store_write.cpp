@@ -143,6 +143,7 @@ std::unique_ptr<GroupWriter> HdfWriter::root(const Attributes& attributes) {
   t.ctx = &ctx_;
   t.file = &name_;
   t.options = options_;
+  t.op = op_;
   h5::Id top(H5Oopen(file_, "/", H5P_DEFAULT));
   h5::check(static_cast<bool>(top), op_, name_, "/");
   t.id = top.get();
@@ -167,6 +168,7 @@ void HdfWriter::copy_extra_attributes(const Store& from) {
   root.ctx = &ctx_;
   root.file = &name_;
   root.id = file_;
+  root.op = op_;
   const h5::Node top = h5::root(static_cast<const Source&>(from));
   for (const auto& path : paths) {
     const h5::Id to(H5Oopen(file_, path.c_str(), H5P_DEFAULT));

@@ -17,10 +17,9 @@ void check(bool ok, const char* op, const std::string& file, const std::string& 
 }
 
 namespace {
-constexpr const char* kWrite = "write_h5ad";
 
 void expect(const Target& t, bool ok, std::string_view name) {
-  check(ok, kWrite, *t.file, t.path + "/" + std::string(name));
+  check(ok, t.op, *t.file, t.path + "/" + std::string(name));
 }
 
 void write_attribute_data(const Target& t, hid_t object, const char* name, hid_t type, const Id& space,
@@ -215,7 +214,7 @@ Id write_dataset(const Target& t, const std::string& name, hid_t type, const std
     // One block of memory at a time.
     std::vector<std::byte> buffer(static_cast<std::size_t>(step * row_bytes));
     for (std::int64_t first = 0; first < rows; first += step) {
-      t.ctx->check_cancelled(kWrite);
+      t.ctx->check_cancelled(t.op);
       const std::int64_t n = std::min(step, rows - first);
       fill(first, n, buffer.data());
       const Id file(H5Scopy(space.get()));

@@ -1,6 +1,7 @@
 #include "scwarp/io/tenx.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -123,6 +124,19 @@ void sort_rows(const Context& ctx, const h5::Dataset& indices, Csr<V>& x) {
   });
 }
 
+bool fits_float(const Context& ctx, const Array<double>& values) {
+  std::atomic<bool> fits{true};
+  parallel_for(ctx, values.size(), 1 << 16, [&](std::int64_t begin, std::int64_t end) {
+    bool ok = true;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const double v = values[i];
+      ok &= static_cast<double>(static_cast<float>(v)) == v || v != v;
+    }
+    if (!ok) fits = false;
+  });
+  return fits;
+}
+
 /// The file's matrix is features x cells by column, which is cells x features by row.
 MatrixElement read_matrix(const Context& ctx, const std::shared_ptr<const Source>& source, const h5::Node& group,
                           const std::vector<std::int64_t>& shape, bool stream) {
@@ -157,6 +171,11 @@ MatrixElement read_matrix(const Context& ctx, const std::shared_ptr<const Source
     sort_rows(ctx, index_set, x);
     return x;
   };
+  if (value_set.type.kind == h5::Kind::floating && value_set.type.size > sizeof(float)) {
+    Array<double> wide(ctx.memory, nnz, "values");
+    static_cast<void>(h5::read_numbers(ctx, value_set, wide.data()));
+    if (!fits_float(ctx, wide)) return finish(std::move(wide));
+  }
   Array<float> narrow(ctx.memory, nnz, "values");
   if (h5::read_numbers(ctx, value_set, narrow.data())) return finish(std::move(narrow));
   ctx.info(fmt::format("{}: '{}': counts over 2^24: read as double", kH5, value_set.source->name()));

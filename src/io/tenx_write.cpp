@@ -2,10 +2,8 @@
 #include <atomic>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,7 +13,7 @@
 #include "io/gzip_output.hpp"
 #include "io/number_types.hpp"
 #include "io/replace_file.hpp"
-#include "io/streams.hpp"
+#include "io/tenx_output.hpp"
 #include "scwarp/io/tenx.hpp"
 #include "scwarp/version.hpp"
 
@@ -30,34 +28,6 @@ constexpr std::int64_t kDense = 1 << 20;    // values of a chunk, most of them z
 constexpr std::size_t kHeaderBytes = 320;
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-/// X as a stream over what the caller holds.
-Stream stream_of(const MatrixElement& x) {
-  if (x.stream != nullptr) return x.stream;
-  auto m = std::make_shared<MatrixStream>();
-  m->n_rows = x.n_rows();
-  m->n_cols = x.n_cols();
-  const auto range = []<class T>(const T* data, std::int64_t width) -> FillRange {
-    return [data, width](std::int64_t first, std::int64_t n, std::byte* out) {
-      if (n > 0) std::memcpy(out, data + first * width, at(n * width) * sizeof(T));
-    };
-  };
-  std::visit(
-      [&]<class M>(const M& v) {
-        m->dtype = std::is_same_v<M, Csr<float>> || std::is_same_v<M, Matrix<float>> ? "float32" : "float64";
-        if constexpr (std::is_same_v<M, Csr<float>> || std::is_same_v<M, Csr<double>>) {
-          m->nnz = v.values.size();
-          m->values = range(v.values.data(), 1);
-          m->indices = range(v.indices.data(), 1);
-          m->indptr = range(v.indptr.data(), 1);
-        } else {
-          m->layout = StoredLayout::dense;
-          m->values = range(v.data.data(), v.n_cols);
-        }
-      },
-      x.data);
-  return m;
-}
 
 /// Entries as text; remembers whether all were integers.
 class Entries {
@@ -118,14 +88,7 @@ class MtxWriter {
 
   void write(NewFile& file) {
     file.append(header(0, true));
-    if (m_.layout != StoredLayout::dense) {
-      const std::int64_t n_major = m_.layout == StoredLayout::csc ? m_.n_cols : m_.n_rows;
-      indptr_.resize(at(n_major + 1));
-      m_.indptr(0, n_major + 1, reinterpret_cast<std::byte*>(indptr_.data()));
-      SCW_EXPECT_AS(DataError,
-                    indptr_.front() == 0 && indptr_.back() == m_.nnz && std::is_sorted(indptr_.begin(), indptr_.end()),
-                    kOp, "X is not a consistent sparse matrix (its row offsets do not rise from 0 to {})", m_.nnz);
-    }
+    if (m_.layout != StoredLayout::dense) indptr_ = offsets_of(kOp, m_);
     const std::int64_t rows = std::max<std::int64_t>(1, kDense / std::max<std::int64_t>(1, m_.n_cols));
     const std::int64_t total = m_.layout == StoredLayout::dense ? m_.n_rows : m_.nnz;
     const std::int64_t step = m_.layout == StoredLayout::dense ? rows : kEntries;
@@ -237,33 +200,6 @@ void write_text(const fs::path& path, const std::string& text, int level) {
   file.append(gzip_end());
 }
 
-std::optional<std::vector<std::string>> texts(const DataFrame& frame, const char* name) {
-  const Column* c = frame.find(name);
-  if (c == nullptr || std::holds_alternative<Foreign>(c->data)) return std::nullopt;
-  return c->to_strings("");
-}
-
-/// Tells what the folder will not have.
-void warn_of_rest(const Context& ctx, const AnnData& a) {
-  std::vector<std::string> rest;
-  const auto look = [&](const char* slot, const auto& all) {
-    for (const auto& [name, e] : all) rest.push_back(fmt::format("{}['{}']", slot, name));
-  };
-  look("obs", a.obs.columns());
-  for (const auto& [name, c] : a.var.columns())
-    if (name != "gene_ids" && name != "gene_symbols" && name != "feature_types")
-      rest.push_back(fmt::format("var['{}']", name));
-  look("layers", a.layers);
-  look("obsm", a.obsm);
-  look("varm", a.varm);
-  look("obsp", a.obsp);
-  look("varp", a.varp);
-  if (a.raw) rest.emplace_back("raw");
-  if (const Dict* uns = a.uns.dict(); uns != nullptr) look("uns", *uns);
-  if (!rest.empty())
-    ctx.warn(fmt::format("{}: left out, because a 10x folder has no place for it: {}", kOp, fmt::join(rest, ", ")));
-}
-
 /// Nothing but what such a folder has may be lost with the old one.
 void expect_replaceable(const std::string& folder) {
   static const std::set<std::string> known{"matrix.mtx", "barcodes.tsv", "features.tsv", "genes.tsv"};
@@ -294,16 +230,12 @@ void write_10x_mtx(const Context& ctx, const AnnData& data, const std::string& f
   const bool v3 = options.version == 3;
   const int level = v3 ? options.compression_level : 0;
   const std::string suffix = v3 ? ".gz" : "";
-  const Stream x = stream_of(*data.X);
-
-  const std::vector<std::string>& names = data.var.index();
-  const auto symbols = texts(data.var, "gene_symbols"), ids = texts(data.var, "gene_ids");
-  const auto types =
-      texts(data.var, "feature_types").value_or(std::vector<std::string>(names.size(), "Gene Expression"));
-  std::vector<const std::vector<std::string>*> features{ids && !symbols ? &*ids : &names, symbols ? &*symbols : &names};
-  if (v3) features.push_back(&types);
+  const Stream x = stream_over(*data.X);
+  const FeatureNames names = feature_names(data.var);
+  std::vector<const std::vector<std::string>*> features{&names.ids, &names.symbols};
+  if (v3) features.push_back(&names.types);
   const auto feature_lines = lines_of(features, "gene"), barcode_lines = lines_of({&data.obs.index()}, "cell");
-  warn_of_rest(ctx, data);
+  warn_of_rest(ctx, kOp, "a 10x folder", data);
 
   ReplaceFolder out(kOp, folder);
   {

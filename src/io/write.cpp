@@ -9,10 +9,11 @@ namespace scw::io {
 FileFormat format_of(const char* op, const std::string& path) {
   std::string_view name = path;
   if (name.ends_with(".h5ad")) return FileFormat::h5ad;
+  if (name.ends_with(".h5")) return FileFormat::tenx_h5;
   while (name.ends_with('/')) name.remove_suffix(1);
   if (name.ends_with(".zarr")) return FileFormat::zarr;
-  SCW_EXPECT(path.ends_with('/') && !name.ends_with(".h5ad"), op,
-             "'{}' ends with no known format (expected .h5ad, .zarr, or '/' for a 10x folder)", path);
+  SCW_EXPECT(path.ends_with('/') && !name.ends_with(".h5ad") && !name.ends_with(".h5"), op,
+             "'{}' ends with no known format (expected .h5ad, .zarr, .h5 for 10x HDF5, or '/' for a 10x folder)", path);
   return FileFormat::tenx_mtx;
 }
 
@@ -28,6 +29,17 @@ WriteOptions write_options(const char* op, const std::string& path, const std::s
       out.tenx_mtx.version = 2;
     else if (compression_level != -1)
       out.tenx_mtx.compression_level = compression_level;
+    return out;
+  }
+  if (format_of(op, path) == FileFormat::tenx_h5) {
+    SCW_EXPECT(compression == "auto" || compression == "gzip" || compression == "none", op,
+               "compression must be gzip or none for 10x HDF5 (got {})", compression);
+    SCW_EXPECT(zarr_format == 0 && !shards, op, "'{}' is a 10x HDF5 file: versions and shards are Zarr's", path);
+    if (compression == "none")
+      out.tenx_h5.compression_level = 0;
+    else if (compression_level != -1)
+      out.tenx_h5.compression_level = compression_level;
+    if (chunk_bytes > 0) out.tenx_h5.chunk_bytes = chunk_bytes;
     return out;
   }
   if (format_of(op, path) == FileFormat::zarr) {
@@ -68,6 +80,8 @@ void write(const Context& ctx, const AnnData& data, const std::string& path, con
       return write_zarr(ctx, data, path, options.zarr);
     case FileFormat::tenx_mtx:
       return write_10x_mtx(ctx, data, path, options.tenx_mtx);
+    case FileFormat::tenx_h5:
+      return write_10x_h5(ctx, data, path, options.tenx_h5);
   }
 }
 

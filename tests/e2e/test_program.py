@@ -65,6 +65,25 @@ def test_zarr_output(scwarp: Run, simulated: Path, tmp_path: Path, flags: tuple[
     assert scwarp("run", simulated, "-o", tmp_path / "out.h5ad", "--compression", "lz4", check=2)
 
 
+def test_tenx_output(scwarp: Run, tmp_path: Path) -> None:
+    import anndata
+    import scanpy
+
+    scwarp("simulate", "-o", tmp_path / "a.h5", "--n-cells", 200, "--n-genes", 300)
+    assert "200 x 300" in scwarp("info", tmp_path / "a.h5").stdout
+    scwarp("convert", tmp_path / "a.h5", tmp_path / "b.h5ad")
+    scwarp("convert", tmp_path / "b.h5ad", tmp_path / "c.h5")
+    a, b, c = (
+        scanpy.read_10x_h5(tmp_path / "a.h5"),
+        anndata.read_h5ad(tmp_path / "b.h5ad"),
+        scanpy.read_10x_h5(tmp_path / "c.h5"),
+    )
+    assert (a.X != b.X).nnz == (a.X != c.X).nnz == 0 and a.X.nnz > 0
+    assert list(a.var_names) == list(c.var_names) and list(a.obs_names) == list(c.obs_names)
+    done = scwarp("run", tmp_path / "a.h5", "-o", tmp_path / "out.h5", check=2)
+    assert "10x HDF5 has no place for results" in done.stderr
+
+
 def test_same_output_for_any_number_of_threads(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
     outputs = []
     for threads in (1, 2, 3, 2):

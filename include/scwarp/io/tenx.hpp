@@ -1,4 +1,4 @@
-// Kind: readers and writer. Determinism tier A: the same content gives the same bytes, for any number of threads.
+// Kind: readers and writers. Determinism tier A: the same content gives the same bytes, for any number of threads.
 //
 // Output of 10x Genomics' Cell Ranger: HDF5 of version 2 (one group per genome) and 3 (one group "matrix" with features
 // of several types), and folders with a Matrix Market file, barcodes and features, plain or gzip.
@@ -25,10 +25,10 @@ struct Read10xH5Options {
   Span<const std::uint8_t> obs_mask = {}, var_mask = {};
 };
 
-/// Cells x features, float (double if a count is over 2^24). obs: barcodes. var: named by symbol, not made unique;
-/// columns gene_ids, and in version 3 feature_types, genome and the other columns of text or booleans of the file; in
-/// a matrix of probes probe_ids as well, and obs has filtered_barcodes.
-/// Errors name file, object and position: IoError, FormatError, DataError (indices), InvalidArgument (genome).
+/// Cells x features, float (double if a value is not exact in it: a count over 2^24). obs: barcodes. var: named by
+/// symbol, not made unique; columns gene_ids, and in version 3 feature_types, genome and the other columns of text or
+/// booleans of the file; in a matrix of probes probe_ids as well, and obs has filtered_barcodes. Errors name file,
+/// object and position: IoError, FormatError, DataError (indices), InvalidArgument (genome).
 SCW_API AnnData read_10x_h5(const Context& ctx, const std::string& path, const Read10xH5Options& options = {});
 
 /// The same for the bytes of a file; `name` is for messages.
@@ -68,6 +68,29 @@ struct Write10xMtxOptions {
 /// ShapeMismatch.
 SCW_API void write_10x_mtx(const Context& ctx, const AnnData& data, const std::string& folder,
                            const Write10xMtxOptions& options = {});
+
+struct Write10xH5Options {
+  /// gzip 1 to 12; 0: not compressed. Numbers and names are shuffled bytewise first, as Cell Ranger has them.
+  int compression_level = 4;
+  /// Size of a chunk before compression, 4 KiB to 1 GiB.
+  std::int64_t chunk_bytes = 512 << 10;
+};
+
+/// Writes X as an HDF5 file of version 3, which read_10x_h5 and other programs read: group "matrix" with barcodes,
+/// data, indices, indptr and shape, and its group "features". id, name and feature_type are as write_10x_mtx has them
+/// (of probes, var's probe_ids are the ids and gene_ids is gene_id); genome is var's (else ""), and var's other columns
+/// of text and booleans are tags of their names, as read_10x_h5 takes them. Everything else is left out with a warning;
+/// another one tells of names that are not ASCII, which scanpy's reader refuses.
+///
+/// The type of the data is what readers keep the values in: int32 if all are integers up to 2^24 (scanpy makes float of
+/// int32), int64 if all are integers, else float32 or float64 as X has them. That is known after a look through the
+/// values, which are therefore read twice from a file, unless they are stored with 8 or 16 bits. X may be a stream. A
+/// dense one is read once for the counts of each cell and once more for the positions. CSC has to be turned and is held
+/// in memory, twice. Memory besides: 8 bytes per cell, the names, 32 chunks, and per thread a few megabytes. `path` is
+/// replaced when the file is complete and on disk. Throws IoError, InvalidArgument (a name with a zero byte or over
+/// 64 KiB), NotSupported (2^31 cells, counts over 2^63), ShapeMismatch.
+SCW_API void write_10x_h5(const Context& ctx, const AnnData& data, const std::string& path,
+                          const Write10xH5Options& options = {});
 
 /// Makes names unique as anndata does: the second "x" becomes "x-1", or the next number that is free.
 SCW_API void make_names_unique(std::vector<std::string>& names);

@@ -24,24 +24,25 @@ def convert(
     genome: str | None = None,
     gex_only: bool = True,
 ) -> None:
-    """Write what is in a file as h5ad or Zarr, from file to file: the matrices are never in memory.
+    """Write what is in a file in another format, from file to file: the matrices are never in memory.
 
-    Everything is carried over; CSR, CSC and dense matrices keep layout and type. What only one of the formats has a
-    form for is left out of the other with a warning that names it. Matrix Market folders and tables of text are read
-    whole. The output is complete or not there; what it replaces stays until then.
+    h5ad and Zarr get everything; CSR, CSC and dense matrices keep layout and type. What only one of the formats has a
+    form for is left out of the other with a warning that names it, as is what 10x files have no place for. Matrix
+    Market folders and tables of text are read whole, and CSC that becomes 10x HDF5. The output is complete or not
+    there; what it replaces stays until then.
 
     Parameters
     ----------
     source
         h5ad, Zarr (version 2 or 3, with shards too), 10x HDF5, a folder with ``matrix.mtx``, a table; told by content.
     target
-        The file to write, ending in ``.h5ad`` or ``.zarr``.
+        The file to write, ending in ``.h5ad``, ``.zarr``, ``.h5`` (10x HDF5) or ``/`` (a 10x folder).
     overwrite
         Replace ``target`` if it is there; else that is an error.
     compression, compression_level
-        As :func:`write_h5ad` and :func:`write_zarr` have them; ``"auto"``: gzip for h5ad, lz4 for Zarr.
+        As :func:`write_h5ad` and :func:`write_zarr` have them; ``"auto"``: gzip, for Zarr lz4.
     chunk_bytes
-        Size of a chunk before compression; by default 512 KiB for h5ad, 4 MiB for Zarr (1 MiB within shards).
+        Size of a chunk before compression; by default 512 KiB for HDF5, 4 MiB for Zarr (1 MiB within shards).
     zarr_format, shards
         Zarr only, see :func:`write_zarr`; by default version 2, with shards 3.
     genome, gex_only
@@ -86,7 +87,7 @@ def concat_on_disk(
     in_files
         The files, in any format that :func:`convert` reads, or a mapping from keys to files.
     out_file
-        The file to write, ending in ``.h5ad`` or ``.zarr``.
+        The file to write, ending in ``.h5ad``, ``.zarr``, ``.h5`` (10x HDF5) or ``/`` (a 10x folder).
     overwrite
         Replace ``out_file`` if it is there; else that is an error.
     join
@@ -101,9 +102,9 @@ def concat_on_disk(
     fill_value
         For what an input does not have: by default 0 in sparse matrices (which take no other) and NaN elsewhere.
     compression, compression_level
-        As :func:`write_h5ad` and :func:`write_zarr` have them; ``"auto"``: gzip for h5ad, lz4 for Zarr.
+        As :func:`write_h5ad` and :func:`write_zarr` have them; ``"auto"``: gzip, for Zarr lz4.
     chunk_bytes
-        Size of a chunk before compression; by default 512 KiB for h5ad, 4 MiB for Zarr (1 MiB within shards).
+        Size of a chunk before compression; by default 512 KiB for HDF5, 4 MiB for Zarr (1 MiB within shards).
     zarr_format, shards
         Zarr only, see :func:`write_zarr`; by default version 2, with shards 3.
     """

@@ -134,10 +134,7 @@ def write_10x_mtx(
         1 to 12, default 4. The files are gzip in members of 64 KiB (BGZF), which scwarp unpacks on all threads.
     """
     op = "write_10x_mtx"
-    x = _stream(adata.X)
-    if x is None:
-        raise TypeError(f"{op}: X must be a dense, CSR or CSC matrix of numbers (got {type(adata.X).__name__})")
-    _refuse_duplicates("X", adata.X)
+    x = _matrix_of(op, adata)
     kept = [c for c in ("gene_ids", "gene_symbols", "feature_types") if c in adata.var]
     _core.io.write_10x_mtx(
         make_context(op=op),
@@ -148,6 +145,71 @@ def write_10x_mtx(
         os.fspath(path),
         version,
         4 if compression_level is None else compression_level,
+    )
+
+
+def write_10x_h5(
+    adata: AnnData,
+    filename: str | os.PathLike[str],
+    *,
+    compression_level: int | None = None,
+    chunk_bytes: int | None = None,
+) -> None:
+    """Write ``X`` as 10x Genomics HDF5 of version 3, which :func:`read_10x_h5` and scanpy's reader take.
+
+    Values are stored as int32 if they are integers up to 2^24 (which readers turn into float32), as int64 if they are
+    integers, else as float32 or float64, whichever ``X`` has; that takes a look through them first. CSC matrices are
+    turned in memory. The file is complete or not there; what it replaces stays until then. What it has no place for is
+    left out.
+
+    Parameters
+    ----------
+    adata
+        What to write. Genes are ``var["gene_ids"]`` (else the names), ``var["gene_symbols"]`` (else the names; where
+        there are symbols the names are the ids), ``var["feature_types"]`` (else "Gene Expression") and
+        ``var["genome"]`` (else ""). Other columns of ``var`` with text or booleans alone are written by their names, as
+        :func:`read_10x_h5` gives them. Names that are not ASCII are UTF-8, which scanpy's reader refuses.
+    filename
+        The file.
+    compression_level
+        gzip 1 to 12, default 4; 0: not compressed.
+    chunk_bytes
+        Size of a chunk before compression, default 512 KiB.
+    """
+    op = "write_10x_h5"
+    if chunk_bytes is not None and chunk_bytes <= 0:
+        raise ValueError(f"{op}: chunk_bytes must be positive (got {chunk_bytes!r})")
+    x = _matrix_of(op, adata)
+    named = ("gene_ids", "gene_symbols", "feature_types", "genome", "probe_ids")
+    texts = [str(c) for c in adata.var if c in named or _is_text(adata.var[c])]
+    flags = [str(c) for c in adata.var if c not in named and adata.var[c].dtype == bool]
+    filtered = "filtered_barcodes" in adata.obs and adata.obs["filtered_barcodes"].dtype == bool
+    _core.io.write_10x_h5(
+        make_context(op=op),
+        x,
+        [str(n) for n in adata.obs_names],
+        [str(n) for n in adata.var_names],
+        [(c, [str(v) for v in adata.var[c]]) for c in texts],
+        [(c, adata.var[c].tolist()) for c in flags],
+        adata.obs["filtered_barcodes"].tolist() if filtered else [],
+        os.fspath(filename),
+        4 if compression_level is None else compression_level,
+        chunk_bytes or 0,
+    )
+
+
+def _matrix_of(op: str, adata: AnnData) -> tuple[Any, ...]:
+    x = _stream(adata.X)
+    if x is None:
+        raise TypeError(f"{op}: X must be a dense, CSR or CSC matrix of numbers (got {type(adata.X).__name__})")
+    _refuse_duplicates("X", adata.X)
+    return x
+
+
+def _is_text(column: Any) -> bool:
+    """Whether every value is a str."""
+    return all(isinstance(v, str) for v in (column.cat.categories if column.dtype == "category" else column)) and (
+        len(column) > 0 and not column.isna().any()
     )
 
 

@@ -72,6 +72,31 @@ SCW_PYTHON(io, tables) {
       },
       nb::arg("ctx"), nb::arg("x"), nb::arg("cells"), nb::arg("genes"), nb::arg("columns"), nb::arg("folder"),
       nb::arg("version"), nb::arg("compression_level"));
+  // columns of text and of booleans of var; flags of obs.
+  m.def(
+      "write_10x_h5",
+      [](PyContext& py, const nb::tuple& x, std::vector<std::string> cells, std::vector<std::string> genes,
+         const std::vector<std::pair<std::string, std::vector<std::string>>>& texts,
+         const std::vector<std::pair<std::string, std::vector<bool>>>& flags, const std::vector<bool>& filtered,
+         const std::string& path, int compression_level, std::int64_t chunk_bytes) {
+        const auto bools = [](const std::vector<bool>& v) { return Column(Bools{{v.begin(), v.end()}}); };
+        AnnData a;
+        a.obs = DataFrame(std::move(cells));
+        a.var = DataFrame(std::move(genes));
+        for (const auto& [name, values] : texts) a.var.set(name, values);
+        for (const auto& [name, values] : flags) a.var.set(name, bools(values));
+        if (!filtered.empty()) a.obs.set("filtered_barcodes", bools(filtered));
+        a.X = streamed("X", x);
+        io::Write10xH5Options options;
+        options.compression_level = compression_level;
+        if (chunk_bytes > 0) options.chunk_bytes = chunk_bytes;
+        run(py, [&](const Context& ctx) {
+          io::write_10x_h5(ctx, a, path, options);
+          return 0;
+        });
+      },
+      nb::arg("ctx"), nb::arg("x"), nb::arg("cells"), nb::arg("genes"), nb::arg("texts"), nb::arg("flags"),
+      nb::arg("filtered"), nb::arg("path"), nb::arg("compression_level"), nb::arg("chunk_bytes"));
   m.def(
       "read_text",
       [](PyContext& py, const std::string& path, const std::string& delimiter, const std::string& rows) {

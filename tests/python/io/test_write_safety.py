@@ -39,11 +39,15 @@ def numbered(version: int, cells: int = CELLS) -> ad.AnnData:
 def write(a: ad.AnnData, path: Path | str, level: int | None = None) -> None:
     if str(path).rstrip("/").endswith(".zarr"):
         scw.write_zarr(a, path, compression="lz4" if level is None or level > 0 else None)
+    elif str(path).endswith(".h5"):
+        scw.write_10x_h5(a, path, compression_level=level)
     else:
         scw.write_h5ad(a, path, compression_level=level)
 
 
 def read(path: Path | str) -> ad.AnnData:
+    if str(path).endswith(".h5"):
+        return scw.read_10x_h5(path)
     return ad.read_zarr(path) if str(path).endswith(".zarr") else ad.read_h5ad(path)
 
 
@@ -157,7 +161,7 @@ def limited(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("level", [0, 1])
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", [*ENDINGS, "h5"])
 def test_no_room(tmp_path: Path, level: int, ending: str) -> None:
     target = tmp_path / f"out.{ending}"
     write(numbered(1), target)
@@ -251,13 +255,13 @@ def test_places_of_stores_that_cannot_be_written(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", [*ENDINGS, "h5"])
 def test_read_only(tmp_path: Path, ending: str) -> None:
     a = numbered(1)[:5].copy()
     target = tmp_path / f"out.{ending}"
     write(a, target)
     old = contents(target)
-    target.chmod(0o444 if ending == "h5ad" else 0o555)
+    target.chmod(0o555 if ending == "zarr" else 0o444)
 
     def refused(path: Path) -> None:
         """Root may write everywhere: nobody tries."""

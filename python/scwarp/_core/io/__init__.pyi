@@ -118,6 +118,18 @@ def write_10x_mtx(
     version: int,
     compression_level: int,
 ) -> None: ...
+def write_10x_h5(
+    ctx: _core.Context,
+    x: tuple,
+    cells: Sequence[str],
+    genes: Sequence[str],
+    texts: Sequence[tuple[str, Sequence[str]]],
+    flags: Sequence[tuple[str, Sequence[bool]]],
+    filtered: Sequence[bool],
+    path: str,
+    compression_level: int,
+    chunk_bytes: int,
+) -> None: ...
 def read_text(ctx: _core.Context, path: str, delimiter: str, rows: str) -> tuple[Any, ...]: ...
 def read_zarr_matrix(
     ctx: _core.Context,
