@@ -145,7 +145,7 @@ def estimate(
     A matrix on the host with ``device="cuda"``: what is on the device counts. That is two blocks of
     ``settings.block_bytes`` (256 MiB, and at most an eighth of what is left of the ``limit`` of :func:`configure`) of a
     matrix that streams, rows about equally long; all of one that operations with several passes take there, because
-    half of the free memory holds it.
+    half of the free memory holds it. These figures of blocks are not compared with measured peaks as the others are.
     """
     from ._context import choose_device
     from ._matrix import is_sparse

@@ -545,6 +545,41 @@ def test_rows_from_the_host():
     assert x[2][-1] == pytest.approx(np.log1p(1e4), rel=1e-6)
 
 
+def test_all_distances_and_gauss_kernel():
+    """Cells on a line, 1 apart: more than 2**31 distances, and weights that in the middle depend on the distance."""
+    n, small, k = 46_400, 240, 12
+    assert n * n > 2**31
+
+    def line(n: int, xp: Any) -> Any:
+        return xp.stack([xp.arange(n, dtype=xp.float32), xp.zeros(n, xp.float32)], axis=1)
+
+    distances = _core.pp.pairwise_distances(gpu(), line(n, cp), "euclidean", 2.0)
+    steps = cp.arange(n, dtype=cp.float32)
+    for i in (0, 1, n // 2, 2**31 // n, n - 1):
+        assert bool((distances[i] == abs(steps - i)).all())
+    assert int((distances.sum(axis=1) == 0).sum()) == 0
+    want = _core.pp.gauss_kernel(cpu(), _core.pp.pairwise_distances(cpu(), line(small, np), "euclidean", 2.0), k)
+    got = _core.pp.gauss_kernel(gpu(), distances, k)
+    assert got.size == n * n and want[0, 5] > 0
+    np.testing.assert_array_equal(got[:20, :100].get(), want[:20, :100])
+    np.testing.assert_array_equal(got[-20:, -100:].get(), want[-20:, -100:])
+    for i in (1000, n // 2, 2**31 // n, n - 200):
+        np.testing.assert_array_equal(got[i, i - 100 : i + 100].get(), want[120, 20:220])
+        assert float(got[i, : i - 200].max()) == 0
+
+
+def test_transfer_of_more_than_2_to_the_31_elements():
+    x = np.zeros((2**16, 2**15 + 1), np.float32)
+    x[-1, -5:] = np.arange(5)
+    x[0, 0] = 7
+    on_device = scw.get.X_to_GPU(x)
+    assert on_device.shape == x.shape and float(on_device[0, 0]) == 7
+    np.testing.assert_array_equal(on_device[-1, -5:].get(), np.arange(5))
+    on_device[-2, -1] = 3
+    back = scw.get.X_to_CPU(on_device)
+    assert back.size > 2**31 and back[-2, -1] == 3 and back[0, 0] == 7 and back[-1, -1] == 4
+
+
 def test_connectivities_of_more_than_2_to_the_31_edges():
     """Cells on a ring, each with the 14 cells after it: every row of the graph is like any other."""
     k = 15
@@ -570,3 +605,66 @@ def test_connectivities_of_more_than_2_to_the_31_edges():
         near = np.sort((np.arange(cell - k + 1, cell + k) % n)[np.arange(2 * k - 1) != k - 1])
         np.testing.assert_array_equal(indices[row].get(), near)
         np.testing.assert_array_equal(np.sort(data[row].get()), weights)
+
+
+def test_distance_graph_of_more_than_2_to_the_31_entries():
+    """Lists of 15 on a ring: the 14 others of every cell, nearest first."""
+    k = 15
+    n = 2**31 // (k - 1) + 1
+    indices = cp.empty((n, k), cp.int32)
+    cells = cp.arange(n, dtype=cp.int32)
+    for j in range(k):
+        indices[:, j] = (cells + j) % n
+    distances = repeated(np.arange(k, dtype=np.float32), n)
+    indptr, columns, data = _core.pp.distance_graph(gpu(), indices.ravel(), distances, n, k)
+    del indices, distances
+    width = k - 1
+    assert int(indptr[-1]) == data.size == n * width > 2**31
+    for cell in (0, n // 2, 2**31 // width, n - 10, n - 1):
+        row = slice(cell * width, (cell + 1) * width)
+        near = (cell + 1 + np.arange(width)) % n
+        np.testing.assert_array_equal(columns[row].get(), near)
+        np.testing.assert_array_equal(data[row].get(), np.arange(1, k))
+
+
+CLIQUE = 1024
+
+
+def cliques(n_cliques: int) -> tuple[Any, Any, Any, int]:
+    """Disjoint cliques, every edge of weight 1."""
+    n, width = CLIQUE * n_cliques, CLIQUE - 1
+    inside = np.arange(CLIQUE)
+    pattern = np.stack([inside[inside != i] for i in range(CLIQUE)]).astype(np.int32)
+    indices = repeated(pattern, n_cliques).reshape(n_cliques, -1)
+    indices += cp.arange(n_cliques, dtype=cp.int32)[:, None] * CLIQUE
+    data = cp.ones(n * width, cp.float32)
+    return cp.arange(n + 1, dtype=cp.int64) * width, indices.ravel(), data, n
+
+
+def test_leiden_of_more_than_2_to_the_31_edges():
+    """Cliques are the communities. The next level's edges, sorted, are what memory ends at: 2**32 do not fit."""
+    n_cliques = 2051
+    graph = cliques(n_cliques)
+    assert graph[2].size > 2**31
+    labels, modularity, sizes, *_ = _core.tl.leiden(gpu(), graph, [1.0], -1, True, 0.05, 1)[0]
+    np.testing.assert_array_equal(sizes, np.full(n_cliques, CLIQUE))
+    np.testing.assert_array_equal(host(labels), np.repeat(np.arange(n_cliques), CLIQUE))
+    assert modularity == pytest.approx(1 - 1 / n_cliques, rel=1e-12)
+
+
+def test_umap_of_more_than_2_to_the_31_edges():
+    """Cliques at the places of a grid, without repulsion: each draws together where it is."""
+    n_cliques = 2051
+    graph = cliques(n_cliques)
+    place = cp.arange(n_cliques)
+    centres = cp.stack([place % 46, place // 46], axis=1).astype(cp.float32)
+    noise = cp.asarray(np.random.default_rng(1).random((graph[3], 2), np.float32))
+    start = centres.repeat(CLIQUE, axis=0) + cp.float32(0.2) * noise
+    start[0], start[-1] = 0, 46  # the axes are stretched to [0, 10]
+    got, *_ = _core.tl.umap(gpu(), graph, 0.5, 1.0, 2, 10, 1.0, 1.0, 0, start, None, None)
+    parts = cp.asarray(got).reshape(n_cliques, CLIQUE, 2)
+    scale = 10 / 46
+    offset = parts.mean(axis=1) - (centres + 0.1) * scale
+    assert float(abs(offset)[1:-1].max()) < 0.11 * scale
+    assert float(parts.std(axis=1)[1:-1].max()) < 0.02 * scale  # 0.06 at the start
+    assert bool(cp.isfinite(parts).all())
