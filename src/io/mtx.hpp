@@ -15,10 +15,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "io/text_source.hpp"
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
+#include "scwarp/io/matrix_stream.hpp"
 
 namespace scw::io {
 
@@ -29,5 +31,21 @@ namespace scw::io {
 /// `cells`), DataError (a gene or a cell out of range, a gene twice in a cell), IoError.
 SCW_API AnyMatrix read_mtx(const Context& ctx, const TextSource& source, std::int64_t genes, std::int64_t cells,
                            std::size_t block_bytes = std::size_t{1} << 20);
+
+/// The same values, indices and offsets as a stream, with the same errors, which come now and not when it is used. The
+/// entries lie in a temporary file (temporary_file.hpp): 8 bytes each, 12 with double.
+///
+/// A file that is sorted by cell is parsed once: blocks are written as they are parsed, cells that lie in several are
+/// sorted afterwards. Any other is parsed again, with the cell of every entry into a second file (4 bytes more each),
+/// which is gone when this returns; ranges of cells are then put together one after another from all blocks.
+/// (A cell with more entries than there are genes is wrong; read_mtx then says how.)
+///
+/// Memory: 8 bytes per cell; per thread one block and 20 times its lines; one cell per thread; for files that are not
+/// sorted by cell `range_entries`, or one per gene, and 8 bytes per cell more; less than a kilobyte per block of text,
+/// that is 0.1 % of the text.
+SCW_API std::shared_ptr<const MatrixStream> stream_mtx(const Context& ctx, const TextSource& source, std::int64_t genes,
+                                                       std::int64_t cells,
+                                                       std::size_t block_bytes = std::size_t{1} << 20,
+                                                       std::int64_t range_entries = std::int64_t{1} << 22);
 
 }  // namespace scw::io

@@ -50,6 +50,7 @@ AnnData read(const Context& ctx, const std::string& path, const ReadOptions& opt
     }
     Read10xMtxOptions o;
     o.gex_only = options.gex_only;
+    o.stream_matrices = options.stream_matrices;
     return read_10x_mtx(ctx, path, o);
   }
   if (is_hdf5(path)) {

@@ -51,7 +51,7 @@ AnnData assemble(MatrixElement x, std::vector<std::string> barcodes, Features fe
 }
 
 /// Drops the features whose column differs from `wanted`; nothing to do if all match.
-void keep_features(const Context& ctx, AnnData& a, const char* column, const std::string& wanted) {
+void keep_features(const Context& ctx, const char* op, AnnData& a, const char* column, const std::string& wanted) {
   const Column* c = a.var.find(column);
   if (c == nullptr) return;
   const auto values = c->to_strings();
@@ -62,7 +62,7 @@ void keep_features(const Context& ctx, AnnData& a, const char* column, const std
   StackedPart part{a.X->stream, {}};
   std::int32_t n = 0;
   for (const std::uint8_t k : keep) part.columns.push_back(k != 0 ? n++ : -1);
-  a.X = MatrixElement(stack_rows(ctx, kH5, {std::move(part)}, n, 0));
+  a.X = MatrixElement(stack_rows(ctx, op, {std::move(part)}, n, 0));
   a.var = a.var.subset(ctx, {keep.data(), static_cast<std::int64_t>(keep.size())});
 }
 
@@ -221,8 +221,8 @@ AnnData read_v3(const Context& ctx, const std::shared_ptr<const Source>& source,
     const auto d = vector_of(matrix, "filtered_barcodes", shape[1]);
     if (d.type.kind == h5::Kind::boolean) a.obs.set("filtered_barcodes", Column(bools(ctx, d)));
   }
-  if (!options.genome.empty()) keep_features(ctx, a, "genome", options.genome);
-  if (options.gex_only) keep_features(ctx, a, "feature_types", kGeneExpression);
+  if (!options.genome.empty()) keep_features(ctx, kH5, a, "genome", options.genome);
+  if (options.gex_only) keep_features(ctx, kH5, a, "feature_types", kGeneExpression);
   return a;
 }
 
@@ -334,10 +334,12 @@ AnnData assemble_mtx(const Context& ctx, const TextSource& matrix, const TextSou
                      const TextSource& features_lines, const Read10xMtxOptions& options) {
   auto names = read_barcodes(barcodes.lines(ctx));
   auto features = read_features(features_lines.lines(ctx), options);
-  auto x =
-      read_mtx(ctx, matrix, static_cast<std::int64_t>(features.names.size()), static_cast<std::int64_t>(names.size()));
+  const auto n_genes = static_cast<std::int64_t>(features.names.size());
+  const auto n_cells = static_cast<std::int64_t>(names.size());
+  MatrixElement x = options.stream_matrices ? MatrixElement(stream_mtx(ctx, matrix, n_genes, n_cells))
+                                            : MatrixElement(read_mtx(ctx, matrix, n_genes, n_cells));
   AnnData a = assemble(std::move(x), std::move(names), std::move(features));
-  if (options.gex_only) keep_features(ctx, a, "feature_types", kGeneExpression);
+  if (options.gex_only) keep_features(ctx, kMtx, a, "feature_types", kGeneExpression);
   return a;
 }
 

@@ -41,6 +41,9 @@ struct Read10xMtxOptions {
   bool gex_only = true;
   /// Text before "matrix.mtx", "barcodes.tsv" and "features.tsv" in the file names.
   std::string prefix;
+  /// Put the values into a temporary file instead of memory, 8 bytes each (12 if they are double; for a moment more if
+  /// the matrix is not sorted by cell), in the folder that TMPDIR names, else /tmp. X is a MatrixElement::stream then.
+  bool stream_matrices = false;
 };
 
 /// A folder with matrix.mtx, barcodes.tsv and genes.tsv (version 2) or features.tsv (version 3), each plain or .gz.

@@ -27,9 +27,10 @@ def convert(
     """Write what is in a file in another format, from file to file: the matrices are never in memory.
 
     h5ad and Zarr get everything; CSR, CSC and dense matrices keep layout and type. What only one of the formats has a
-    form for is left out of the other with a warning that names it, as is what 10x files have no place for. Matrix
-    Market folders and tables of text are read whole, and CSC that becomes 10x HDF5. The output is complete or not
-    there; what it replaces stays until then.
+    form for is left out of the other with a warning that names it, as is what 10x files have no place for. The
+    values of a folder with ``matrix.mtx`` go through a temporary file of 8 bytes each (12 if they are double) where
+    ``TMPDIR`` says; tables of text are read whole, and CSC that becomes 10x HDF5. The output is complete or not there;
+    what it replaces stays until then.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -151,6 +152,50 @@ def test_convert_10x(tmp_path: Path) -> None:
         assert list(a.var_names) == list(b.var_names) and list(a.obs_names) == list(b.obs_names)
         assert list(a.var["gene_ids"]) == list(b.var["gene_ids"])
         assert b.X.dtype == np.int32
+
+
+@pytest.mark.parametrize("order", ["cells", "genes", "any"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("large", [False, True])
+def test_convert_a_folder(tmp_path: Path, order: str, packed: bool, large: bool) -> None:
+    """What goes through a temporary file is what the reader gives, bit by bit."""
+    r = np.random.default_rng(1)
+    x = sp.random(3000, 200, 0.2, "csr", random_state=r, dtype=np.float64)
+    x.data = np.ceil(x.data * 20)
+    x.data[7] = 2.0**24 + 1 if large else 0.5
+    x = x.tocoo()
+    lines = np.arange(x.nnz) if order == "cells" else np.lexsort((x.row, x.col))
+    if order == "any":
+        r.shuffle(lines)
+    text = f"%%MatrixMarket matrix coordinate real general\n200 3000 {x.nnz}\n"
+    text += "".join(f"{x.col[k] + 1} {x.row[k] + 1} {x.data[k]:.17g}\n" for k in lines)
+    types = [("Gene Expression", "Antibody Capture")[j % 5 == 0] for j in range(200)]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, content in (
+        ("matrix.mtx", text),
+        ("barcodes.tsv", "".join(f"c{i}\n" for i in range(3000))),
+        ("features.tsv", "".join(f"id{j}\tg{j}\t{t}\n" for j, t in enumerate(types))),
+    ):
+        if packed:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content.encode(), 1))
+        else:
+            (folder / name).write_text(content)
+    for gex_only in (True, False):
+        expected = scw.read_10x_mtx(folder, gex_only=gex_only)
+        assert expected.X.dtype == (np.float64 if large else np.float32)
+        for name in ("a.h5ad", "a.zarr"):
+            scw.convert(folder, tmp_path / name, overwrite=True, gex_only=gex_only)
+            got = read(tmp_path / name)
+            assert got.X.dtype == expected.X.dtype and (got.X != expected.X).nnz == 0
+            np.testing.assert_array_equal(got.X.indptr, expected.X.indptr)
+            np.testing.assert_array_equal(got.X.indices, expected.X.indices)
+            pd.testing.assert_frame_equal(got.obs, expected.obs)
+            pd.testing.assert_frame_equal(got.var.astype(str), expected.var.astype(str))
+    scw.io.concat_on_disk([folder, folder], tmp_path / "two.h5ad")
+    got = ad.read_h5ad(tmp_path / "two.h5ad")
+    assert (sp.vstack([scw.read_10x_mtx(folder).X] * 2) != got.X).nnz == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5ad", "a.zarr", "in", "two.h5ad"]
 
 
 def one(seed: int, n: int, genes: list[str], dtype: Any = np.float32, make: Any = sp.csr_matrix) -> ad.AnnData:
@@ -323,6 +368,7 @@ def peaks_of_the_program(folder: Path, n: int) -> dict[str, int]:
     indices = np.sort(r.integers(0, 20, (n, per_row), dtype=np.int32) + np.arange(per_row, dtype=np.int32) * 20)
     x = sp.csr_matrix((np.ones(n * per_row, np.float32), indices.ravel(), np.arange(n + 1) * per_row), shape=(n, 2000))
     scw.write_h5ad(ad.AnnData(x), folder / "a.h5ad")
+    scw.write_h5ad(ad.AnnData(x.tocsc()), folder / "by_gene.h5ad")
     out = {}
     for command in (
         "convert a.h5ad b.h5ad",
@@ -331,6 +377,11 @@ def peaks_of_the_program(folder: Path, n: int) -> dict[str, int]:
         "convert c.zarr b.h5ad",
         "concat b.h5ad a.h5ad a.h5ad",
         "concat d.zarr a.h5ad b.zarr",
+        "convert a.h5ad by_cell/ --compression none",
+        "convert by_cell/ b.h5ad",
+        "concat b.h5ad by_cell/ a.h5ad",
+        "convert by_gene.h5ad by_gene/ --compression none",
+        "convert by_gene/ b.h5ad",
     ):
         done = subprocess.run(
             [PROGRAM, *command.split(), "--force", "--json"], cwd=folder, capture_output=True, text=True, check=True

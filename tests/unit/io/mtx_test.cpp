@@ -2,16 +2,21 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "core/parallel.hpp"
 #include "scwarp/core/error.hpp"
 #include "test_folder.hpp"
 
@@ -105,8 +110,58 @@ class MtxFile : public testing::Test {
   TestFolder folder_;
 };
 
+/// What a stream gives, asked for in pieces on several threads.
+AnyMatrix loaded(const MatrixStream& m) {
+  const auto ctx = Context::cpu(3);
+  const auto load = [&]<class V>(V) -> AnyMatrix {
+    Csr<V> x;
+    x.n_rows = m.n_rows;
+    x.n_cols = static_cast<std::int32_t>(m.n_cols);
+    x.indptr = Array<std::int64_t>(ctx.memory, m.n_rows + 1);
+    x.indices = Array<std::int32_t>(ctx.memory, m.nnz);
+    x.values = Array<V>(ctx.memory, m.nnz);
+    m.indptr(0, m.n_rows + 1, reinterpret_cast<std::byte*>(x.indptr.data()));
+    parallel_for(ctx, m.nnz, 777, [&](std::int64_t first, std::int64_t end) {
+      m.indices(first, end - first, reinterpret_cast<std::byte*>(x.indices.data() + first));
+      m.values(first, end - first, reinterpret_cast<std::byte*>(x.values.data() + first));
+    });
+    return x;
+  };
+  return m.dtype == "float32" ? load(float{}) : load(double{});
+}
+
+template <class T>
+bool same(const Array<T>& a, const Array<T>& b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
+}
+
+void expect_same(const AnyMatrix& a, const AnyMatrix& b) {
+  ASSERT_EQ(a.index(), b.index());
+  std::visit(
+      [&]<class M>(const M& x) {
+        if constexpr (requires { x.indices; }) {
+          const M& y = std::get<M>(b);
+          EXPECT_EQ(x.n_rows, y.n_rows);
+          EXPECT_EQ(x.n_cols, y.n_cols);
+          EXPECT_TRUE(same(x.indptr, y.indptr));
+          EXPECT_TRUE(same(x.indices, y.indices));
+          EXPECT_TRUE(same(x.values, y.values));
+        }
+      },
+      a);
+}
+
+/// In memory, after it was compared with what goes through a temporary file.
+AnyMatrix read(const Context& ctx, const TextSource& source, std::int64_t genes, std::int64_t cells,
+               std::size_t block) {
+  AnyMatrix x = read_mtx(ctx, source, genes, cells, block);
+  for (const std::int64_t range : {std::int64_t{1}, std::int64_t{5000}, std::int64_t{1} << 22})
+    expect_same(x, loaded(*stream_mtx(ctx, source, genes, cells, block, range)));
+  return x;
+}
+
 AnyMatrix read(const std::string& text, std::int64_t genes, std::int64_t cells, std::size_t block, int threads = 3) {
-  return read_mtx(Context::cpu(threads), {"op", text, "m"}, genes, cells, block);
+  return read(Context::cpu(threads), {"op", text, "m"}, genes, cells, block);
 }
 
 enum class Order { by_cell, genes_fall, by_gene, any };
@@ -140,7 +195,7 @@ TEST_P(MtxOrder, BlocksAndThreadsDoNotMatter) {
     }
   for (const auto& path : {plain(text), packed(text), packed(text, 5000)})
     for (const std::size_t block : {std::size_t{300}, std::size_t{1} << 20})
-      expect_items<float>(read_mtx(Context::cpu(3), {"op", path}, kGenes, kCells, block), items, kGenes, kCells);
+      expect_items<float>(read(Context::cpu(3), {"op", path}, kGenes, kCells, block), items, kGenes, kCells);
 }
 
 INSTANTIATE_TEST_SUITE_P(Orders, MtxOrder,
@@ -150,7 +205,7 @@ TEST_F(MtxFile, OneLargeValueMakesAllDouble) {
   const auto items = random_items(3000, 300, 500, true);
   const auto text = text_of(items, 300, 500);
   for (const std::size_t block : kBlocks) expect_items<double>(read(text, 300, 500, block), items, 300, 500);
-  expect_items<double>(read_mtx(Context::cpu(2), {"op", packed(text)}, 300, 500, 999), items, 300, 500);
+  expect_items<double>(read(Context::cpu(2), {"op", packed(text)}, 300, 500, 999), items, 300, 500);
   // In the last line, which lies across blocks and has no end.
   const auto last = std::string(kHeader) + "2 2 2\n1 1 0.1\n2 2 16777217";
   for (const std::size_t block : kBlocks)
@@ -182,17 +237,27 @@ TEST(Mtx, BlankLinesCostNoMemory) {
   auto limited = ctx;
   limited.workspace = memory;
   expect_items<float>(read_mtx(limited, {"op", text, "m"}, 3, 4), {{1, 1, "1"}}, 3, 4);
+  expect_items<float>(loaded(*stream_mtx(limited, {"op", text, "m"}, 3, 4)), {{1, 1, "1"}}, 3, 4);
   EXPECT_LT(memory->peak_bytes(), std::size_t{10} << 20);
   EXPECT_EQ(memory->used_bytes(), 0U);
 }
 
-std::string error_of(const TextSource& source, std::int64_t genes, std::int64_t cells, std::size_t block) {
+template <class F>
+std::string error_of(F&& f) {
   try {
-    read_mtx(Context::cpu(3), source, genes, cells, block);
+    f();
   } catch (const Error& e) {
     return e.what();
   }
   return "no error";
+}
+
+/// The same one for both readers.
+std::string error_of(const TextSource& source, std::int64_t genes, std::int64_t cells, std::size_t block) {
+  const auto ctx = Context::cpu(3);
+  const auto error = error_of([&] { read_mtx(ctx, source, genes, cells, block); });
+  EXPECT_EQ(error, error_of([&] { stream_mtx(ctx, source, genes, cells, block); }));
+  return error;
 }
 
 TEST_F(MtxFile, ErrorsNameTheirLineInAnyBlock) {
@@ -261,6 +326,73 @@ TEST(Mtx, GenesTwiceInACell) {
               "op: 'm': gene 2 occurs twice in cell 2");
     EXPECT_EQ(error_of({"op", std::string(kHeader) + "3 2 4\n3 1 1\n2 2 1\n2 2 2\n3 1 1\n", "m"}, 3, 2, block),
               "op: 'm': gene 3 occurs twice in cell 1");
+    // By cell; the first of two, within a block and across; more entries than genes.
+    const std::string head = std::string(kHeader) + "4 4 7\n";
+    EXPECT_EQ(error_of({"op", head + "1 1 1\n4 2 1\n1 2 1\n4 2 1\n3 3 1\n3 3 1\n1 4 1\n", "m"}, 4, 4, block),
+              "op: 'm': gene 4 occurs twice in cell 2");
+    EXPECT_EQ(error_of({"op", head + "1 1 1\n4 2 1\n1 2 1\n4 2 1\n1 2 1\n3 2 1\n1 4 1\n", "m"}, 4, 4, block),
+              "op: 'm': gene 1 occurs twice in cell 2");
+    EXPECT_EQ(error_of({"op", head + "1 4 1\n4 2 1\n1 2 1\n4 2 1\n1 2 1\n3 2 1\n1 1 1\n", "m"}, 4, 4, block),
+              "op: 'm': gene 1 occurs twice in cell 2");
+  }
+}
+
+TEST_F(MtxFile, StreamsKeepTheirFileAndNothingElse) {
+  const auto items = random_items(60000, 300, 2000);
+  const auto path = plain(text_of(items, 300, 2000));
+  const auto ctx = Context::cpu(2);
+  const auto memory = std::make_shared<TrackedMemory>(ctx.workspace);
+  auto limited = ctx;
+  limited.workspace = limited.memory = memory;
+  const auto m = stream_mtx(limited, {"op", path}, 300, 2000, 4096);
+  EXPECT_LT(memory->peak_bytes(), std::size_t{40000});
+  EXPECT_EQ(memory->used_bytes(), 0U);
+  fs::remove(path);
+  expect_items<float>(loaded(*m), items, 300, 2000);
+}
+
+/// Restores an environment variable.
+class Environment {
+ public:
+  Environment(const char* name, const std::string& value) : name_(name) {
+    if (const char* old = std::getenv(name)) old_ = old;
+    ::setenv(name, value.c_str(), 1);
+  }
+  ~Environment() { old_ ? ::setenv(name_, old_->c_str(), 1) : ::unsetenv(name_); }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+ private:
+  const char* name_;
+  std::optional<std::string> old_;
+};
+
+TEST_F(MtxFile, NoPlaceForTheTemporaryFile) {
+  for (const bool by_cell : {true, false}) {
+    auto items = random_items(60000, 300, 2000);
+    if (!by_cell) std::reverse(items.begin(), items.end());
+    const auto text = text_of(items, 300, 2000);
+    const TextSource source("op", text, "m");
+    const auto error = [&] { return error_of([&] { stream_mtx(Context::cpu(2), source, 300, 2000, 4096); }); };
+    {
+      const Environment none("TMPDIR", (folder_ / "none").string());
+      EXPECT_EQ(error(), "op: no temporary file can be made in '" + (folder_ / "none").string() +
+                             "' (No such file or directory); TMPDIR chooses its folder");
+    }
+    const Environment here("TMPDIR", folder_.path().string());
+    EXPECT_EQ(error(), "no error");
+    // A limit for files is the disk that is full.
+    rlimit old{};
+    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
+    const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+    const rlimit small{50000, old.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+    const auto full = error();
+    ::setrlimit(RLIMIT_FSIZE, &old);
+    ::signal(SIGXFSZ, handler);
+    EXPECT_THAT(full, HasSubstr("bytes cannot be written at byte "));
+    EXPECT_THAT(full, HasSubstr("of a temporary file in '" + folder_.path().string() + "' (File too large)"));
+    EXPECT_TRUE(fs::is_empty(folder_.path()));
   }
 }
 
@@ -297,8 +429,10 @@ TEST_F(MtxFile, Cancelled) {
   for (const int threads : {1, 3}) {
     auto ctx = Context::cpu(threads);
     ctx.cancelled = &stop;
-    for (const auto& path : {plain(text), packed(text)})
+    for (const auto& path : {plain(text), packed(text)}) {
       EXPECT_THROW(read_mtx(ctx, {"op", path}, 300, 50, 100), Cancelled);
+      EXPECT_THROW(stream_mtx(ctx, {"op", path}, 300, 50, 100), Cancelled);
+    }
   }
 }
 
