@@ -1,5 +1,5 @@
 // What files of named groups and arrays have in common, whatever their format: HDF5 (hdf5_store.cpp) and Zarr
-// (zarr_store.cpp, zarr_write.cpp). AnnData is decoded (anndata_read.cpp) and encoded (anndata_write.cpp) on this
+// (zarr_store.cpp, zarr_write.cpp). AnnData is decoded (anndata_reader.hpp) and encoded (anndata_write.cpp) on this
 // interface alone.
 #pragma once
 
