@@ -52,14 +52,31 @@ void inspect(Span<const std::byte> file) { io::inspect(MemoryFile(file).path); }
 
 void read_10x(Span<const std::byte> file) { io::read_10x_h5(Context::cpu(1), file, "mutant").validate(); }
 
-/// The three texts of a folder, with a form feed between them.
+/// The three texts of a folder, with a form feed between them: into memory, and through a temporary file, which must
+/// come to the same end.
 void read_mtx(Span<const std::byte> file) {
   const auto text = text_of(file);
   const std::size_t one = std::min(text.find('\f'), text.size()), begin_two = std::min(one + 1, text.size());
   const std::size_t two = std::min(text.find('\f', begin_two), text.size());
-  io::read_10x_mtx(Context::cpu(1), text.substr(0, one), text.substr(begin_two, two - begin_two),
-                   text.substr(std::min(two + 1, text.size())))
-      .validate();
+  const auto read = [&](bool stream) {
+    io::Read10xMtxOptions options;
+    options.stream_matrices = stream;
+    return io::read_10x_mtx(Context::cpu(1), text.substr(0, one), text.substr(begin_two, two - begin_two),
+                            text.substr(std::min(two + 1, text.size())), options);
+  };
+  std::string streamed;
+  try {
+    read(true).validate();
+  } catch (const Error& e) {
+    streamed = e.what();
+  }
+  try {
+    read(false).validate();
+  } catch (const Error& e) {
+    if (streamed != e.what()) throw std::logic_error("streamed: '" + streamed + "', read: '" + e.what() + "'");
+    throw;
+  }
+  if (!streamed.empty()) throw std::logic_error("streamed: '" + streamed + "', read without an error");
 }
 
 /// A table as text, or as a file if it is compressed.
