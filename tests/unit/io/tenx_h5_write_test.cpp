@@ -280,7 +280,7 @@ TEST_F(TenxH5Write, TagsAndFlagsComeBack) {
   a.obs.set("batch", std::vector<std::string>{"x", "y", "x"});
   write_10x_h5(ctx, a, path("x.h5"));
   EXPECT_THAT(sink.told, ElementsAre("write_10x_h5: left out, because 10x HDF5 has no place for it: obs['batch'], "
-                                    "var['shape'], var['a/b'], var['n']"));
+                                     "var['shape'], var['a/b'], var['n']"));
   const AnnData b = read_all(ctx, path("x.h5"));
   EXPECT_EQ(b.var.at("genome").to_strings(), genomes);
   EXPECT_EQ(b.var.at("read").to_strings(), reads);
