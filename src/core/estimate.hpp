@@ -108,7 +108,7 @@ inline std::int64_t sorted_genes(const Shape& s) {
   const std::int64_t longest = std::min(s.n_rows, s.nnz);
   const std::int64_t n_blocks = std::max<std::int64_t>(1, std::min(s.n_cols, ceil_div(s.nnz, block)));
   return 8 * (s.n_cols + 1) + 4 * n_blocks * s.n_rows +
-         threads(s) * entry * (std::min(block + longest, s.nnz) + longest);
+         std::min(threads(s), n_blocks) * entry * (std::min(block + longest, s.nnz) + longest);
 }
 
 /// Where the tiles of genes start in sparse rows (prim/gene_tiles.cuh), for sums of this many bytes a gene.

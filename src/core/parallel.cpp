@@ -17,7 +17,7 @@
 
 #include "core/check.hpp"
 
-namespace scw::detail {
+namespace scw {
 namespace {
 
 constexpr int kMaxThreads = 1024;
@@ -28,7 +28,7 @@ struct Loop {
   const Context& ctx;
   std::int64_t n, grain, chunks;
   void* state;
-  ChunkBody body;
+  detail::ChunkBody body;
   std::atomic<std::int64_t> next{0};
   std::exception_ptr error;
   std::mutex error_mutex;
@@ -126,14 +126,21 @@ Pool& pool() {
 
 }  // namespace
 
+int worker_count(const Context& ctx, std::int64_t chunks) {
+  if (t_inside) return 1;
+  const int threads = std::clamp(ctx.n_threads, 1, kMaxThreads);
+  return static_cast<int>(std::clamp<std::int64_t>(chunks, 1, threads));
+}
+
+namespace detail {
+
 void run_chunks(const Context& ctx, std::int64_t n, std::int64_t grain, void* state, ChunkBody body) {
   SCW_ASSERT(grain > 0 && n >= 0);
   const std::int64_t chunks = chunk_count(n, grain);
   if (chunks == 0) return;
-  const int threads = static_cast<int>(std::min<std::int64_t>(std::clamp(ctx.n_threads, 1, kMaxThreads), chunks));
-  if (threads > 1 && !t_inside) {
+  if (const int workers = worker_count(ctx, chunks); workers > 1) {
     Loop loop{ctx, n, grain, chunks, state, body, {}, {}, {}};
-    if (pool().run(loop, threads - 1)) {
+    if (pool().run(loop, workers - 1)) {
       if (loop.error) std::rethrow_exception(loop.error);
       ctx.check_cancelled("scwarp");
       return;
@@ -145,4 +152,5 @@ void run_chunks(const Context& ctx, std::int64_t n, std::int64_t grain, void* st
   }
 }
 
-}  // namespace scw::detail
+}  // namespace detail
+}  // namespace scw

@@ -84,10 +84,11 @@ Csc<V> csr_to_csc(const Context& ctx, const CsrView<const V>& x) {
     Array<Entry<V>> entries;
     std::vector<std::int64_t> end;
   };
-  std::vector<Scratch> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+  std::vector<Scratch> scratch = make_for_workers(ctx, plan.n_blocks(), [&] {
+    return Scratch{Array<Entry<V>>(ctx.workspace, plan.max_block_entries, "column block"), {}};
+  });
   parallel_chunks(ctx, plan.n_blocks(), 1, [&](std::int64_t b, std::int64_t, std::int64_t, int worker) {
     Scratch& s = scratch[static_cast<std::size_t>(worker)];
-    if (s.entries.empty()) s.entries = Array<Entry<V>>(ctx.workspace, plan.max_block_entries, "column block");
     const std::int32_t first = plan.first[static_cast<std::size_t>(b)];
     s.end.resize(static_cast<std::size_t>(plan.first[static_cast<std::size_t>(b) + 1] - first));
     gather_block(x, plan, b, s.entries.data(), s.end.data(), [](Entry<V>& e, V value, std::int64_t row) {

@@ -67,14 +67,14 @@ void for_each_gene(const Context& ctx, const CsrView<const V>& x, Span<const std
   std::int64_t longest = 0;
   for (std::int64_t j = 0; j < x.n_cols; ++j)
     longest = std::max(longest, plan.column_start[j + 1] - plan.column_start[j]);
-  std::vector<Scratch> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+  std::vector<Scratch> scratch = make_for_workers(ctx, plan.n_blocks(), [&] {
+    return Scratch{Array<E>(ctx.workspace, plan.max_block_entries, "genes to sort"),
+                   Array<E>(ctx.workspace, longest, "sorted gene"),
+                   {}};
+  });
   std::atomic<std::int64_t> done{0};
   parallel_chunks(ctx, plan.n_blocks(), 1, [&](std::int64_t b, std::int64_t, std::int64_t, int worker) {
     Scratch& s = scratch[static_cast<std::size_t>(worker)];
-    if (s.tmp.empty()) {
-      s.entries = Array<E>(ctx.workspace, plan.max_block_entries, "genes to sort");
-      s.tmp = Array<E>(ctx.workspace, longest, "sorted gene");
-    }
     const std::int32_t first = plan.first[static_cast<std::size_t>(b)];
     const std::int32_t last = plan.first[static_cast<std::size_t>(b) + 1];
     s.end.resize(static_cast<std::size_t>(last - first));
@@ -102,14 +102,13 @@ void for_each_gene(const Context& ctx, const MatrixView<const V>& x, Span<const 
   struct Scratch {
     Array<E> entries, tmp;
   };
-  std::vector<Scratch> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+  std::vector<Scratch> scratch = make_for_workers(ctx, chunk_count(x.n_cols, kStrip), [&] {
+    return Scratch{Array<E>(ctx.workspace, checked_mul(kStrip, x.n_rows), "genes to sort"),
+                   Array<E>(ctx.workspace, x.n_rows, "sorted gene")};
+  });
   std::atomic<std::int64_t> done{0};
   parallel_chunks(ctx, x.n_cols, kStrip, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
     Scratch& s = scratch[static_cast<std::size_t>(worker)];
-    if (s.tmp.empty()) {
-      s.entries = Array<E>(ctx.workspace, checked_mul(kStrip, x.n_rows), "genes to sort");
-      s.tmp = Array<E>(ctx.workspace, x.n_rows, "sorted gene");
-    }
     std::int64_t used[kStrip] = {};
     for (std::int64_t i = 0; i < x.n_rows; ++i) {
       const std::int32_t code = codes[i];

@@ -136,42 +136,42 @@ void run(const Context& ctx, const X& x, Span<const std::int32_t> codes, std::in
     Array<Cell> cells;
     std::vector<std::uint8_t> flags;
   };
-  std::vector<Scratch> scratch(static_cast<std::size_t>(std::max(1, ctx.n_threads)));
+  const auto n_chunks = static_cast<std::int64_t>(chunks.size());
+  std::vector<Scratch> scratch = make_for_workers(ctx, n_chunks, [&] {
+    Scratch s{Array<Cell>(ctx.workspace, out.n_genes, "chunk moments"), {}};
+    std::fill(s.cells.begin(), s.cells.end(), Cell{});
+    if (!out.flags.empty()) s.flags.assign(static_cast<std::size_t>(out.n_genes), 0);
+    return s;
+  });
   std::vector<std::mutex> locks(64);  // integer sums commute: who merges first does not show
-  parallel_chunks(
-      ctx, static_cast<std::int64_t>(chunks.size()), 1, [&](std::int64_t c, std::int64_t, std::int64_t, int worker) {
-        Scratch& s = scratch[static_cast<std::size_t>(worker)];
-        if (s.cells.empty()) {
-          s.cells = Array<Cell>(ctx.workspace, out.n_genes, "chunk moments");
-          std::fill(s.cells.begin(), s.cells.end(), Cell{});
-          if (!out.flags.empty()) s.flags.assign(static_cast<std::size_t>(out.n_genes), 0);
-        }
-        const Chunk chunk = chunks[static_cast<std::size_t>(c)];
-        std::uint8_t* const flags = s.flags.empty() ? nullptr : s.flags.data();
-        const std::int32_t* const list = rows.data() + chunk.begin;
-        const std::int64_t count = chunk.end - chunk.begin;
-        if (map.expm1_scale)
-          accumulate_rows<V>(x, list, count, out.scale.data(), map, s.cells.data(), flags);
-        else
-          accumulate_rows<V>(x, list, count, out.scale.data(), [](double v) { return v; }, s.cells.data(), flags);
-        const std::lock_guard lock(locks[static_cast<std::size_t>(chunk.group) % locks.size()]);
-        FixedMoments* const moments = out.moments.data() + chunk.group * out.n_genes;
-        std::int32_t* const nonzero = out.nonzero.data() + chunk.group * out.n_genes;
-        for (std::int64_t j = 0; j < out.n_genes; ++j) {
-          Cell& cell = s.cells[j];
-          moments[j].sum += cell.sum;
-          moments[j].sum_sq += cell.sum_sq;
-          nonzero[j] += static_cast<std::int32_t>(cell.nonzero);
-          cell = Cell{};
-        }
-        if (flags != nullptr) {
-          std::uint8_t* const all = out.flags.data() + chunk.group * out.n_genes;
-          for (std::int64_t j = 0; j < out.n_genes; ++j) {
-            all[j] = static_cast<std::uint8_t>(all[j] | flags[j]);
-            flags[j] = 0;
-          }
-        }
-      });
+  parallel_chunks(ctx, n_chunks, 1, [&](std::int64_t c, std::int64_t, std::int64_t, int worker) {
+    Scratch& s = scratch[static_cast<std::size_t>(worker)];
+    const Chunk chunk = chunks[static_cast<std::size_t>(c)];
+    std::uint8_t* const flags = s.flags.empty() ? nullptr : s.flags.data();
+    const std::int32_t* const list = rows.data() + chunk.begin;
+    const std::int64_t count = chunk.end - chunk.begin;
+    if (map.expm1_scale)
+      accumulate_rows<V>(x, list, count, out.scale.data(), map, s.cells.data(), flags);
+    else
+      accumulate_rows<V>(x, list, count, out.scale.data(), [](double v) { return v; }, s.cells.data(), flags);
+    const std::lock_guard lock(locks[static_cast<std::size_t>(chunk.group) % locks.size()]);
+    FixedMoments* const moments = out.moments.data() + chunk.group * out.n_genes;
+    std::int32_t* const nonzero = out.nonzero.data() + chunk.group * out.n_genes;
+    for (std::int64_t j = 0; j < out.n_genes; ++j) {
+      Cell& cell = s.cells[j];
+      moments[j].sum += cell.sum;
+      moments[j].sum_sq += cell.sum_sq;
+      nonzero[j] += static_cast<std::int32_t>(cell.nonzero);
+      cell = Cell{};
+    }
+    if (flags != nullptr) {
+      std::uint8_t* const all = out.flags.data() + chunk.group * out.n_genes;
+      for (std::int64_t j = 0; j < out.n_genes; ++j) {
+        all[j] = static_cast<std::uint8_t>(all[j] | flags[j]);
+        flags[j] = 0;
+      }
+    }
+  });
 }
 
 template <class V>
