@@ -3,7 +3,6 @@
 #include <cstring>
 #include <mutex>
 #include <set>
-
 #include <string>
 #include <vector>
 

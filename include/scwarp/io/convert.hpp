@@ -21,9 +21,8 @@ struct ConvertOptions {
 /// from one to the other what the other has no form for is left out with a warning. Matrices go from file to file in
 /// chunks that ctx.n_threads threads unpack and pack; memory: obs, var, uns, the row offsets and some chunks, whatever
 /// the number of values. Those of a 10x folder go through a temporary file (Read10xMtxOptions::stream_matrices); tables
-/// of text are read whole, and CSC that becomes 10x HDF5. Throws
-/// what reading and writing throw; InvalidArgument for an unknown ending and for a file that is there; IoError for an
-/// input that was changed meanwhile.
+/// of text are read whole, and CSC that becomes 10x HDF5. Throws what reading and writing throw; InvalidArgument for an
+/// unknown ending and for a file that is there; IoError for an input that was changed meanwhile.
 SCW_API void convert(const Context& ctx, const std::string& in, const std::string& out,
                      const ConvertOptions& options = {});
 

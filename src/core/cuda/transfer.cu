@@ -60,7 +60,7 @@ class PinnedRing {
 
   std::size_t bytes() {
     const std::lock_guard lock(mutex_);
-    return bytes_;
+    return slots_.size() * static_cast<std::size_t>(kSlotBytes);
   }
 
   void release() {
@@ -72,7 +72,6 @@ class PinnedRing {
     for (void* const block : blocks_) static_cast<void>(cudaFreeHost(block));
     slots_.clear();
     blocks_.clear();
-    bytes_ = 0;
   }
 
  private:
@@ -112,7 +111,6 @@ class PinnedRing {
         continue;
       }
       blocks_.push_back(p);
-      bytes_ += bytes;
       for (int k = 0; k < part; ++k) {
         Slot slot;
         slot.data = static_cast<std::byte*>(p) + k * kSlotBytes;
@@ -127,7 +125,6 @@ class PinnedRing {
   std::mutex mutex_;
   std::vector<Slot> slots_;
   std::vector<void*> blocks_;  // where the slots are
-  std::size_t bytes_ = 0;
 };
 
 PinnedRing& ring(int id) {

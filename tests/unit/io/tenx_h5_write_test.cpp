@@ -1,6 +1,5 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -13,6 +12,7 @@
 #include "scwarp/core/error.hpp"
 #include "scwarp/io/convert.hpp"
 #include "scwarp/io/tenx.hpp"
+#include "test_folder.hpp"
 
 namespace scw::io {
 namespace {
@@ -23,14 +23,8 @@ using testing::HasSubstr;
 
 class TenxH5Write : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(testing::TempDir()) / ("scwarp_tenx_h5_" + std::to_string(::getpid()) + info->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  fs::path folder_;
+  TestFolder folder_;
 };
 
 /// Cells x genes, mostly zero; cells 0 and 7, and gene 3 are empty.
@@ -330,7 +324,7 @@ TEST_F(TenxH5Write, WhatFailsLeavesTheOldFile) {
   EXPECT_THROW(write_10x_h5(ctx, a, path("x.h5")), DataError);
   EXPECT_EQ(bytes_of(path("x.h5")), "old");
   std::size_t left = 0;
-  for ([[maybe_unused]] const auto& e : fs::directory_iterator(folder_)) ++left;
+  for ([[maybe_unused]] const auto& e : fs::directory_iterator(folder_.path())) ++left;
   EXPECT_EQ(left, 1U);
   a = with_names(stream(values<float>(30, 20), 30, 20, StoredLayout::csr));
   try {

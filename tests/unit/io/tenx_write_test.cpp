@@ -1,6 +1,5 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -12,6 +11,7 @@
 #include "scwarp/core/error.hpp"
 #include "scwarp/io/tenx.hpp"
 #include "scwarp/io/write.hpp"
+#include "test_folder.hpp"
 
 namespace scw::io {
 namespace {
@@ -22,14 +22,8 @@ using testing::HasSubstr;
 
 class TenxWrite : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(testing::TempDir()) / ("scwarp_tenx_" + std::to_string(::getpid()) + info->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  fs::path folder_;
+  TestFolder folder_;
 };
 
 template <class V>
@@ -225,7 +219,7 @@ TEST_F(TenxWrite, AFolderOfOtherThingsStays) {
   write_10x_mtx(ctx, a, path("x/"));
   write_10x_mtx(ctx, a, path("x"));  // over its own kind
   std::size_t left = 0;
-  for (const auto& e : fs::directory_iterator(folder_)) left += e.path().filename() != "mine" ? 1 : 0;
+  for (const auto& e : fs::directory_iterator(folder_.path())) left += e.path().filename() != "mine" ? 1 : 0;
   EXPECT_EQ(left, 2U);
 }
 
