@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/check.hpp"
+#include "io/positioned.hpp"
 
 namespace scw::io {
 namespace {
@@ -77,13 +78,8 @@ void NewFile::append(std::string_view bytes) {
 }
 
 void NewFile::put(std::int64_t at, std::string_view bytes) const {
-  while (!bytes.empty()) {
-    const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), at);
-    if (n < 0 && errno == EINTR) continue;
-    SCW_EXPECT_AS(IoError, n > 0, op_, "'{}' cannot be written ({})", path_, std::strerror(errno));
-    bytes.remove_prefix(static_cast<std::size_t>(n));
-    at += n;
-  }
+  const bool ok = write_fully(fd_, bytes.data(), static_cast<std::int64_t>(bytes.size()), at);
+  SCW_EXPECT_AS(IoError, ok, op_, "'{}' cannot be written ({})", path_, std::strerror(errno));
 }
 
 }  // namespace scw::io

@@ -9,6 +9,7 @@
 
 #include "io/hdf5_filters.hpp"
 #include "io/lzf.hpp"
+#include "io/positioned.hpp"
 
 namespace scw::io {
 namespace h5 {
@@ -164,15 +165,8 @@ bool Source::read_at(std::uint64_t address, std::size_t n, void* out) const {
     std::memcpy(out, image_.data() + base_ + address, n);
     return true;
   }
-  for (std::size_t done = 0; done < n;) {
-    const auto got = ::pread(fd_, static_cast<char*>(out) + done, n - done, static_cast<off_t>(base_ + address + done));
-    if (got <= 0) {
-      if (got < 0 && errno == EINTR) continue;
-      return false;
-    }
-    done += static_cast<std::size_t>(got);
-  }
-  return true;
+  const auto bytes = static_cast<std::int64_t>(n);
+  return read_fully(fd_, out, bytes, static_cast<std::int64_t>(base_ + address)) == bytes;
 }
 
 bool Source::is_unchanged() const {

@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "io/positioned.hpp"
+
 namespace scw::io::h5 {
 namespace {
 
@@ -61,38 +63,20 @@ herr_t set_eoa(H5FD_t* f, H5FD_mem_t, haddr_t address) {
 haddr_t get_eof(const H5FD_t* f, H5FD_mem_t) { return own(f)->end_of_file; }
 
 herr_t read(H5FD_t* f, H5FD_mem_t, hid_t, haddr_t address, std::size_t n, void* out) {
-  File& file = *own(f);
-  auto* to = static_cast<char*>(out);
-  while (n > 0) {
-    const auto got = ::pread(file.state->fd, to, n, static_cast<off_t>(address));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return -1;
-    if (got == 0) {  // beyond the end: zeros, as from HDF5's own drivers
-      std::memset(to, 0, n);
-      break;
-    }
-    to += got;
-    address += static_cast<haddr_t>(got);
-    n -= static_cast<std::size_t>(got);
-  }
+  const std::int64_t got =
+      read_fully(own(f)->state->fd, out, static_cast<std::int64_t>(n), static_cast<std::int64_t>(address));
+  if (got < 0) return -1;
+  const auto there = static_cast<std::size_t>(got);
+  std::memset(static_cast<char*>(out) + there, 0, n - there);  // beyond the end: as HDF5's own drivers do
   return 0;
 }
 
 herr_t write(H5FD_t* f, H5FD_mem_t, hid_t, haddr_t address, std::size_t n, const void* in) {
   File& file = *own(f);
-  const auto* from = static_cast<const char*>(in);
   file.end_of_file = std::max<haddr_t>(file.end_of_file, address + n);
-  while (n > 0 && !file.state->given_up) {
-    const auto put = ::pwrite(file.state->fd, from, n, static_cast<off_t>(address));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) {
-      give_up(*file.state);
-      break;
-    }
-    from += put;
-    address += static_cast<haddr_t>(put);
-    n -= static_cast<std::size_t>(put);
-  }
+  if (!file.state->given_up &&
+      !write_fully(file.state->fd, in, static_cast<std::int64_t>(n), static_cast<std::int64_t>(address)))
+    give_up(*file.state);
   return 0;
 }
 

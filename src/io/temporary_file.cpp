@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/check.hpp"
+#include "io/positioned.hpp"
 
 namespace scw::io {
 
@@ -30,30 +31,15 @@ TemporaryFile::TemporaryFile(const char* op) : op_(op) {
 TemporaryFile::~TemporaryFile() { ::close(fd_); }
 
 void TemporaryFile::write(std::int64_t offset, const void* data, std::int64_t bytes) {
-  const auto* p = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t done = ::pwrite(fd_, p, static_cast<std::size_t>(bytes), offset);
-    if (done < 0 && errno == EINTR) continue;
-    SCW_EXPECT_AS(IoError, done > 0, op_,
-                  "{} bytes cannot be written at byte {} of a temporary file in '{}' ({}); TMPDIR chooses its folder",
-                  bytes, offset, folder_, std::strerror(done == 0 ? ENOSPC : errno));
-    p += done;
-    offset += done;
-    bytes -= done;
-  }
+  SCW_EXPECT_AS(IoError, write_fully(fd_, data, bytes, offset), op_,
+                "{} bytes cannot be written at byte {} of a temporary file in '{}' ({}); TMPDIR chooses its folder",
+                bytes, offset, folder_, std::strerror(errno));
 }
 
 void TemporaryFile::read(std::int64_t offset, void* out, std::int64_t bytes) const {
-  auto* p = static_cast<char*>(out);
-  while (bytes > 0) {
-    const ssize_t done = ::pread(fd_, p, static_cast<std::size_t>(bytes), offset);
-    if (done < 0 && errno == EINTR) continue;
-    SCW_EXPECT_AS(IoError, done > 0, op_, "{} bytes cannot be read at byte {} of a temporary file in '{}' ({})", bytes,
-                  offset, folder_, done == 0 ? "it ends there" : std::strerror(errno));
-    p += done;
-    offset += done;
-    bytes -= done;
-  }
+  const std::int64_t got = read_fully(fd_, out, bytes, offset);
+  SCW_EXPECT_AS(IoError, got == bytes, op_, "{} bytes cannot be read at byte {} of a temporary file in '{}' ({})",
+                bytes, offset, folder_, got < 0 ? std::strerror(errno) : "it ends before");
 }
 
 }  // namespace scw::io

@@ -16,6 +16,7 @@
 
 #include "core/parallel.hpp"
 #include "io/codecs.hpp"
+#include "io/positioned.hpp"
 
 namespace scw::io {
 namespace {
@@ -40,15 +41,11 @@ class File {
 
   std::int64_t size() const { return size_; }
   void read(std::int64_t from, std::size_t n, char* out) const {
-    for (std::size_t done = 0; done < n;) {
-      const ssize_t got = ::pread(fd_, out + done, n - done, from + static_cast<std::int64_t>(done));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) detail::fail<IoError>(op_, "'{}' cannot be read at byte {} ({})", path_, from, std::strerror(errno));
-      if (got == 0)
-        detail::fail<IoError>(op_, "'{}' ends at byte {} (expected {}: it has shrunk while it was read)", path_,
-                              from + static_cast<std::int64_t>(done), size_);
-      done += static_cast<std::size_t>(got);
-    }
+    const auto bytes = static_cast<std::int64_t>(n);
+    const std::int64_t got = read_fully(fd_, out, bytes, from);
+    SCW_EXPECT_AS(IoError, got >= 0, op_, "'{}' cannot be read at byte {} ({})", path_, from, std::strerror(errno));
+    SCW_EXPECT_AS(IoError, got == bytes, op_, "'{}' ends at byte {} (expected {}: it has shrunk while it was read)",
+                  path_, from + got, size_);
   }
   bool is_gzip() const {
     char start[2];

@@ -13,6 +13,7 @@
 #include <ctime>
 
 #include "core/check.hpp"
+#include "io/positioned.hpp"
 
 namespace scw::io::zarr {
 
@@ -82,7 +83,7 @@ class Folder final : public Tree {
     const Descriptor fd(open(key, O_RDONLY | O_NONBLOCK));
     struct stat s {};
     if (fd.get() < 0 || ::fstat(fd.get(), &s) != 0 || !S_ISREG(s.st_mode)) return false;
-    return offset >= 0 && n >= 0 && offset <= s.st_size - n && read_all(fd.get(), offset, n, out);
+    return offset >= 0 && n >= 0 && offset <= s.st_size - n && read_fully(fd.get(), out, n, offset) == n;
   }
   bool read(const std::string& key, std::vector<std::byte>& out) const override {
     return read_whole(key, out, INT64_MAX);
@@ -131,8 +132,9 @@ class Folder final : public Tree {
     SCW_EXPECT_AS(FormatError, s.st_size <= most, op_, "'{}': '{}' has {} bytes (expected at most {})", path_, key,
                   static_cast<std::int64_t>(s.st_size), most);
     out.resize(static_cast<std::size_t>(s.st_size));
-    SCW_EXPECT_AS(IoError, read_all(fd.get(), 0, s.st_size, out.data()), op_, "'{}': cannot read '{}' ({})", path_, key,
-                  std::strerror(errno));
+    const std::int64_t got = read_fully(fd.get(), out.data(), s.st_size, 0);
+    SCW_EXPECT_AS(IoError, got == s.st_size, op_, "'{}': cannot read '{}' ({})", path_, key,
+                  got < 0 ? std::strerror(errno) : "it has shrunk while it was read");
     return true;
   }
   /// Opens what is inside the folder, without following any link.
@@ -161,15 +163,6 @@ class Folder final : public Tree {
   bool status(const std::string& key, struct stat& s) const {
     const Descriptor fd(open(key, O_PATH));
     return fd.get() >= 0 && ::fstat(fd.get(), &s) == 0 && S_ISREG(s.st_mode);
-  }
-  static bool read_all(int fd, std::int64_t offset, std::int64_t n, std::byte* out) {
-    for (std::int64_t done = 0; done < n;) {
-      const auto got = ::pread(fd, out + done, static_cast<std::size_t>(n - done), offset + done);
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) return false;
-      done += got;
-    }
-    return true;
   }
 
   const char* op_;

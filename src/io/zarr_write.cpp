@@ -12,6 +12,7 @@
 #include <set>
 
 #include "core/parallel.hpp"
+#include "io/positioned.hpp"
 #include "io/zarr_codecs.hpp"
 #include "io/zarr_store.hpp"
 
@@ -594,7 +595,8 @@ Json load_json(const ZarrWriter& out, const fs::path& file) {
   SCW_EXPECT_AS(IoError, !error, out.op(), "'{}' cannot be read again ({})", file.string(), error.message());
   std::vector<std::byte> text(size);
   const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool ok = fd >= 0 && ::pread(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
+  const bool ok =
+      fd >= 0 && read_fully(fd, text.data(), static_cast<std::int64_t>(size), 0) == static_cast<std::int64_t>(size);
   if (fd >= 0) ::close(fd);
   SCW_EXPECT_AS(IoError, ok, out.op(), "'{}' cannot be read again", file.string());
   try {
