@@ -4,11 +4,13 @@
 
 #include "core/backend.hpp"
 #include "core/cuda/cuda_check.cuh"
+#include "core/cuda/tolerate.cuh"
 #include "core/cuda/transfer.cuh"
 
 namespace scw::cuda {
 
 void throw_cuda_error(cudaError_t status, const char* call, const char* file, int line) {
+  tolerate(status);  // reported here: not once more after the next launch
   const std::string where = std::string("cuda: ") + call + " at " + file + ":" + std::to_string(line) + ": ";
   if (status == cudaErrorMemoryAllocation) throw OutOfMemory(where + "out of device memory");
   throw CudaError(where + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) + ")");
@@ -18,7 +20,7 @@ DeviceScope::DeviceScope(const Context& ctx) {
   SCW_CUDA(cudaGetDevice(&previous_));
   if (previous_ != ctx.device.id) SCW_CUDA(cudaSetDevice(ctx.device.id));
 }
-DeviceScope::~DeviceScope() { static_cast<void>(cudaSetDevice(previous_)); }
+DeviceScope::~DeviceScope() { tolerate(cudaSetDevice(previous_)); }
 
 namespace {
 
@@ -58,12 +60,12 @@ class PoolResource final : public MemoryResource {
       SCW_CUDA(cudaFreeAsync(all, nullptr));
       SCW_CUDA(cudaStreamSynchronize(nullptr));
     } catch (...) {
-      static_cast<void>(cudaMemPoolDestroy(pool_));
+      tolerate(cudaMemPoolDestroy(pool_));
       throw;
     }
   }
   ~PoolResource() override {
-    if (max_bytes_ != 0) static_cast<void>(cudaMemPoolDestroy(pool_));
+    if (max_bytes_ != 0) tolerate(cudaMemPoolDestroy(pool_));
   }
   cudaMemPool_t pool() const { return pool_; }
   Device device() const override { return {DeviceType::cuda, id_}; }
@@ -74,8 +76,8 @@ class PoolResource final : public MemoryResource {
     if (status == cudaErrorMemoryAllocation) {
       // What other streams have freed becomes usable here once they are done, and may then need other pages.
       static_cast<void>(cudaGetLastError());
-      static_cast<void>(cudaDeviceSynchronize());
-      if (max_bytes_ == 0) static_cast<void>(cudaMemPoolTrimTo(pool_, 0));
+      tolerate(cudaDeviceSynchronize());
+      if (max_bytes_ == 0) tolerate(cudaMemPoolTrimTo(pool_, 0));
       status = cudaMallocFromPoolAsync(&p, bytes, pool_, static_cast<cudaStream_t>(stream.handle));
     }
     if (status == cudaErrorMemoryAllocation) {
@@ -90,7 +92,7 @@ class PoolResource final : public MemoryResource {
     return p;
   }
   void deallocate(void* p, std::size_t, StreamHandle stream) noexcept override {
-    static_cast<void>(cudaFreeAsync(p, static_cast<cudaStream_t>(stream.handle)));
+    tolerate(cudaFreeAsync(p, static_cast<cudaStream_t>(stream.handle)));
   }
 
  private:
@@ -118,8 +120,8 @@ class ManagedResource final : public MemoryResource {
   }
   void deallocate(void* p, std::size_t, StreamHandle stream) noexcept override {
     // cudaFree is not ordered on the stream.
-    static_cast<void>(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
-    static_cast<void>(cudaFree(p));
+    tolerate(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
+    tolerate(cudaFree(p));
   }
 
  private:
@@ -223,7 +225,7 @@ void order(const Context& ctx, StreamHandle first, StreamHandle then) {
   SCW_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   const cudaError_t recorded = cudaEventRecord(event, static_cast<cudaStream_t>(first.handle));
   const cudaError_t waits = cudaStreamWaitEvent(static_cast<cudaStream_t>(then.handle), event, 0);
-  static_cast<void>(cudaEventDestroy(event));  // it is released once it has happened
+  tolerate(cudaEventDestroy(event));  // it is released once it has happened
   SCW_CUDA(recorded);
   SCW_CUDA(waits);
 }

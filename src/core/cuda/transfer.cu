@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/cuda/cuda_check.cuh"
+#include "core/cuda/tolerate.cuh"
 #include "core/parallel.hpp"
 
 namespace scw::cuda {
@@ -66,10 +67,10 @@ class PinnedRing {
   void release() {
     const std::lock_guard lock(mutex_);
     for (const Slot& slot : slots_) {
-      static_cast<void>(cudaEventSynchronize(slot.done));
-      static_cast<void>(cudaEventDestroy(slot.done));
+      tolerate(cudaEventSynchronize(slot.done));
+      tolerate(cudaEventDestroy(slot.done));
     }
-    for (void* const block : blocks_) static_cast<void>(cudaFreeHost(block));
+    for (void* const block : blocks_) tolerate(cudaFreeHost(block));
     slots_.clear();
     blocks_.clear();
   }

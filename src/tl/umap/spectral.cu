@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/cuda/cuda_check.cuh"
+#include "core/cuda/tolerate.cuh"
 #include "core/transfer.hpp"
 #include "tl/umap/cuda_launch.cuh"
 #include "tl/umap/kernel.hpp"
@@ -266,8 +267,8 @@ class Queues final : public UmapQueues {
   }
   ~Queues() override {
     for (const StreamHandle& s : streams) {  // what was freed on them may still be in use by them
-      static_cast<void>(cudaStreamSynchronize(static_cast<cudaStream_t>(s.handle)));
-      static_cast<void>(cudaStreamDestroy(static_cast<cudaStream_t>(s.handle)));
+      scw::cuda::tolerate(cudaStreamSynchronize(static_cast<cudaStream_t>(s.handle)));
+      scw::cuda::tolerate(cudaStreamDestroy(static_cast<cudaStream_t>(s.handle)));
     }
   }
 
