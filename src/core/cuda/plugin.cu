@@ -30,12 +30,6 @@ Context context_of(int id) {
   return ctx;
 }
 
-/// The pool that allocations of each device come from now; null with managed memory.
-std::map<int, cudaMemPool_t>& current_pools() {
-  static auto* pools = new std::map<int, cudaMemPool_t>;
-  return *pools;
-}
-
 /// A stream-ordered pool that keeps what it has: allocate and free cost about a microsecond. The driver's default pool,
 /// or one of our own with a largest size.
 class PoolResource final : public MemoryResource {
@@ -101,6 +95,30 @@ class PoolResource final : public MemoryResource {
   cudaMemPool_t pool_{};
 };
 
+/// Where allocations of each device come from: the pool made last, as long as something refers to it. Not kept alive
+/// here: one that another strategy has replaced goes with the last array in it.
+class CurrentPools {
+ public:
+  void set(int id, const std::shared_ptr<PoolResource>& pool) {
+    const std::lock_guard lock(mutex_);
+    pools_[id] = pool;
+  }
+  /// Null with managed memory or an outside allocator.
+  std::shared_ptr<PoolResource> get(int id) {
+    const std::lock_guard lock(mutex_);
+    const auto it = pools_.find(id);
+    return it == pools_.end() ? nullptr : it->second.lock();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<int, std::weak_ptr<PoolResource>> pools_;
+};
+CurrentPools& current_pools() {
+  static auto* pools = new CurrentPools;
+  return *pools;
+}
+
 /// Managed memory: more than the device has may be asked for; pages move as they are used.
 class ManagedResource final : public MemoryResource {
  public:
@@ -153,11 +171,11 @@ std::string describe(int id) {
 
 std::shared_ptr<MemoryResource> make_resource(int id, const detail::MemoryStrategy& strategy) {
   if (strategy.managed) {
-    current_pools()[id] = nullptr;
+    current_pools().set(id, nullptr);
     return std::make_shared<ManagedResource>(id);
   }
   auto pool = std::make_shared<PoolResource>(id, strategy.pool_bytes);
-  current_pools()[id] = pool->pool();
+  current_pools().set(id, pool);
   return pool;
 }
 
@@ -174,10 +192,10 @@ detail::DeviceMemory memory_info(int id) {
   const DeviceScope scope(context_of(id));
   detail::DeviceMemory info;
   SCW_CUDA(cudaMemGetInfo(&info.free, &info.total));
-  if (cudaMemPool_t const pool = current_pools()[id]; pool != nullptr) {
+  if (const auto pool = current_pools().get(id)) {
     std::uint64_t held = 0, used = 0;
-    SCW_CUDA(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &held));
-    SCW_CUDA(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used));
+    SCW_CUDA(cudaMemPoolGetAttribute(pool->pool(), cudaMemPoolAttrReservedMemCurrent, &held));
+    SCW_CUDA(cudaMemPoolGetAttribute(pool->pool(), cudaMemPoolAttrUsedMemCurrent, &used));
     info.pool_held = held;
     info.pool_used = used;
     info.free += held - std::min(held, used);
@@ -190,7 +208,7 @@ void release(int id) {
   const DeviceScope scope(context_of(id));
   SCW_CUDA(cudaDeviceSynchronize());
   release_pinned(id);
-  if (cudaMemPool_t const pool = current_pools()[id]; pool != nullptr) SCW_CUDA(cudaMemPoolTrimTo(pool, 0));
+  if (const auto pool = current_pools().get(id)) SCW_CUDA(cudaMemPoolTrimTo(pool->pool(), 0));
 }
 
 void synchronize(const Context& ctx) {
