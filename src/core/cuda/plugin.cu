@@ -30,6 +30,24 @@ Context context_of(int id) {
   return ctx;
 }
 
+/// DeviceScope where nothing may be thrown.
+class QuietDeviceScope {
+ public:
+  explicit QuietDeviceScope(int id) noexcept {
+    const bool known = tolerate(cudaGetDevice(&previous_));
+    changed_ = known && previous_ != id && tolerate(cudaSetDevice(id));
+  }
+  ~QuietDeviceScope() {
+    if (changed_) tolerate(cudaSetDevice(previous_));
+  }
+  QuietDeviceScope(const QuietDeviceScope&) = delete;
+  QuietDeviceScope& operator=(const QuietDeviceScope&) = delete;
+
+ private:
+  int previous_ = 0;
+  bool changed_ = false;
+};
+
 /// A stream-ordered pool that keeps what it has: allocate and free cost about a microsecond. The driver's default pool,
 /// or one of our own with a largest size.
 class PoolResource final : public MemoryResource {
@@ -86,6 +104,7 @@ class PoolResource final : public MemoryResource {
     return p;
   }
   void deallocate(void* p, std::size_t, StreamHandle stream) noexcept override {
+    const QuietDeviceScope scope(id_);  // the default streams are those of the current device
     tolerate(cudaFreeAsync(p, static_cast<cudaStream_t>(stream.handle)));
   }
 
@@ -137,6 +156,7 @@ class ManagedResource final : public MemoryResource {
     return p;
   }
   void deallocate(void* p, std::size_t, StreamHandle stream) noexcept override {
+    const QuietDeviceScope scope(id_);
     // cudaFree is not ordered on the stream.
     tolerate(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
     tolerate(cudaFree(p));
