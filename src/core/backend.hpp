@@ -1,6 +1,7 @@
 // What a backend plug-in gives the core besides its kernels.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -19,11 +20,18 @@ enum class OwnStream : std::uint8_t {
 /// Memory of one device, in bytes.
 struct DeviceMemory {
   std::size_t total = 0;
-  std::size_t free = 0;       ///< for an allocation of ours: free on the device, or held by our pool and not used
+  std::size_t free = 0;       ///< for an allocation of ours: see free_with_pool
   std::size_t pool_held = 0;  ///< what our pool has taken from the driver
   std::size_t pool_used = 0;  ///< the part of it that is handed out
   std::size_t pinned = 0;     ///< page-locked host memory of the transfer ring
 };
+
+/// What allocations can still get where `free` bytes of the device are free and their pool holds `held`, `used` of them
+/// handed out: what the pool has unused comes first, and it never holds more than `most` (0: any number).
+constexpr std::size_t free_with_pool(std::size_t free, std::size_t held, std::size_t used, std::size_t most) {
+  const std::size_t all = free + (held - std::min(held, used));
+  return most == 0 ? all : std::min(all, most - std::min(most, used));
+}
 
 /// Where device memory comes from; exactly one of the two may be set.
 struct MemoryStrategy {

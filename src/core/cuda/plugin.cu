@@ -80,6 +80,7 @@ class PoolResource final : public MemoryResource {
     if (max_bytes_ != 0) tolerate(cudaMemPoolDestroy(pool_));
   }
   cudaMemPool_t pool() const { return pool_; }
+  std::size_t max_bytes() const { return max_bytes_; }
   Device device() const override { return {DeviceType::cuda, id_}; }
   void* allocate(std::size_t bytes, StreamHandle stream, const char* tag) override {
     const DeviceScope scope(context_of(id_));
@@ -218,7 +219,7 @@ detail::DeviceMemory memory_info(int id) {
     SCW_CUDA(cudaMemPoolGetAttribute(pool->pool(), cudaMemPoolAttrUsedMemCurrent, &used));
     info.pool_held = held;
     info.pool_used = used;
-    info.free += held - std::min(held, used);
+    info.free = detail::free_with_pool(info.free, held, used, pool->max_bytes());
   }
   info.pinned = pinned_bytes(id);
   return info;

@@ -87,6 +87,19 @@ def test_strategies_give_the_same_results(options):
     assert scw.memory.info()["used"] == 0
 
 
+def test_a_pool_is_all_that_is_free():
+    scw.memory.free()
+    a = ad.AnnData(scw.pp.log1p(simulated_counts(40000, 1000), device="cpu"))
+    b = a.copy()
+    assert a.X.data.nbytes + a.X.indices.nbytes > 32 << 20
+    scw.pp.highly_variable_genes(a, device="cpu")
+    with scw.memory.configured(pool="32MiB"):
+        assert 0 < scw.memory.info()["free"] <= 32 << 20
+        scw.pp.highly_variable_genes(b, device="cuda")  # streams: uploaded whole, the matrix would not fit
+        assert scw.memory.info()["peak"] < 32 << 20
+    assert a.var.equals(b.var)
+
+
 def test_cupy_on_our_pool():
     cp = pytest.importorskip("cupy")
     before = scw.memory.info()["by_tag"].get("cupy", 0)

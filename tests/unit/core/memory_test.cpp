@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/backend.hpp"
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/error.hpp"
@@ -94,6 +95,18 @@ TEST(Memory, BuffersGoBackToWhereTheyCameFrom) {
 }
 
 TEST(Memory, AvailableBytesKeepToTheLimit) { EXPECT_GT(available_bytes(Context::cpu()), std::int64_t{1} << 40); }
+
+TEST(Memory, FreeWithAPool) {
+  using detail::free_with_pool;
+  EXPECT_EQ(free_with_pool(100, 0, 0, 0), 100u);
+  EXPECT_EQ(free_with_pool(100, 30, 10, 0), 120u);  // what the pool has unused, and the rest of the device
+  // A pool with a largest size is all that there is, however much the device has.
+  EXPECT_EQ(free_with_pool(100, 40, 0, 40), 40u);
+  EXPECT_EQ(free_with_pool(100, 40, 15, 40), 25u);
+  EXPECT_EQ(free_with_pool(100, 40, 40, 40), 0u);
+  EXPECT_EQ(free_with_pool(100, 48, 48, 40), 0u);  // the driver rounds up
+  EXPECT_EQ(free_with_pool(5, 10, 10, 40), 5u);    // given back to the driver, and taken by others since
+}
 
 TEST(Memory, AnEmptyArrayHoldsNothing) {
   const Array<int> a(host_memory(), 0);
