@@ -69,6 +69,8 @@ struct RunBits {
   std::int64_t after[kWords];   // of the first head behind it, or the end of the last run
 };
 
+static_assert(kMaxSlots * 8 + sizeof(RunBits) + 2 * sizeof(std::int64_t) <= 48 << 10);
+
 /// Ranks among all cells: keys sorted by (gene, value).
 template <class V>
 __global__ void __launch_bounds__(kThreads)

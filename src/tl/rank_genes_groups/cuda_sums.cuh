@@ -9,7 +9,10 @@
 
 namespace scw::tl::cuda::ranks {
 
-inline constexpr std::int32_t kMaxSlots = 8192;  // accumulators of a tile; more groups add to global memory
+/// Accumulators of a tile; more groups add to global memory. The sums take 12 bytes each, of the 48 KiB that a launch
+/// gets without asking for more; the ranks 8, and 3 KiB beside them.
+inline constexpr std::int32_t kMaxSlots = 4000;
+static_assert(kMaxSlots * 12 <= 48 << 10);
 
 /// 64-bit addition to shared memory in 32-bit halves: native atomics, and the second one only where the high half
 /// changes.
