@@ -7,7 +7,7 @@
 #include <map>
 #include <mutex>
 #include <new>
-#include <unordered_map>
+#include <string_view>
 
 #include "core/backend.hpp"
 #include "core/check.hpp"
@@ -36,15 +36,25 @@ class HostResource final : public MemoryResource {
 
 struct TrackedMemory::State {
   struct Held {
-    const char* tag;
+    MemoryHolder* holder = nullptr;  // in by_tag, whose entries stay
     std::shared_ptr<MemoryResource> from;
   };
+  using HeldBuffers = std::map<void*, Held>;
   std::shared_ptr<MemoryResource> upstream;
   std::function<void()> reclaim;
   mutable std::mutex mutex;
   std::size_t limit = 0, used = 0, peak = 0;
-  std::unordered_map<void*, Held> held;
-  std::map<std::string, MemoryHolder> by_tag;
+  HeldBuffers held;
+  std::map<std::string, MemoryHolder, std::less<>> by_tag;
+
+  /// All that the books need for one more buffer, made before there is one: afterwards nothing can fail.
+  HeldBuffers::node_type entry_for(const char* tag) {
+    auto it = by_tag.find(std::string_view(tag));
+    if (it == by_tag.end()) it = by_tag.emplace(tag, MemoryHolder{tag, 0, 0}).first;
+    HeldBuffers one;
+    one[nullptr] = {&it->second, upstream};
+    return one.extract(one.begin());
+  }
 
   /// "neighbours 120000, ...": the three biggest holders.
   std::string biggest() const {
@@ -85,14 +95,14 @@ Device TrackedMemory::device() const {
 
 void* TrackedMemory::allocate(std::size_t bytes, StreamHandle stream, const char* tag) {
   auto& s = *state_;
-  std::shared_ptr<MemoryResource> from;
+  State::HeldBuffers::node_type entry;
   for (bool again = false;; again = true) {
     std::function<void()> reclaim;
     {
       const std::lock_guard lock(s.mutex);
       if (s.fits(bytes)) {
+        entry = s.entry_for(tag);
         s.used += bytes;
-        from = s.upstream;
         break;
       }
       if (again || !s.reclaim) s.refuse(bytes, tag);
@@ -100,6 +110,7 @@ void* TrackedMemory::allocate(std::size_t bytes, StreamHandle stream, const char
     }
     reclaim();
   }
+  MemoryResource* const from = entry.mapped().from.get();
   void* p = nullptr;
   try {
     try {
@@ -129,11 +140,11 @@ void* TrackedMemory::allocate(std::size_t bytes, StreamHandle stream, const char
   }
   const std::lock_guard lock(s.mutex);
   s.peak = std::max(s.peak, s.used);
-  s.held[p] = {tag, std::move(from)};
-  auto& holder = s.by_tag[tag];
-  holder.tag = tag;
+  MemoryHolder& holder = *entry.mapped().holder;
   holder.bytes += bytes;
   ++holder.count;
+  entry.key() = p;
+  s.held.insert(std::move(entry));
   return p;
 }
 
@@ -145,7 +156,7 @@ void TrackedMemory::deallocate(void* p, std::size_t bytes, StreamHandle stream) 
     s.used -= bytes;
     from = s.upstream;
     if (const auto it = s.held.find(p); it != s.held.end()) {
-      auto& holder = s.by_tag[it->second.tag];
+      MemoryHolder& holder = *it->second.holder;
       holder.bytes -= bytes;
       --holder.count;
       from = std::move(it->second.from);
