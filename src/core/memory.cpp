@@ -1,5 +1,6 @@
 #include "scwarp/core/memory.hpp"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -31,6 +32,13 @@ class HostResource final : public MemoryResource {
   }
   void deallocate(void* p, std::size_t, StreamHandle) noexcept override { std::free(p); }
 };
+
+/// Keeps `mutex`, which lives for ever, for the thread that forks. Without that a child that is forked while another
+/// thread is inside waits at its first allocation for a thread that it does not have.
+void hold_while_forking(std::mutex& mutex) {
+  static std::mutex* const held = &mutex;
+  pthread_atfork([] { held->lock(); }, [] { held->unlock(); }, [] { held->unlock(); });
+}
 
 }  // namespace
 
@@ -85,6 +93,8 @@ TrackedMemory::TrackedMemory(std::shared_ptr<MemoryResource> upstream, std::size
     : state_(std::make_unique<State>()) {
   state_->upstream = std::move(upstream);
   state_->limit = limit_bytes;
+  // Of the process-wide host memory alone: children cannot use a device.
+  if (dynamic_cast<const HostResource*>(state_->upstream.get()) != nullptr) hold_while_forking(state_->mutex);
 }
 TrackedMemory::~TrackedMemory() = default;
 

@@ -2,6 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <thread>
 
 #include "core/backend.hpp"
 #include "scwarp/core/array.hpp"
@@ -107,6 +112,35 @@ TEST(Memory, FreeWithAPool) {
   EXPECT_EQ(free_with_pool(100, 48, 48, 40), 0u);  // the driver rounds up
   EXPECT_EQ(free_with_pool(5, 10, 10, 40), 5u);    // given back to the driver, and taken by others since
 }
+
+#ifndef __SANITIZE_THREAD__  // which minds that a process with threads forks
+TEST(Memory, AForkedChildAllocatesWhateverTheOtherThreadsDid) {
+  // Many tags make the list of holders slow: the lock is nearly always held when the process forks.
+  std::vector<std::string> tags(2000);
+  std::vector<Array<char>> arrays;
+  for (auto& tag : tags) {
+    tag = "fork " + std::to_string(&tag - tags.data());
+    arrays.emplace_back(host_memory(), 1, tag.c_str());
+  }
+  const std::jthread other([](const std::stop_token& stop) {
+    while (!stop.stop_requested()) static_cast<void>(host_memory()->holders());
+  });
+  int status = 0;
+  for (int i = 0; i < 30 && status == 0; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      signal(SIGALRM, SIG_DFL);
+      alarm(5);  // a child that hangs ends with a signal
+      { const Array<char> a(host_memory(), 100, "child"); }
+      _exit(0);
+    }
+    ASSERT_GT(child, 0);
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+  }
+  EXPECT_EQ(status, 0) << "the child did not end by itself";
+  const Array<char> a(host_memory(), 100, "parent");
+}
+#endif
 
 TEST(Memory, AnEmptyArrayHoldsNothing) {
   const Array<int> a(host_memory(), 0);
