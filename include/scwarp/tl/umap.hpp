@@ -74,7 +74,8 @@ class SCW_API UmapLayout {
 
 /// Embeds cells in a few dimensions so that neighbours in the graph are near each other.
 ///
-/// connectivities: symmetric, non-negative, finite weights, n x n, on ctx.device (UMAP's fuzzy graph, or any other).
+/// connectivities: symmetric (see is_symmetric; on the CPU this is checked), non-negative, finite weights, n x n, on
+/// ctx.device (UMAP's fuzzy graph, or any other).
 /// Random numbers come from ctx.rng. Positions: McInnes, Healy, Melville, arXiv:1802.03426, sections 3 and 4, with one
 /// change: an epoch is cut into rounds over fixed blocks of cells, and within a round every cell of the block sums the
 /// forces along its own edges and moves itself alone (umap-learn moves both ends of an edge, in one sequential order).
@@ -84,7 +85,11 @@ class SCW_API UmapLayout {
 /// about 130 per cell. Time: O(epochs (edges + cells n_components negative_sample_rate)). Floor on CUDA:
 /// src/tl/umap/cuda.cu.
 /// Throws InvalidArgument (options), ShapeMismatch (not square; init_positions), DataError (negative or non-finite
-/// weights or positions), Cancelled.
+/// weights or positions; on the CPU a graph that is not symmetric), Cancelled.
 SCW_API Umap umap(const Context& ctx, const CsrView<const float>& connectivities, const UmapOptions& options = {});
+
+/// Whether graph equals its transpose, entry by entry (a stored zero needs a stored zero). graph: on the host, column
+/// indices sorted in every row; n x n. Memory: none. Time: O(edges log(edges of a cell)).
+SCW_API bool is_symmetric(const Context& ctx, const CsrView<const float>& graph);
 
 }  // namespace scw::tl

@@ -43,7 +43,8 @@ def umap(
     Parameters
     ----------
     adata
-        Read: the connectivities of ``uns[neighbors_key]``. They alone (with the seed) decide the result.
+        Read: the connectivities of ``uns[neighbors_key]``. They alone (with the seed) decide the result. Of a graph that
+        is not symmetric ``(A + A^T) / 2`` is embedded: an edge pulls both of its ends.
     min_dist, spread
         How tightly cells may be packed, and the scale of the embedding; ignored if ``a`` and ``b`` are given.
     n_components
@@ -90,6 +91,7 @@ def umap(
         raise ValueError(f"{_OP}: the graph is {graph.shape}, expected {(adata.n_obs, adata.n_obs)}")
     if graph.dtype != np.float32:
         graph = graph.astype(np.float32)
+    graph = _symmetric(graph)
     seed = resolve_seed(_OP, random_state, rng)
     init = _start(adata, init_pos, int(n_components), seed)
     ctx = make_context(graph, op=_OP, device=device, seed=seed)
@@ -113,6 +115,20 @@ def umap(
     adata.uns[key_uns] = {"params": params}
     logger.info("%s: obsm[%r]: %d cells in %d dimensions, %d epochs", _OP, key_obsm, *embedding.shape, n_epochs)
     return adata if copy else None
+
+
+def _symmetric(graph: Any) -> Any:
+    if is_cupy(graph):
+        transposed = graph.T.tocsr()
+        difference = (graph - transposed).data
+        same = not bool((difference != 0).any())
+    else:
+        same = _core.tl.is_symmetric(make_context(op=_OP, device="cpu"), pack(graph, _OP, name="the graph").arg)
+        transposed = None if same else graph.T.tocsr()
+    if same:
+        return graph
+    logger.info("%s: the graph is not symmetric: (A + A^T) / 2 is embedded", _OP)
+    return (graph + transposed) * np.float32(0.5)
 
 
 def _start(adata: AnnData, init_pos: Any, n_components: int, seed: int) -> Any:

@@ -6,6 +6,15 @@ namespace scw::python {
 
 SCW_PYTHON(tl, umap) {
   m.def(
+      "is_symmetric",
+      [](PyContext& py, nb::handle graph) {
+        const AnyMatrixView packed = matrix_arg(py, graph);
+        const auto* const view = std::get_if<CsrView<const float>>(&packed);
+        if (view == nullptr) throw nb::type_error("graph: expected a CSR matrix of float32");
+        return run(py, [&](const Context& ctx) { return tl::is_symmetric(ctx, *view); });
+      },
+      nb::arg("ctx"), nb::arg("graph"), "Whether a graph on the host equals its transpose.");
+  m.def(
       "umap",
       [](PyContext& py, nb::handle graph, double min_dist, double spread, int n_components, std::optional<int> maxiter,
          double alpha, double gamma, int negative_sample_rate, nb::handle init, std::optional<double> a,

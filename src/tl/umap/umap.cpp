@@ -1,9 +1,11 @@
 #include "scwarp/tl/umap.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "core/check.hpp"
+#include "core/parallel.hpp"
 #include "core/transfer.hpp"
 #include "tl/umap/kernel.hpp"
 #include "tl/umap/spectral.hpp"
@@ -125,6 +127,8 @@ UmapLayout::UmapLayout(const Context& ctx, const CsrView<const float>& g, const 
 
   // An edge of weight w is sampled w / max times an epoch. With few epochs umap-learn keeps the edges of the default.
   const float most = max_weight(ctx, g);
+  if (ctx.device.type == DeviceType::cpu)
+    SCW_EXPECT_AS(DataError, is_symmetric(ctx, g), kOp, "connectivities must be symmetric ({} cells)", g.n_rows);
   const float cutoff = most / static_cast<float>(s.schedule.n_epochs > 10 ? s.schedule.n_epochs : default_epochs(n));
   Csr<float> graph;
   umap_prune_kernel(ctx, g, cutoff, graph);
@@ -157,6 +161,30 @@ Matrix<float> UmapLayout::embedding(const Context& ctx) const {
   Matrix<float> out(ctx.memory, s.n_cells, s.schedule.dims, "umap embedding", ctx.stream);
   if (s.n_cells > 0) umap_unorder_kernel(ctx, s.layout.order.view(), s.layout.y.view(), out.view());
   return out;
+}
+
+bool is_symmetric(const Context& ctx, const CsrView<const float>& g) {
+  if (g.n_rows != g.n_cols) return false;
+  // Every entry above the diagonal has its equal below, and there are no more below than above.
+  std::atomic<bool> equal{true};
+  std::atomic<std::int64_t> surplus{0};
+  parallel_for(ctx.host(), g.n_rows, 1024, [&](std::int64_t begin, std::int64_t end) {
+    std::int64_t above = 0, below = 0;
+    for (std::int64_t i = begin; i < end && equal.load(std::memory_order_relaxed); ++i) {
+      for (std::int64_t e = g.indptr[i]; e < g.indptr[i + 1]; ++e) {
+        const std::int32_t j = g.indices[e];
+        if (j < i) ++below;
+        if (j <= i) continue;
+        ++above;
+        const std::int32_t* const last = g.indices.data + g.indptr[j + 1];
+        const std::int32_t* const at =
+            std::lower_bound(g.indices.data + g.indptr[j], last, static_cast<std::int32_t>(i));
+        if (at == last || *at != i || g.values[at - g.indices.data] != g.values[e]) equal = false;
+      }
+    }
+    surplus += above - below;
+  });
+  return equal && surplus == 0;
 }
 
 Umap umap(const Context& ctx, const CsrView<const float>& connectivities, const UmapOptions& options) {

@@ -231,6 +231,27 @@ def test_views_and_neighbors_key(data):
     np.testing.assert_array_equal(view.obsm["X_umap"], scw.tl.umap(a, maxiter=10, copy=True).obsm["X_umap"])
 
 
+def test_graphs_that_are_not_symmetric(data):
+    """Both ends of an edge move, as in umap-learn: what counts is (A + A^T) / 2."""
+    whole = data.obsp["connectivities"]
+    some = np.random.default_rng(0).random(whole.nnz) < 0.5
+    thinned = whole.copy()
+    thinned.data = np.where(some, thinned.data, np.float32(0))
+    thinned.eliminate_zeros()
+    for graph in (sp.triu(whole), sp.tril(whole), thinned, data.obsp["distances"]):
+        a, b = data.copy(), data.copy()
+        a.obsp["connectivities"] = graph.tocsr()
+        b.obsp["connectivities"] = ((graph + graph.T) / 2).tocsr()
+        for start in ("spectral", "random"):
+            scw.tl.umap(a, init_pos=start, maxiter=50)
+            scw.tl.umap(b, init_pos=start, maxiter=50)
+            np.testing.assert_array_equal(a.obsm["X_umap"], b.obsm["X_umap"])
+    a = data.copy()
+    a.obsp["connectivities"] = sp.triu(whole).tocsr()
+    scw.tl.umap(a)
+    np.testing.assert_array_equal(a.obsm["X_umap"], scw.tl.umap(data, copy=True).obsm["X_umap"])
+
+
 def test_errors_leave_the_object_alone(data):
     a = data.copy()
     a.obsm["sparse"] = sp.csr_matrix(np.ones((a.n_obs, 2)))

@@ -501,6 +501,33 @@ struct StopAfter final : Progress {
   }
 };
 
+TEST(Umap, RejectsAGraphThatIsNotSymmetric) {
+  const Context ctx = Context::cpu();
+  Graph g = clusters(200, 4, 5, 0.1);
+  EXPECT_TRUE(is_symmetric(ctx, g.view()));
+  g.values[7] *= 2;
+  EXPECT_FALSE(is_symmetric(ctx, g.view()));
+  EXPECT_THROW(static_cast<void>(umap(ctx, g.view())), DataError);
+  g.values[7] /= 2;
+  // The entries on one side of the diagonal alone.
+  for (const bool above : {true, false}) {
+    Graph half;
+    half.n = g.n;
+    half.indptr = {0};
+    for (std::int32_t i = 0; i < g.n; ++i) {
+      for (std::int64_t e = g.indptr[static_cast<std::size_t>(i)]; e < g.indptr[static_cast<std::size_t>(i) + 1]; ++e) {
+        const std::int32_t j = g.indices[static_cast<std::size_t>(e)];
+        if (above ? j < i : j > i) continue;
+        half.indices.push_back(j);
+        half.values.push_back(g.values[static_cast<std::size_t>(e)]);
+      }
+      half.indptr.push_back(static_cast<std::int64_t>(half.indices.size()));
+    }
+    EXPECT_FALSE(is_symmetric(ctx, half.view())) << above;
+    EXPECT_THROW(static_cast<void>(umap(ctx, half.view())), DataError) << above;
+  }
+}
+
 TEST(Umap, ACancelledLayoutGoesOnWhereItStopped) {
   const Graph g = clusters(2000, 5, 6, 0.02);
   UmapOptions o;
