@@ -11,9 +11,12 @@ from . import _core
 
 logger = logging.getLogger("scwarp")
 
+_NAMES = ("device", "n_threads", "seed", "progress", "memory_limit", "block_bytes", "verbosity")
+
 
 class Settings:
-    """How and where operations run. Every attribute can be set; ``override`` sets some for a block of code.
+    """How and where operations run. Every attribute can be set (a name that is none of these is an error); ``override``
+    sets some for a block of code.
 
     Attributes
     ----------
@@ -35,8 +38,9 @@ class Settings:
         Bytes (int or text) of a host matrix that are on the device at once when it is streamed; ``None`` (default):
         chosen by the free memory. Results do not depend on it.
     verbosity
-        0 warnings, 1 info (default: where an operation runs, conversions), 2 debug. Messages go to the standard logger
-        ``scwarp``.
+        0 warnings (default), 1 info (where an operation runs, conversions), 2 debug. The names ``"warning"``, ``"info"``
+        and ``"debug"`` are taken as well; 3 and 4, which scanpy has above, say no more than 2. Messages go to the
+        standard logger ``scwarp``.
     N_PCS
         Number of principal components that ``neighbors`` asks for by default (50).
     """
@@ -51,6 +55,11 @@ class Settings:
         self._memory_limit: int | None = None
         self._block_bytes: int | None = None
         self._verbosity = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and not hasattr(type(self), name):
+            raise AttributeError(f"settings: there is no {name!r} (it has: {', '.join(_NAMES)}, N_PCS)")
+        super().__setattr__(name, value)
 
     @property
     def device(self) -> str:
@@ -113,12 +122,13 @@ class Settings:
         return self._verbosity
 
     @verbosity.setter
-    def verbosity(self, value: int) -> None:
-        levels = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
-        if value not in levels:
-            raise ValueError(f"settings.verbosity: must be 0, 1 or 2 (got {value})")
-        self._verbosity = value
-        logger.setLevel(levels[value])
+    def verbosity(self, value: int | str) -> None:
+        names = {"warning": 0, "info": 1, "debug": 2}
+        number = names.get(value, -1) if isinstance(value, str) else value
+        if number not in range(5):
+            raise ValueError(f"settings.verbosity: must be 0 to 4 or one of {', '.join(names)} (got {value!r})")
+        self._verbosity = min(int(number), 2)
+        logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[self._verbosity])
 
     @contextmanager
     def override(self, **values: Any) -> Iterator[Settings]:
@@ -133,8 +143,7 @@ class Settings:
                 setattr(self, name, value)
 
     def __repr__(self) -> str:
-        names = ("device", "n_threads", "seed", "progress", "memory_limit", "block_bytes", "verbosity")
-        return "scwarp.settings(" + ", ".join(f"{n}={getattr(self, n)!r}" for n in names) + ")"
+        return "scwarp.settings(" + ", ".join(f"{n}={getattr(self, n)!r}" for n in _NAMES) + ")"
 
 
 def parse_bytes(value: int | str) -> int:

@@ -66,6 +66,15 @@ def test_settings_check_their_values():
         scw.settings.memory_limit = "lots"
     with pytest.raises(ValueError, match="verbosity"):
         scw.settings.verbosity = 7
+    with pytest.raises(ValueError, match="verbosity"):
+        scw.settings.verbosity = "loud"
+    with pytest.raises(AttributeError, match=r"no 'n_jobs' \(it has: device, n_threads"):
+        scw.settings.n_jobs = 2
+    with scw.settings.override(verbosity=3, N_PCS=30):
+        assert (scw.settings.verbosity, scw.settings.N_PCS) == (2, 30)
+    with scw.settings.override(verbosity="info"):
+        assert scw.settings.verbosity == 1
+    assert (scw.settings.verbosity, scw.settings.N_PCS) == (0, 50)
     before = scw.settings.device
     with scw.settings.override(n_threads=1, device="auto") as s:
         assert s.n_threads == 1
