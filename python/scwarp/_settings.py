@@ -38,9 +38,9 @@ class Settings:
         Bytes (int or text) of a host matrix that are on the device at once when it is streamed; ``None`` (default):
         chosen by the free memory. Results do not depend on it.
     verbosity
-        0 warnings (default), 1 info (where an operation runs, conversions), 2 debug. The names ``"warning"``, ``"info"``
-        and ``"debug"`` are taken as well; 3 and 4, which scanpy has above, say no more than 2. Messages go to the
-        standard logger ``scwarp``.
+        0 warnings (default), 1 info (where an operation runs, conversions), 2 debug; ``"warning"``, ``"info"`` and
+        ``"debug"`` mean the same. 3 and 4, which scanpy has above, say no more than 2. Messages go to the standard
+        logger ``scwarp``.
     N_PCS
         Number of principal components that ``neighbors`` asks for by default (50).
     """

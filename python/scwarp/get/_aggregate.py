@@ -54,6 +54,8 @@ def aggregate(
         Taken off the group size in the variance; groups not larger give NaN.
     return_sparse
         CSR layers where the matrix is sparse (undefined values become 0, with a warning).
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
 
     Notes
     -----

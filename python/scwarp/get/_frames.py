@@ -83,7 +83,27 @@ def obs_df(
     gene_symbols: str | None = None,
     use_raw: bool = False,
 ) -> pd.DataFrame:
-    """A value per cell for each key: a column of ``obs``, a gene (or its symbol), or a column of an ``obsm`` entry."""
+    """A value per cell for each key: a column of ``obs``, a gene (or its symbol), or a column of an ``obsm`` entry.
+
+    Parameters
+    ----------
+    adata
+        Of a matrix on disk only the columns asked for are kept.
+    keys
+        Columns of ``obs`` and genes; a name that is both is a ``KeyError``.
+    obsm_keys
+        Pairs of a key of ``obsm`` and a column of it; the frame's column is ``"key-column"``.
+    layer
+        Genes from this layer instead of ``X``.
+    gene_symbols
+        Column of ``var`` (of ``raw.var`` with ``use_raw``) in which genes are looked up instead of ``var_names``.
+    use_raw
+        Genes from ``adata.raw``.
+
+    Returns
+    -------
+    A frame with ``obs_names`` as index and the keys as columns, in their order.
+    """
     import pandas as pd
 
     op = "get.obs_df"
@@ -105,7 +125,23 @@ def var_df(
     *,
     layer: str | None = None,
 ) -> pd.DataFrame:
-    """A value per gene for each key: a column of ``var``, a cell, or a column of a ``varm`` entry."""
+    """A value per gene for each key: a column of ``var``, a cell, or a column of a ``varm`` entry.
+
+    Parameters
+    ----------
+    adata
+        Of a matrix on disk only the rows asked for are read.
+    keys
+        Columns of ``var`` and cells; a name that is both is a ``KeyError``.
+    varm_keys
+        Pairs of a key of ``varm`` and a column of it; the frame's column is ``"key-column"``.
+    layer
+        Cells from this layer instead of ``X``.
+
+    Returns
+    -------
+    A frame with ``var_names`` as index and the keys as columns, in their order.
+    """
     op = "get.var_df"
     table = _select(op, keys, adata.var, adata.obs_names, None, get_matrix(adata, op, layer=layer), 0)
     return _add_columns(op, table, adata.varm, varm_keys, "varm")

@@ -100,6 +100,8 @@ def write_h5ad(
     chunk_bytes
         Size of a chunk before compression, default 512 KiB: 131 072 values of a sparse matrix, some 50 to 100 cells, so
         that reading a block of cells unpacks little else.
+    device
+        Packing is the CPU's work, whatever the device; matrices on a GPU are copied to the host for it.
     """
     op = "write_h5ad"
     if compression not in ("gzip", "zstd", None):

@@ -89,6 +89,8 @@ def write_zarr(
         Blosc 0 to 9 (default 5), zstd 0 to 22 (3), gzip 1 to 9 (1).
     shards
         Version 3 only: many chunks in each file of about 32 MiB, so that a large store has few files.
+    device
+        Packing is the CPU's work, whatever the device; matrices on a GPU are copied to the host for it.
     """
     op = "write_zarr"
     if compression not in ("lz4", "blosc-zstd", "zstd", "gzip", None):

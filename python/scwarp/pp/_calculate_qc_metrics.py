@@ -43,12 +43,16 @@ def calculate_qc_metrics(
         Boolean columns of ``var`` (gene families such as ``"mt"``): their total and percentage per cell.
     percent_top
         For each N, the percentage of counts in the N largest genes of a cell; ``None`` or empty: none.
+    layer, use_raw
+        Read this layer, or ``adata.raw``, instead of ``X``.
     inplace
         Add the columns to ``obs`` and ``var`` instead of returning two frames.
     log1p
         Add ``log1p_`` columns.
     parallel
         Accepted for scanpy's sake; see ``settings.n_threads``.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
 
     Returns
     -------

@@ -48,9 +48,28 @@ def filter_cells(
 ) -> AnnData | tuple[Any, Any] | None:
     """Keep the cells with at least or at most so many counts or expressed genes (``x > 0``).
 
-    Exactly one threshold per call. With an AnnData and ``inplace=True`` writes ``obs["n_counts"]`` or
-    ``obs["n_genes"]`` and subsets; otherwise returns ``(keep: bool[n_obs], number: array[n_obs])``. A bare matrix
-    always gives the tuple. ``copy=True`` returns a filtered copy.
+    Parameters
+    ----------
+    data
+        AnnData, or a matrix of cells x genes: dense, CSR or CSC, on the host or in CuPy, or on disk.
+    min_counts, max_counts
+        Least and most counts of a cell.
+    min_genes, max_genes
+        Least and most expressed genes of a cell. Exactly one of the four thresholds per call.
+    inplace
+        Write ``obs["n_counts"]`` (dtype of the matrix, int64 for integers) or ``obs["n_genes"]`` (int64) and subset;
+        ``False``: return what would be kept. A matrix is never changed.
+    copy
+        Return a filtered copy.
+    verbose
+        Say in the log how many cells were left out.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
+
+    Returns
+    -------
+    ``None``, the copy, or (a matrix, ``inplace=False``) ``(keep: bool[n_obs], number: array[n_obs])``. Same bits on CPU
+    and CUDA (tier A).
     """
     op = "pp.filter_cells"
     thresholds = {
@@ -89,8 +108,28 @@ def filter_genes(
 ) -> AnnData | tuple[Any, Any] | None:
     """Keep the genes with at least or at most so many counts or cells that express them (``x > 0``).
 
-    Exactly one threshold per call. With an AnnData and ``inplace=True`` writes ``var["n_counts"]`` or
-    ``var["n_cells"]`` and subsets; otherwise returns ``(keep: bool[n_vars], number: array[n_vars])``.
+    Parameters
+    ----------
+    data
+        AnnData, or a matrix of cells x genes: dense, CSR or CSC, on the host or in CuPy, or on disk.
+    min_counts, max_counts
+        Least and most counts of a gene.
+    min_cells, max_cells
+        Least and most cells that express a gene. Exactly one of the four thresholds per call.
+    inplace
+        Write ``var["n_counts"]`` (dtype of the matrix, int64 for integers) or ``var["n_cells"]`` (int64) and subset;
+        ``False``: return what would be kept. A matrix is never changed.
+    copy
+        Return a filtered copy.
+    verbose
+        Say in the log how many genes were left out.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
+
+    Returns
+    -------
+    ``None``, the copy, or (a matrix, ``inplace=False``) ``(keep: bool[n_vars], number: array[n_vars])``. Same bits on
+    CPU and CUDA (tier A).
     """
     op = "pp.filter_genes"
     thresholds = {
@@ -138,9 +177,18 @@ def flag_gene_family(
     gene_family_prefix: str | None = None,
     gene_list: list[str] | None = None,
 ) -> None:
-    """Write ``var[gene_family_name]``: names that start with a prefix (case-sensitive), or are in a list.
+    """Write ``var[gene_family_name]`` (bool): names that start with a prefix, or are in a list.
 
-    With both, the list decides.
+    Parameters
+    ----------
+    adata
+        Its ``var_names`` are looked at.
+    gene_family_name
+        The column, for example ``"mt"`` (see ``qc_vars`` of :func:`calculate_qc_metrics`).
+    gene_family_prefix
+        Start of the names, case-sensitive.
+    gene_list
+        The names; decides if both are given.
     """
     op = "pp.flag_gene_family"
     require_anndata(adata, op)

@@ -46,6 +46,8 @@ def log1p(
         What to transform instead of ``X``.
     inplace
         ``False``: return the transformed matrix and leave ``data`` alone.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
 
     Notes
     -----

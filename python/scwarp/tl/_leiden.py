@@ -75,6 +75,8 @@ def leiden(
         Only ``False``.
     copy
         Return a changed copy.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
     **clustering_args
         ``beta`` and ``objective_function="modularity"`` of igraph.
 

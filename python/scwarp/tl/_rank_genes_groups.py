@@ -95,6 +95,8 @@ def rank_genes_groups(
         ``wilcoxon_binned``: number of bins (1000); ``"auto"`` (data range, default), ``"log1p"`` ([0, 15]) or a pair.
     skip_empty_groups
         Leave out groups with fewer than two cells instead of raising.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
     kwds
         ``logreg``: ``C`` (1.0), ``tol`` (1e-5), ``max_iter`` (1000), ``fit_intercept`` of scikit-learn's
         ``LogisticRegression``; its other options are accepted where they do not change the result.

@@ -64,6 +64,10 @@ def score_genes(
         Return a changed copy.
     use_raw
         Read ``adata.raw``; ``None``: if there is one and no ``layer`` is given.
+    layer
+        Read this layer instead of ``X``.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
 
     Notes
     -----
@@ -245,9 +249,21 @@ def score_genes_cell_cycle(
 ) -> AnnData | None:
     """Score the genes of S phase and of G2/M phase and name the phase of every cell.
 
+    Parameters
+    ----------
+    adata
+        As for :func:`score_genes`.
+    s_genes, g2m_genes
+        Genes of the phases; names that are not there are left out with a warning.
+    copy
+        Return a changed copy.
+    kwargs
+        Passed on to :func:`score_genes`, except ``ctrl_size``, which is the length of the shorter list.
+
+    Notes
+    -----
     Writes ``obs["S_score"]``, ``obs["G2M_score"]`` (float64) and ``obs["phase"]``: ``"S"``; ``"G2M"`` if its score is
-    the larger; ``"G1"`` if both are negative. ``kwargs`` go to :func:`score_genes`, except ``ctrl_size``, which is the
-    length of the shorter list.
+    the larger; ``"G1"`` if both are negative.
     """
     require_anndata(adata, _OP)
     if "ctrl_size" in kwargs:

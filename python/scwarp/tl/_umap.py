@@ -43,8 +43,8 @@ def umap(
     Parameters
     ----------
     adata
-        Read: the connectivities of ``uns[neighbors_key]``. They alone (with the seed) decide the result. Of a graph that
-        is not symmetric ``(A + A^T) / 2`` is embedded: an edge pulls both of its ends.
+        Read: the connectivities of ``uns[neighbors_key]``. They alone (with the seed) decide the result. Of a graph
+        that is not symmetric ``(A + A^T) / 2`` is embedded: an edge pulls both of its ends.
     min_dist, spread
         How tightly cells may be packed, and the scale of the embedding; ignored if ``a`` and ``b`` are given.
     n_components
@@ -64,8 +64,12 @@ def umap(
         Only ``"umap"``.
     key_added
         Name of the entries in ``obsm`` and ``uns``; ``None``: ``"X_umap"`` and ``"umap"``.
+    neighbors_key
+        Key of ``uns`` that says which graph; default ``"neighbors"``.
     copy
         Return a changed copy.
+    device
+        ``"cpu"`` or ``"cuda"``; default where the data are, else ``settings.device``.
 
     Writes
     ------
