@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/cuda/cuda_check.cuh"
+#include "core/cuda/kernel_attributes.cuh"
 #include "prim/packs.cuh"
 #include "scwarp/core/array.hpp"
 #include "scwarp/core/views.hpp"
@@ -228,8 +229,7 @@ void run_gene_tiles(const Context& ctx, const CsrView<const V>& x, const RowOrde
     tiles.splits = splits.data();
   }
   const auto bytes = static_cast<std::size_t>(tiles.width) * Op::kBytesPerGene + 16;
-  SCW_CUDA(cudaFuncSetAttribute(gene_tiles_kernel<V, Op>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                static_cast<int>(bytes)));
+  scw::cuda::allow_shared_memory(ctx, &gene_tiles_kernel<V, Op>);
   const std::int64_t slabs =
       std::clamp<std::int64_t>((x.n_rows + 31) / 32, 1, std::max(1, multiprocessors(ctx) / tiles.count));
   gene_tiles_kernel<V, Op>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/cuda/cuda_check.cuh"
+#include "core/cuda/kernel_attributes.cuh"
 #include "pp/knn/cuda_scan.cuh"
 #include "pp/knn/cuda_tiles.hpp"
 
@@ -83,9 +84,7 @@ void finish(const Context& ctx, const M& metric, const MatrixView<const V>& x, c
   if (args.n_queries == 0) return;
   const std::size_t bytes =
       static_cast<std::size_t>(kFinishWarps * args.capacity) * (sizeof(double) + sizeof(std::int32_t));
-  if (bytes > 48 * 1024)
-    SCW_CUDA(cudaFuncSetAttribute(finish_kernel<M, V>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(bytes)));
+  scw::cuda::allow_shared_memory(ctx, &finish_kernel<M, V>);
   finish_kernel<M, V><<<scw::cuda::grid_for(args.n_queries, kFinishWarps, 1 << 18), kFinishWarps * 32, bytes,
                         scw::cuda::stream_of(ctx)>>>(metric, x, args);
   SCW_CUDA_LAUNCHED("knn finish");

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/cuda/cuda_check.cuh"
+#include "core/cuda/kernel_attributes.cuh"
 
 #include "pp/knn/body.inl"
 
@@ -101,15 +102,11 @@ void scan(const Context& ctx, const M& metric, const X& x, const math::RowTerm* 
   if (n_given == 0) return;
   constexpr std::size_t kEntry = 2 * (sizeof(double) + sizeof(std::int32_t));
   const std::size_t bytes = static_cast<std::size_t>(out.k - 1 + kScanThreads) * kEntry;
-  int most = 0;
-  SCW_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, ctx.device.id));
-  if (bytes > static_cast<std::size_t>(most))
+  const auto most = static_cast<std::size_t>(scw::cuda::allow_shared_memory(ctx, &scan_kernel<M, X>));
+  if (bytes > most)
     throw NotSupported("pp.neighbors: n_neighbors is too large for the exact search on this device (got " +
                        std::to_string(out.k) + ", expected at most " +
-                       std::to_string(static_cast<std::size_t>(most) / kEntry - kScanThreads) + "); use device 'cpu'");
-  if (bytes > 48 * 1024)
-    SCW_CUDA(
-        cudaFuncSetAttribute(scan_kernel<M, X>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+                       std::to_string(most / kEntry - kScanThreads + 1) + "); use device 'cpu'");
   scan_kernel<<<scw::cuda::grid_for(n_given, 1), kScanThreads, bytes, scw::cuda::stream_of(ctx)>>>(
       metric, x, terms, rows, n_given, out.k, out.metric == Metric::inner_product, out.indices.data(),
       out.distances.data());

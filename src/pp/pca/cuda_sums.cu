@@ -1,4 +1,5 @@
 // Sums and ranges of the columns. Floor: one read of the matrix.
+#include "core/cuda/kernel_attributes.cuh"
 #include "pp/pca/tile.cuh"
 
 namespace scw::pp::cuda {
@@ -153,8 +154,7 @@ template <class V>
 void sums(const Context& ctx, const CsrView<const V>& x, const GeneTransform& t, bool squares, Span<double> out) {
   const bool range = out.size == 4 * t.m;
   const std::int64_t bytes = t.m * static_cast<std::int64_t>(12 + (range ? 2 * sizeof(V) : 0));
-  int most = 0;
-  SCW_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, ctx.device.id));
+  const int most = scw::cuda::allow_shared_memory(ctx, &sum_entries<V>);
   if (bytes > most) {  // more genes than shared memory has room for: dense tiles, whose every entry counts as stored
     GeneTransform plain;
     plain.m = t.m;
@@ -164,7 +164,6 @@ void sums(const Context& ctx, const CsrView<const V>& x, const GeneTransform& t,
     });
     return;
   }
-  SCW_CUDA(cudaFuncSetAttribute(sum_entries<V>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
   sum_in_waves(ctx, x.n_rows, kSparseRows, t, true, out,
                [&](std::int64_t first, unsigned chunks, const Partials& partials) {
                  sum_entries<<<chunks, kEntryThreads, static_cast<std::size_t>(bytes), scw::cuda::stream_of(ctx)>>>(

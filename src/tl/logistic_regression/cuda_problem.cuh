@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/cuda/kernel_attributes.cuh"
 #include "core/transfer.hpp"
 #include "prim/cublas.cuh"
 #include "tl/logistic_regression/cuda_objective.cuh"
@@ -207,9 +208,7 @@ class Problem {
     tiles_.value = tile_values_.data();
     const std::int64_t counters = std::int64_t{x_.n_cols} * 4;
     const bool in_shared = counters <= shared_ - 8192;
-    if (in_shared)
-      SCW_CUDA(cudaFuncSetAttribute(transpose_kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(counters)));
+    scw::cuda::allow_shared_memory(ctx_, &transpose_kernel<S>);
     transpose_kernel<S><<<static_cast<unsigned>(tiles_.n), kTransposeThreads,
                           in_shared ? static_cast<std::size_t>(counters) : 0, stream_>>>(x_, tiles_, in_shared);
     SCW_CUDA_LAUNCHED("logistic_regression: transpose");

@@ -21,6 +21,7 @@
 #include <cub/device/device_scan.cuh>
 #include <thrust/iterator/transform_iterator.h>
 
+#include "core/cuda/kernel_attributes.cuh"
 #include "core/parallel.hpp"
 #include "core/transfer.hpp"
 #include "tl/rank_genes_groups/cuda_keys.cuh"
@@ -101,10 +102,10 @@ class Ranker {
     Array<U64> magnitudes = zeroed<U64>(ctx_, n_genes_, "gene maxima");
     const std::vector<U64> start{~U64{0}, 0};
     Array<U64> range = to_device<U64>(ctx_, start, "value range");
-    int sms = 0, shared = 0;  // as many counters as shared memory has room for
+    int sms = 0;
     SCW_CUDA(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, ctx_.device.id));
-    SCW_CUDA(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, ctx_.device.id));
-    SCW_CUDA(cudaFuncSetAttribute(count_kernel<V, X>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
+    // As many counters as shared memory has room for.
+    const std::int64_t shared = scw::cuda::allow_shared_memory(ctx_, &count_kernel<V, X>);
     constexpr std::int64_t kGeneBytes = sizeof(typename Bits<V>::Magnitude) + sizeof(std::uint32_t);
     const std::int64_t most_genes = shared / kGeneBytes;
     for_each_block([&](std::int64_t row, const X& x) {
