@@ -19,4 +19,14 @@ int allow_shared_memory(const Context& ctx, void (*kernel)(Args...)) {
   return most;
 }
 
+/// The compute capability, 10 * major + minor, for which the code of `kernel` was compiled that the current device
+/// runs: what `__CUDA_ARCH__` / 10 was in it. Lower than the device's own where only PTX of an older one is there for
+/// it.
+template <class... Args>
+int compiled_for(void (*kernel)(Args...)) {
+  cudaFuncAttributes attributes{};
+  SCW_CUDA(cudaFuncGetAttributes(&attributes, kernel));
+  return attributes.ptxVersion;
+}
+
 }  // namespace scw::cuda

@@ -152,17 +152,9 @@ void tile_search(const Context& ctx, const M& metric, const MatrixView<const V>&
   TileSearch<M, V>(ctx, metric, x, out).run();
 }
 
-/// Volta's tensor cores have other instructions.
-bool has_tile_products(int device) {
-  int major = 0, minor = 0;
-  SCW_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  SCW_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  return 10 * major + minor >= 75;
-}
-
 template <class V>
 void dense_search(const Context& ctx, const MatrixView<const V>& x, double p, KnnResult& out) {
-  const bool tiles = out.k > 1 && out.k <= kMostTileNeighbors && has_tile_products(ctx.device.id);
+  const bool tiles = out.k > 1 && out.k <= kMostTileNeighbors && has_tile_products();
   switch (tiles ? out.metric : Metric::manhattan) {
     case Metric::euclidean:
       return tile_search(ctx, math::Euclidean{}, x, out);

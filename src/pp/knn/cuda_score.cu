@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "core/cuda/cuda_check.cuh"
+#include "core/cuda/kernel_attributes.cuh"
 #include "pp/knn/cuda_mma.cuh"
 #include "pp/knn/cuda_tiles.hpp"
 
@@ -643,6 +644,9 @@ void launch(const Context& ctx, Args args) {
 }
 
 }  // namespace
+
+/// Volta's tensor cores have other instructions; code for it holds traps instead, on any device that runs it.
+bool has_tile_products() { return scw::cuda::compiled_for(&score_kernel<2, 0>) >= 75; }
 
 int found_capacity(int others) { return (2 * others + 52 + 3) / 4 * 4; }
 

@@ -125,6 +125,8 @@ struct Found {
   Array<std::int32_t> counts;     ///< -1: more than fit
 };
 
+/// Whether the tensor cores can be used on the current device.
+bool has_tile_products();
 /// Candidates a row may be left with.
 int found_capacity(int others);
 /// Candidates of queries [first, first + n), both multiples of kBlockAlign; out has room for n.

@@ -4,10 +4,11 @@
 // sector of 32) from the second-level cache and about 90 instructions without contraction: 60 to 90 ms for both.
 // Positions are kept twice: a round reads the old places and writes the new ones of its block to the other copy, so it
 // needs no second launch, and what a round can do before it reads positions (which edges are due) overlaps with the end
-// of the round before (programmatic dependent launch, from compute capability 9 on).
+// of the round before (programmatic dependent launch, in code for compute capability 9 and later).
 #include <algorithm>
 
 #include "core/cuda/cuda_check.cuh"
+#include "core/cuda/kernel_attributes.cuh"
 #include "core/transfer.hpp"
 #include "tl/umap/kernel.hpp"
 
@@ -245,8 +246,8 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
   const std::int64_t size = paired ? y.size : checked_mul(slots, dims);
   Array<float> moved(ctx.workspace, size, "umap moved positions", ctx.stream);
   Array<float> pushed(ctx.workspace, paired ? 0 : size, "umap pushes", ctx.stream);
-  int major = 0;
-  SCW_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ctx.device.id));
+  // Where a round waits for the one before: not in PTX of an older capability, whatever the device.
+  const bool overlap = paired && scw::cuda::compiled_for(round_for<2>(-1)) >= 90;
   if (paired && y.size > 0)
     SCW_CUDA(cudaMemcpyAsync(moved.data(), y.data, static_cast<std::size_t>(y.size) * sizeof(float),
                              cudaMemcpyDeviceToDevice, stream));
@@ -267,7 +268,7 @@ void umap_run(const Context& ctx, const UmapGraph& graph, const UmapSchedule& sc
     // Nothing of this epoch has been queued yet: what is there is whole epochs.
     ctx.check_cancelled("tl.umap");
     if (paired) {
-      queue_rounds(ctx, graph, schedule, epoch, y.data, moved.data(), long_lists.data(), major >= 9);
+      queue_rounds(ctx, graph, schedule, epoch, y.data, moved.data(), long_lists.data(), overlap);
     } else {
       for (int half = 0; half < kUmapPasses; ++half) {
         const UmapPass pass = umap_pass(graph, schedule, epoch, half);
