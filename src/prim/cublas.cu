@@ -1,6 +1,7 @@
 #include "prim/cublas.cuh"
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -39,15 +40,18 @@ BlasHandle::BlasHandle(const Context& ctx)
     }
   }
   if (handle_ == nullptr) SCW_CUBLAS(cublasCreate(&handle_));
+  // No destructor runs after a constructor that throws. What cannot be set up is not lent again.
+  const auto destroy = [](cublasContext* handle) { static_cast<void>(cublasDestroy(handle)); };
+  std::unique_ptr<cublasContext, decltype(destroy)> owner(handle_, destroy);
   SCW_CUBLAS(cublasSetStream(handle_, stream_of(ctx)));
   SCW_CUBLAS(cublasSetWorkspace(handle_, workspace_.data(), static_cast<std::size_t>(kWorkspaceBytes)));
   SCW_CUBLAS(cublasSetMathMode(handle_, CUBLAS_DEFAULT_MATH));
   SCW_CUBLAS(cublasSetAtomicsMode(handle_, CUBLAS_ATOMICS_NOT_ALLOWED));
   SCW_CUBLAS(cublasSetPointerMode(handle_, CUBLAS_POINTER_MODE_HOST));
+  static_cast<void>(owner.release());
 }
 
 BlasHandle::~BlasHandle() {
-  if (handle_ == nullptr) return;
   const std::lock_guard lock(pool().mutex);
   pool().idle[device_].push_back(handle_);
 }

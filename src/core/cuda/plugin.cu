@@ -64,15 +64,15 @@ class PoolResource final : public MemoryResource {
       props.maxSize = max_bytes;
       SCW_CUDA(cudaMemPoolCreate(&pool_, &props));
     }
-    std::uint64_t keep = UINT64_MAX;
-    SCW_CUDA(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep));
-    if (max_bytes == 0) return;
     try {
+      std::uint64_t keep = UINT64_MAX;
+      SCW_CUDA(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep));
+      if (max_bytes == 0) return;
       void* const all = allocate(max_bytes, {}, "pool");
       SCW_CUDA(cudaFreeAsync(all, nullptr));
       SCW_CUDA(cudaStreamSynchronize(nullptr));
     } catch (...) {
-      tolerate(cudaMemPoolDestroy(pool_));
+      if (max_bytes != 0) tolerate(cudaMemPoolDestroy(pool_));
       throw;
     }
   }

@@ -257,8 +257,10 @@ void product(const Context& ctx, const CsrView<const float>& g, const float* x, 
 
 class Queues final : public UmapQueues {
  public:
-  Queues(const Context& ctx, int count) : ctx_(ctx) {
-    const scw::cuda::DeviceScope scope(ctx);
+  explicit Queues(const Context& ctx) : ctx_(ctx) {}
+  void add(int count) {
+    const scw::cuda::DeviceScope scope(ctx_);
+    streams.reserve(streams.size() + static_cast<std::size_t>(count));
     for (int k = 0; k < count; ++k) {
       cudaStream_t stream{};
       SCW_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
@@ -277,7 +279,9 @@ class Queues final : public UmapQueues {
 };
 
 void queues(const Context& ctx, int count, std::unique_ptr<UmapQueues>& out) {
-  out = std::make_unique<Queues>(ctx, count);
+  auto made = std::make_unique<Queues>(ctx);
+  made->add(count);
+  out = std::move(made);
 }
 
 // Placing.
