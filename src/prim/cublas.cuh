@@ -11,7 +11,8 @@ namespace scw::cuda {
 [[noreturn]] void throw_cublas_error(cublasStatus_t status, const char* call, const char* file, int line);
 
 /// Borrows a handle for ctx.device and sets it to ctx.stream with a workspace of fixed size from ctx.workspace, so that
-/// the algorithm (and the bits) depend on the shapes only. FP32 products are computed in FP32: no TF32.
+/// on one GPU (model and visible multiprocessors) the algorithm, and the bits, depend on the shapes only. FP32 products
+/// are computed in FP32: no TF32.
 class BlasHandle {
  public:
   explicit BlasHandle(const Context& ctx);

@@ -1,7 +1,7 @@
 // Multinomial logistic regression of group labels on gene expression. Kind: driver over its own kernel. Determinism
 // tier B: the same bits for any number of threads and any blocks of rows; on CUDA the same bits on every run on one
-// kind of device. Two backends agree as far as tol determines the optimum: weights within gradient x c x n of it
-// (strong convexity).
+// GPU (model and visible multiprocessors, whose number and shared memory decide into what tiles rows are cut). Two
+// backends agree as far as tol determines the optimum: weights within gradient x c x n of it (strong convexity).
 //
 // Minimises (1/n) sum_i -log p(y_i | x_i) + 1/(2 C n) sum_kj w_kj^2 over weights and (unpenalised) intercepts: the
 // objective of scikit-learn's LogisticRegression(penalty="l2"). Limited-memory BFGS (Nocedal & Wright 2006, Numerical
