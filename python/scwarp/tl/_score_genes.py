@@ -170,7 +170,10 @@ def _averages(ctx: Any, packed: Any, x: Any, pool: Any) -> Any:
     if not is_sparse(x):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # genes of NaN only are dropped later
-            return np.nanmean(x if len(pool) == x.shape[1] else x[:, pool], axis=0)
+            every = (
+                len(pool) == x.shape[1] and (pool == np.arange(len(pool))).all()
+            )  # in this order: then x is not copied
+            return np.nanmean(x if every else x[:, pool], axis=0)
     missing = np.isnan(x.data)
     counts: Any = x.shape[0]
     if missing.any():
