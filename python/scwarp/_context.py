@@ -139,12 +139,25 @@ def to_host(x: Any) -> Any:
 _UNSET: Any = object()
 
 
-def resolve_seed(op: str, random_state: Any = 0, rng: Any = _UNSET) -> int:
-    """The integer seed of a call that takes ``random_state`` (scanpy) or ``rng`` (rapids-singlecell)."""
+class _DefaultSeed(int):
+    """Shown as 0 in signatures, and told by identity from a 0 that the caller gave."""
+
+
+# What random_state is where it is not given: settings.seed counts.
+DEFAULT_SEED = _DefaultSeed(0)
+
+
+def resolve_seed(op: str, random_state: Any = DEFAULT_SEED, rng: Any = _UNSET) -> int:
+    """The integer seed of a call that takes ``random_state`` (scanpy) or ``rng`` (rapids-singlecell).
+
+    Given as ``random_state``, it is the seed again.
+    """
     if rng is not _UNSET and rng is not None:
-        if random_state not in (0, None):
+        if random_state is not DEFAULT_SEED and random_state is not None:
             raise TypeError(f"{op}: give random_state or rng, not both")
         return int(np.random.default_rng(rng).integers(2**32))
+    if random_state is DEFAULT_SEED:
+        return settings.seed
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, np.random.RandomState):
@@ -154,4 +167,4 @@ def resolve_seed(op: str, random_state: Any = 0, rng: Any = _UNSET) -> int:
     seed = int(random_state)
     if seed < 0:
         raise ValueError(f"{op}: random_state must not be negative (got {seed})")
-    return seed or settings.seed
+    return seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 import scipy.sparse as sp
 
 import scwarp as scw
+
+SEEDED = (scw.pp.pca, scw.pp.neighbors, scw.tl.leiden, scw.tl.umap, scw.tl.score_genes)
 
 
 def run_python(code: str) -> str:
@@ -81,6 +84,45 @@ def test_settings_check_their_values():
     assert scw.settings.n_threads == 0
     assert scw.settings.device == before
     assert run_python("import scwarp; print(scwarp.settings.device)") == "auto"
+
+
+def test_seed_of_the_settings():
+    """Counts where no seed is given, and is written down; a 0 that is given stays 0."""
+    a = scw.datasets.simulate(300, 200, seed=1)
+    a.obsm["X"] = a.X[:, :20].toarray()
+    genes = list(a.var_names[:5])
+
+    def results(**kwargs):
+        b = a.copy()
+        scw.pp.neighbors(b, use_rep="X", algorithm="nn_descent", **kwargs)
+        scw.tl.leiden(b, 3, **kwargs)
+        scw.tl.umap(b, maxiter=5, **kwargs)
+        scw.tl.score_genes(b, genes, ctrl_size=3, **kwargs)
+        told = [b.uns["neighbors"]["params"], b.uns["leiden"]["params"], b.uns["umap"]["params"]]
+        return [p.get("random_state") for p in told], b
+
+    def same(x, y):
+        return [np.array_equal(x.obsm["X_umap"], y.obsm["X_umap"]), x.obs["score"].equals(y.obs["score"])]
+
+    told0, zero = results()
+    told7, seven = results(random_state=7)
+    assert told0 == [0, 0, None] and told7 == [7, 7, 7]
+    assert same(zero, seven) == [False, False]
+    with scw.settings.override(seed=7):
+        told, b = results()
+        assert told == [7, 7, 7] and same(b, seven) == [True, True]
+        told, b = results(random_state=0)
+        assert told == [0, 0, None] and same(b, zero) == [True, True]
+    with scw.settings.override(seed=2**40):
+        results()
+    for state in (None, np.random.RandomState(3), np.random.default_rng(3)):  # the seed that was drawn
+        b = scw.tl.umap(zero, maxiter=5, random_state=state, copy=True)
+        drawn = b.uns["umap"]["params"]["random_state"]
+        assert type(drawn) is int and drawn > 0
+        c = scw.tl.umap(zero, maxiter=5, random_state=drawn, copy=True)
+        np.testing.assert_array_equal(b.obsm["X_umap"], c.obsm["X_umap"])
+    shown = {f: str(inspect.signature(f).parameters["random_state"].default) for f in SEEDED}
+    assert set(shown.values()) == {"0"}
 
 
 def test_memory_limit_is_an_error_that_names_the_holders():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, make_context, resolve_seed, to_host
+from .._context import _UNSET, DEFAULT_SEED, make_context, resolve_seed, to_host
 from .._matrix import is_sparse, pack
 from .._representation import choose_representation
 from .._settings import logger
@@ -37,7 +37,7 @@ def neighbors(
     transformer: Any = None,
     metric: str | Callable[..., float] = "euclidean",
     metric_kwds: Mapping[str, Any] = MappingProxyType({}),
-    random_state: Any = 0,
+    random_state: Any = DEFAULT_SEED,
     rng: Any = _UNSET,
     algorithm: str = "auto",
     algorithm_kwds: Mapping[str, Any] = MappingProxyType({}),
@@ -75,7 +75,7 @@ def neighbors(
     metric_kwds
         ``{"p": 3}`` for minkowski.
     random_state, rng
-        Seed of nn_descent; exact search does not use it.
+        Seed of nn_descent (default ``settings.seed``); exact search does not use it.
     algorithm
         ``"brute"``: exact. ``"nn_descent"``: approximate; its recall is measured against the exact neighbours of
         sample cells, repaired below 0.98, and written to ``params``. ``"auto"``: exact where that is fast, which with
@@ -117,7 +117,7 @@ def neighbors(
 
     params: dict[str, Any] = {"n_neighbors": int(n_neighbors), "method": method}
     if rng is _UNSET:
-        params["random_state"] = random_state
+        params["random_state"] = seed
     params["metric"] = metric
     if distances is not None:
         stored, lists = _from_distances(adata, distances, int(n_neighbors))

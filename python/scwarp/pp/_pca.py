@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, make_context, resolve_seed, to_host
+from .._context import _UNSET, DEFAULT_SEED, make_context, resolve_seed, to_host
 from .._matrix import is_sparse, pack
 from .._settings import settings
 from .._slots import boolean_mask, get_matrix, is_anndata, make_actual
@@ -33,7 +33,7 @@ def pca(
     svd_solver: str | None = None,
     chunked: bool = False,
     chunk_size: int | None = None,
-    random_state: Any = 0,
+    random_state: Any = DEFAULT_SEED,
     rng: Any = _UNSET,
     return_info: bool = False,
     mask_var: Any = _UNSET,
@@ -66,7 +66,7 @@ def pca(
         Accepted for scanpy's sake: always centred, exact, with the same bits as without. A matrix on disk is read in
         blocks anyway (``settings.block_bytes``); one that is stored by columns (CSC) needs ``chunked``.
     random_state, rng
-        Seed of the starting block; the result depends on it by rounding only.
+        Seed of the starting block (default ``settings.seed``); the result depends on it by rounding only.
     return_info
         For a matrix: return ``(scores, components [k x genes], variance_ratio, variance)``.
     mask_var

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, is_cupy, make_context, resolve_seed
+from .._context import _UNSET, DEFAULT_SEED, is_cupy, make_context, resolve_seed
 from .._matrix import is_sparse, pack
 from .._settings import logger
 from .._slots import make_actual, require_anndata
@@ -23,7 +23,7 @@ def leiden(
     resolution: float | Sequence[float] = 1,
     *,
     restrict_to: tuple[str, Sequence[str]] | None = None,
-    random_state: Any = 0,
+    random_state: Any = DEFAULT_SEED,
     rng: Any = _UNSET,
     theta: float = 0.05,
     n_starts: int = 0,
@@ -57,7 +57,7 @@ def leiden(
         ``"leiden_R"`` for the default ``key_added``; other cells keep their category, the clustered ones get
         ``"{categories joined by -},{cluster}"``.
     random_state, rng
-        Seed of the refinement. A sequence of resolutions uses one seed for all.
+        Seed of the refinement (default ``settings.seed``). A sequence of resolutions uses one seed for all.
     theta
         Temperature of the refinement in units of edge weight (igraph calls it ``beta``, which is accepted too).
     n_starts
@@ -139,7 +139,7 @@ def leiden(
     columns = [base] if one else [f"{base}_{r}" for r in asked]
     params: dict[str, Any] = {"resolution": asked[0] if one else [float(r) for r in asked]}
     if rng is _UNSET:
-        params["random_state"] = random_state
+        params["random_state"] = seed
     params["n_iterations"] = n_iterations
     make_actual(adata, _OP)
     for column, (labels, modularity, sizes, passes, converged) in zip(columns, results, strict=True):

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import is_cupy, make_context
+from .._context import DEFAULT_SEED, is_cupy, make_context
 from .._matrix import is_sparse, pack
 from .._on_disk import is_on_disk, row_ranges
-from .._settings import logger
+from .._settings import logger, settings
 from .._slots import get_matrix, make_actual, require_anndata
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _OP = "tl.score_genes"
-_UNSET: Any = object()
 
 
 def score_genes(
@@ -30,7 +29,7 @@ def score_genes(
     gene_pool: Sequence[str] | None = None,
     n_bins: int = 25,
     score_name: str = "score",
-    random_state: Any = _UNSET,
+    random_state: Any = DEFAULT_SEED,
     rng: Any = None,
     copy: bool = False,
     use_raw: bool | None = None,
@@ -56,8 +55,8 @@ def score_genes(
     score_name
         Column of ``obs`` for the score.
     random_state
-        Seed of NumPy's global generator, from which the controls are drawn as in scanpy (default 0); ``None`` leaves it
-        as it is.
+        Seed of NumPy's global generator, from which the controls are drawn as in scanpy (default ``settings.seed``);
+        ``None`` leaves it as it is.
     rng
         Alternatively, anything that ``numpy.random.default_rng`` takes; not together with ``random_state``.
     copy
@@ -102,14 +101,14 @@ def _score(
     ctrl_size: int = 50,
     gene_pool: Sequence[str] | None = None,
     n_bins: int = 25,
-    random_state: Any = _UNSET,
+    random_state: Any = DEFAULT_SEED,
     rng: Any = None,
     use_raw: bool | None = None,
     layer: str | None = None,
     device: str | None = None,
 ) -> Any:
     """The scores as a Series; changes nothing."""
-    if rng is not None and random_state is not _UNSET:
+    if rng is not None and random_state is not DEFAULT_SEED:
         raise TypeError(f"{_OP}: give random_state or rng, not both")
     if use_raw and layer is not None:
         raise ValueError(f"{_OP}: give layer or use_raw=True, not both")
@@ -128,7 +127,7 @@ def _score(
     if rng is not None:
         generator = np.random.default_rng(rng)
     elif random_state is not None:
-        np.random.seed(0 if random_state is _UNSET else random_state)
+        np.random.seed(settings.seed % 2**32 if random_state is DEFAULT_SEED else random_state)
 
     average = np.asarray(
         _averages(ctx, packed, x, pool) if not is_on_disk(packed.matrix) else _streamed_averages(packed.matrix)[pool]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, is_cupy, make_context, resolve_seed
+from .._context import _UNSET, DEFAULT_SEED, is_cupy, make_context, resolve_seed
 from .._matrix import is_sparse, pack
 from .._settings import logger
 from .._slots import make_actual, require_anndata
@@ -28,7 +28,7 @@ def umap(
     gamma: float = 1.0,
     negative_sample_rate: int = 5,
     init_pos: Any = "spectral",
-    random_state: Any = 0,
+    random_state: Any = DEFAULT_SEED,
     rng: Any = _UNSET,
     a: float | None = None,
     b: float | None = None,
@@ -57,7 +57,7 @@ def umap(
         ``"spectral"``, ``"random"``, ``"auto"`` (spectral below a million cells, else random), ``"paga"``, ``"pca"``
         (the first columns of ``obsm["X_pca"]``), a key of ``obsm``, or an array with ``n_components`` columns.
     random_state, rng
-        Seed. The same seed gives the same bits on every run and for any number of threads.
+        Seed (default ``settings.seed``). The same seed gives the same bits on every run and for any number of threads.
     a, b
         The curve ``1 / (1 + a d^2b)``; unless both are given, fitted to ``min_dist`` and ``spread``.
     method
@@ -111,8 +111,8 @@ def umap(
     if is_cupy(embedding):
         embedding = embedding.get()  # embeddings live on the host
     params: dict[str, Any] = {"a": a, "b": b}
-    if rng is _UNSET and not (isinstance(random_state, (int, np.integer)) and random_state == 0):
-        params["random_state"] = random_state
+    if rng is _UNSET and seed != 0:
+        params["random_state"] = seed
     key_obsm, key_uns = ("X_umap", "umap") if key_added is None else (key_added, key_added)
     make_actual(adata, _OP)
     adata.obsm[key_obsm] = embedding
