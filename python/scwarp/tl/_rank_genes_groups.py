@@ -337,7 +337,7 @@ def _tables(
     n = len(var_names) if n_genes is None else min(int(n_genes), len(var_names))
     order = np.ascontiguousarray(r["order"], dtype=np.int32)
     # numpy.zeros leaves the objects out, which numpy.empty would set to None one by one.
-    best = np.zeros(n, dtype=[(name, "O") for name in names])
+    best = np.zeros(n, dtype=_fields(names, "O"))
     ctx = make_context(op=_OP, device="cpu")
     assert len(order) == len(names)
     _core.tl.gather_names(ctx, list(var_names), order, best.ctypes.data, n)
@@ -347,8 +347,15 @@ def _tables(
             dtype = "float64" if key == "scores" and u_values else dtype
             values = np.ascontiguousarray(r[key], dtype=np.float64)
             columns = _core.tl.gather_ranked(ctx, values, order, n, dtype == "float32")
-            tables[key] = columns.view([(name, dtype) for name in names]).reshape(n).view(np.recarray)
+            tables[key] = columns.view(_fields(names, dtype)).reshape(n).view(np.recarray)
     return tables
+
+
+def _fields(names: Sequence[str], kind: str) -> np.dtype[Any]:
+    """One field of ``kind`` per name. NumPy renames an empty name, unless it is set afterwards."""
+    fields = np.dtype([(f"f{i}", kind) for i in range(len(names))])
+    fields.names = tuple(names)
+    return fields
 
 
 def _warn_small_groups(codes: Any, n_groups: int, reference: int | None) -> None:

@@ -348,6 +348,21 @@ def test_errors_leave_the_object_alone(data):
     assert set(data.uns) == before
 
 
+@pytest.mark.parametrize("names", [("", "x"), ("f1", ""), ("x", "", "f0")])
+def test_group_without_a_name(data, names):
+    """An empty category, which NumPy would name "f0"."""
+    for i, x in enumerate((data, theirs := data.copy())):
+        x.obs["g"] = pd.Categorical([names[j % len(names)] for j in range(x.n_obs)], categories=names)
+        call((scw, sc)[i], x, "g")
+    for key, table in theirs.uns["rank_genes_groups"].items():
+        if key != "params":
+            assert data.uns["rank_genes_groups"][key].dtype.names == table.dtype.names == names
+    for group in names:
+        a, b = (m.get.rank_genes_groups_df(x, group) for m, x in ((scw, data), (sc, theirs)))
+        np.testing.assert_allclose(a["scores"], b["scores"], rtol=1e-5, atol=1e-5)
+        assert (a["scores"] > 0).any()
+
+
 def test_small_groups(data):
     labels = data.obs["group"].astype(object)
     labels.iloc[20] = "alone"
