@@ -63,7 +63,7 @@ def neighbors(
     knn
         ``False`` (method ``"gauss"`` only): dense distances and weights between all cells, for small data.
     method
-        ``"umap"``, ``"gauss"``, ``"jaccard"``; ``None``: distances only.
+        ``"umap"``, ``"gauss"``, ``"jaccard"``; ``None``: distances only; an earlier graph stays in ``obsp``, unused.
     transformer
         ``"sklearn"`` (exact search), ``"pynndescent"`` (our nn_descent) or an object with scikit-learn's
         ``KNeighborsTransformer`` interface, whose ``n_neighbors`` and metric count.

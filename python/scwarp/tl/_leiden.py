@@ -199,11 +199,15 @@ def choose_graph(adata: AnnData, op: str, obsp: str | None, neighbors_key: str |
     key = "neighbors" if neighbors_key is None else neighbors_key
     if key not in adata.uns:
         raise ValueError(f"{op}: no uns[{key!r}]: run pp.neighbors first to compute a neighborhood graph")
-    name = adata.uns[key].get("connectivities_key", "connectivities")
+    entry = adata.uns[key]
+    if "distances_key" in entry and not {"connectivities_key", "connectivities"} & set(entry):
+        # There may be an obsp["connectivities"], but from an earlier call.
+        raise ValueError(f"{op}: uns[{key!r}] has distances only: run pp.neighbors with a method other than None")
+    name = entry.get("connectivities_key", "connectivities")
     if name in adata.obsp:
         return adata.obsp[name]
-    if "connectivities" in adata.uns[key]:  # as scanpy wrote it before 1.5
-        return adata.uns[key]["connectivities"]
+    if "connectivities" in entry:  # as scanpy wrote it before 1.5
+        return entry["connectivities"]
     raise ValueError(f"{op}: no obsp[{name!r}]: run pp.neighbors first to compute a neighborhood graph")
 
 

@@ -243,6 +243,21 @@ def test_which_graph():
     assert a.obs["leiden"].nunique() == 2
 
 
+def test_graph_of_an_earlier_call():
+    """After neighbors(method=None) what obsp holds is not the graph of these neighbours."""
+    a = ad.AnnData(np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32))
+    scw.pp.neighbors(a)
+    scw.pp.neighbors(a, 5, method=None)
+    for run in (scw.tl.leiden, scw.tl.umap):
+        with pytest.raises(ValueError, match="distances only"):
+            run(a)
+    assert "connectivities" in a.obsp and "leiden" not in a.obs
+    scw.tl.leiden(a, obsp="connectivities")
+    for entry in ({}, {"params": {}}, {"distances_key": "distances", "connectivities": a.obsp["connectivities"]}):
+        a.uns["neighbors"] = entry
+        scw.tl.leiden(a)
+
+
 def test_errors_leave_the_object():
     a = data_of(knn_graph(100, 14))
     bad = a.obsp["connectivities"].copy()
