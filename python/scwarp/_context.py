@@ -84,6 +84,13 @@ def choose_device(op: str, device: str | None = None) -> str:
     return where
 
 
+def cupy_stream(device_id: int) -> int:
+    """CuPy's current stream on a device, which need not be the current device."""
+    import cupy
+
+    return int(cupy.cuda.get_current_stream(device_id).ptr)
+
+
 def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int = 0) -> _core.Context:
     """The context for an operation whose main input is ``x`` (an array or sparse matrix, host or CuPy).
 
@@ -91,8 +98,6 @@ def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int
     """
     stream = 0
     if is_cupy(x):
-        import cupy
-
         values = x.data if hasattr(x, "indptr") else x
         where = f"cuda:{values.device.id}"
         if device is not None and device not in ("auto", "cuda", where):
@@ -100,7 +105,7 @@ def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int
                 f"{op}: the data are on {where}, device={device!r} was asked for; "
                 "move them with scwarp.get.anndata_to_CPU or leave device out"
             )
-        stream = cupy.cuda.get_current_stream().ptr
+        stream = cupy_stream(values.device.id)
     else:
         where = choose_device(op, device)
     if logger.isEnabledFor(logging.DEBUG):
@@ -115,13 +120,16 @@ def device_context(op: str, device: str) -> _core.Context:
     reason = _core.unavailable_reason(device)
     if reason:
         raise _core.BackendUnavailable(f"{op}: device={device!r} cannot be used: {reason}")
-    import cupy
-
     where = "cuda:0" if device == "cuda" else device
-    with cupy.cuda.Device(int(where.partition(":")[2])):
-        stream = cupy.cuda.get_current_stream().ptr
+    stream = cupy_stream(int(where.partition(":")[2]))
     progress = _Bar() if settings.progress else None
     return _core.Context(where, settings.n_threads, 0, stream, _log, progress)
+
+
+def copy_context(x: Any) -> _core.Context:
+    """The context of a copy to or from the CuPy array ``x``."""
+    where = x.device.id
+    return _core.Context(f"cuda:{where}", settings.n_threads, 0, cupy_stream(where), None, None)
 
 
 def to_host(x: Any) -> Any:
@@ -131,9 +139,7 @@ def to_host(x: Any) -> Any:
     import cupy
 
     x = cupy.ascontiguousarray(x)
-    stream = cupy.cuda.get_current_stream().ptr
-    ctx = _core.Context(f"cuda:{x.device.id}", settings.n_threads, 0, stream, None, None)
-    return _core.get.host_copy(ctx, x.data.ptr, x.nbytes, x).view(x.dtype).reshape(x.shape)
+    return _core.get.host_copy(copy_context(x), x.data.ptr, x.nbytes, x).view(x.dtype).reshape(x.shape)
 
 
 _UNSET: Any = object()

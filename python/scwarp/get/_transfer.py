@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import is_cupy
+from .._context import copy_context, is_cupy
 from .._matrix import is_sparse
 from .._on_disk import is_on_disk
-from .._settings import logger, settings
+from .._settings import logger
 from .._slots import get_matrix, make_actual, require_anndata, set_matrix
 
 if TYPE_CHECKING:
@@ -142,13 +142,6 @@ def _gpu() -> Any:
     return cupy
 
 
-def _context(x: Any) -> _core.Context:
-    import cupy
-
-    stream = cupy.cuda.get_current_stream().ptr
-    return _core.Context(f"cuda:{x.device.id}", settings.n_threads, 0, stream, None, None)
-
-
 def _sparse_values(values: Any, name: str) -> Any:
     if values.dtype.kind in "fcb" and values.dtype.itemsize != 2:
         return values
@@ -166,7 +159,7 @@ def _array_to_gpu(cp: Any, x: Any) -> Any:
     x = np.asarray(x, order=order)
     out = cp.empty(x.shape, x.dtype, order=order)
     if x.nbytes:
-        _core.get.copy(_context(out), out.data.ptr, x.ctypes.data, x.nbytes, True)
+        _core.get.copy(copy_context(out), out.data.ptr, x.ctypes.data, x.nbytes, True)
     return out
 
 
@@ -177,5 +170,5 @@ def _array_to_cpu(x: Any) -> Any:
     x = cupy.asarray(x, order=order)
     out = _core.get.empty(x.nbytes, x.itemsize).view(x.dtype).reshape(x.shape, order=order)
     if x.nbytes:
-        _core.get.copy(_context(x), out.ctypes.data, x.data.ptr, x.nbytes, False)
+        _core.get.copy(copy_context(x), out.ctypes.data, x.data.ptr, x.nbytes, False)
     return out

@@ -1,0 +1,105 @@
+"""Which of CuPy's streams and devices the calls use. A stand-in takes CuPy's place: no device is needed."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scwarp as scw
+from scwarp import _context
+
+
+class FakeStream:
+    def __init__(self, ptr: int) -> None:
+        self.ptr = ptr
+
+
+class FakeCupy:
+    """Two devices, the first of which is current, with a stream each."""
+
+    def __init__(self) -> None:
+        self.current = 0
+        self.streams = {0: FakeStream(0x1000), 1: FakeStream(0x2000)}
+        fake = self
+
+        class Device:
+            def __init__(self, index: int) -> None:
+                self.id = index
+
+            def __enter__(self) -> None:
+                self.before, fake.current = fake.current, self.id
+
+            def __exit__(self, *error: object) -> None:
+                fake.current = self.before
+
+        self.cuda = SimpleNamespace(
+            Device=Device, get_current_stream=lambda device_id=-1: self.streams[self._index(device_id)]
+        )
+
+    def _index(self, device_id: int) -> int:
+        return self.current if device_id == -1 else device_id
+
+    def array(self, device_id: int) -> Any:
+        made = type("ndarray", (), {"__module__": "cupy"})()
+        made.device = SimpleNamespace(id=device_id)
+        made.data = SimpleNamespace(ptr=0x5000)
+        made.dtype, made.shape, made.nbytes, made.itemsize = np.dtype("uint8"), (3,), 3, 1
+        made.flags = SimpleNamespace(f_contiguous=True, c_contiguous=True)
+        return made
+
+    @staticmethod
+    def ascontiguousarray(x: Any) -> Any:
+        return x
+
+    @staticmethod
+    def asarray(x: Any, order: str) -> Any:
+        return x
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
+    fake = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    return fake
+
+
+@pytest.fixture
+def contexts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The contexts that are made, as (device, stream)."""
+    made: list[Any] = []
+
+    def record(device: str, n_threads: int, seed: int, stream: int, *rest: object) -> Any:
+        made.append((device, stream))
+        return made[-1]
+
+    monkeypatch.setattr(scw._core, "Context", record)
+    monkeypatch.setattr(scw._core, "unavailable_reason", lambda device: "")
+    monkeypatch.setattr(scw._core.get, "copy", lambda *arguments: None)
+    monkeypatch.setattr(scw._core.get, "host_copy", lambda ctx, address, n, owner: np.zeros(n, np.uint8))
+    return made
+
+
+def sparse_of(x: Any) -> Any:
+    made = type("csr_matrix", (), {"__module__": "cupyx.scipy.sparse"})()
+    made.data, made.indptr = x, x
+    return made
+
+
+CALLS = {
+    "operation": lambda x: _context.make_context(x, op="test"),
+    "sparse operation": lambda x: _context.make_context(sparse_of(x), op="test"),
+    "results on a device": lambda x: _context.device_context("test", f"cuda:{x.device.id}"),
+    "to_host": _context.to_host,
+    "X_to_CPU": scw.get.X_to_CPU,
+}
+
+
+@pytest.mark.parametrize("call", list(CALLS))
+@pytest.mark.parametrize("device_id", [0, 1])
+def test_the_stream_is_that_of_the_datas_device(call: str, device_id: int, cupy: FakeCupy, contexts: list[Any]) -> None:
+    CALLS[call](cupy.array(device_id))
+    assert contexts == [(f"cuda:{device_id}", cupy.streams[device_id].ptr)]
