@@ -270,15 +270,23 @@ def _require(device: str) -> None:
         raise _core.BackendUnavailable(f"memory: device={device!r} cannot be used: {reason}")
 
 
+def _index(device: str) -> int:
+    return int(device.partition(":")[2] or 0)
+
+
 def _rmm_functions(device: str) -> tuple[Any, Any]:
     try:
         import rmm
     except ImportError:
         raise ImportError("memory.configure: allocator='rmm' needs the package rmm (pip install rmm-cu13)") from None
+    import cupy
+
     held: dict[int, Any] = {}
+    index = _index(device)
 
     def allocate(size: int, stream: int) -> int:
-        buffer = rmm.DeviceBuffer(size=size, stream=_rmm_stream(rmm, stream))
+        with cupy.cuda.Device(index):  # RMM's resource is that of the current device
+            buffer = rmm.DeviceBuffer(size=size, stream=_rmm_stream(rmm, stream))
         held[int(buffer.ptr)] = buffer
         return int(buffer.ptr)
 
@@ -302,7 +310,7 @@ def _cupy_functions(device: str) -> tuple[Any, Any]:
     import cupy
 
     held: dict[int, Any] = {}
-    index = int(device.partition(":")[2] or 0)
+    index = _index(device)
 
     def allocate(size: int, stream: int) -> int:
         with cupy.cuda.Device(index), cupy.cuda.ExternalStream(stream):

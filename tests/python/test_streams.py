@@ -103,3 +103,26 @@ CALLS = {
 def test_the_stream_is_that_of_the_datas_device(call: str, device_id: int, cupy: FakeCupy, contexts: list[Any]) -> None:
     CALLS[call](cupy.array(device_id))
     assert contexts == [(f"cuda:{device_id}", cupy.streams[device_id].ptr)]
+
+
+@pytest.mark.parametrize("stream", [0, 0x2000])
+@pytest.mark.parametrize("device_id", [0, 1])
+def test_rmm_allocates_on_the_device_that_was_asked_for(
+    stream: int, device_id: int, cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    class DeviceBuffer:
+        def __init__(self, *, size: int, stream: Any) -> None:
+            self.ptr = 0x7000
+            made.append((cupy.current, size, stream))
+
+    cupy.cuda.ExternalStream = lambda ptr: ptr
+    streams = SimpleNamespace(DEFAULT_STREAM=0, Stream=lambda obj: obj)
+    monkeypatch.setitem(sys.modules, "rmm", SimpleNamespace(DeviceBuffer=DeviceBuffer))
+    monkeypatch.setitem(sys.modules, "rmm.pylibrmm", SimpleNamespace(stream=streams))
+    monkeypatch.setitem(sys.modules, "rmm.pylibrmm.stream", streams)
+    allocate, deallocate = scw.memory._rmm_functions(f"cuda:{device_id}")
+    assert allocate(100, stream) == 0x7000
+    deallocate(0x7000, 100, stream)
+    assert made == [(device_id, 100, stream)] and cupy.current == 0
