@@ -84,11 +84,11 @@ def choose_device(op: str, device: str | None = None) -> str:
     return where
 
 
-def cupy_stream(device_id: int) -> int:
+def cupy_stream(device_id: int) -> Any:
     """CuPy's current stream on a device, which need not be the current device."""
     import cupy
 
-    return int(cupy.cuda.get_current_stream(device_id).ptr)
+    return cupy.cuda.get_current_stream(device_id)
 
 
 def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int = 0) -> _core.Context:
@@ -96,7 +96,7 @@ def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int
 
     Data on a GPU run there; host data run where ``choose_device`` says, and on CUDA come back as host arrays.
     """
-    stream = 0
+    stream = None
     if is_cupy(x):
         values = x.data if hasattr(x, "indptr") else x
         where = f"cuda:{values.device.id}"
@@ -112,7 +112,10 @@ def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int
         logger.debug("%s: runs on %s", op, where)
     progress = _Bar() if settings.progress else None
     block_bytes = settings.block_bytes or 0
-    return _core.Context(where, settings.n_threads, seed, stream, _log, progress, not is_cupy(x), block_bytes)
+    handle = 0 if stream is None else stream.ptr
+    return _core.Context(
+        where, settings.n_threads, seed, handle, _log, progress, not is_cupy(x), block_bytes, stream_owner=stream
+    )
 
 
 def device_context(op: str, device: str) -> _core.Context:
@@ -123,13 +126,14 @@ def device_context(op: str, device: str) -> _core.Context:
     where = "cuda:0" if device == "cuda" else device
     stream = cupy_stream(int(where.partition(":")[2]))
     progress = _Bar() if settings.progress else None
-    return _core.Context(where, settings.n_threads, 0, stream, _log, progress)
+    return _core.Context(where, settings.n_threads, 0, stream.ptr, _log, progress, stream_owner=stream)
 
 
 def copy_context(x: Any) -> _core.Context:
     """The context of a copy to or from the CuPy array ``x``."""
     where = x.device.id
-    return _core.Context(f"cuda:{where}", settings.n_threads, 0, cupy_stream(where), None, None)
+    stream = cupy_stream(where)
+    return _core.Context(f"cuda:{where}", settings.n_threads, 0, stream.ptr, None, None, stream_owner=stream)
 
 
 def to_host(x: Any) -> Any:

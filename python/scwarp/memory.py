@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import _core
-from ._context import is_cupy
+from ._context import cupy_stream, is_cupy
 from ._settings import parse_bytes, settings
 
 _DEFAULTS: dict[str, Any] = {"pool": None, "managed": False, "limit": None, "allocator": "driver", "device": "cuda:0"}
@@ -245,20 +245,20 @@ def share_with_cupy(on: bool = True, *, device: str = "cuda:0") -> None:
             "memory.share_with_cupy: scwarp allocates from CuPy (allocator='cupy'): it cannot also be the source"
         )
     _require(device)
-    sizes: dict[int, tuple[int, int]] = {}
+    held: dict[int, tuple[int, Any]] = {}  # with the stream, which has to be there when its memory is given back
 
     def malloc(size: int, device_id: int) -> int:
         if size == 0:
             return 0
-        stream = cupy.cuda.get_current_stream().ptr
-        address = _core.memory.allocate(f"cuda:{device_id}", size, stream, "cupy")
-        sizes[address] = (size, stream)
+        stream = cupy_stream(device_id)
+        address = _core.memory.allocate(f"cuda:{device_id}", size, stream.ptr, "cupy")
+        held[address] = (size, stream)
         return address
 
     def release(address: int, device_id: int) -> None:
         if address:
-            size, stream = sizes.pop(address)
-            _core.memory.deallocate(f"cuda:{device_id}", address, size, stream)
+            size, stream = held.pop(address)
+            _core.memory.deallocate(f"cuda:{device_id}", address, size, stream.ptr)
 
     _cupy_before.append(cupy.cuda.get_allocator())
     cupy.cuda.set_allocator(cupy.cuda.PythonFunctionAllocator(malloc, release).malloc)

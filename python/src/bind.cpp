@@ -44,6 +44,29 @@ class PyProgress final : public Progress {
   nb::object f_;
 };
 
+/// What results in a stream of the caller's are allocated from. An array drops its resource after its memory, and with
+/// the last one goes the stream.
+class CallersStreamMemory final : public MemoryResource {
+ public:
+  CallersStreamMemory(std::shared_ptr<MemoryResource> upstream, nb::object owner)
+      : upstream_(std::move(upstream)), owner_(std::move(owner)) {}
+  ~CallersStreamMemory() override {
+    const nb::gil_scoped_acquire gil;
+    owner_.reset();
+  }
+  Device device() const override { return upstream_->device(); }
+  void* allocate(std::size_t bytes, StreamHandle stream, const char* tag) override {
+    return upstream_->allocate(bytes, stream, tag);
+  }
+  void deallocate(void* p, std::size_t bytes, StreamHandle stream) noexcept override {
+    upstream_->deallocate(p, bytes, stream);
+  }
+
+ private:
+  std::shared_ptr<MemoryResource> upstream_;
+  nb::object owner_;
+};
+
 std::atomic<std::atomic<bool>*> g_cancel{nullptr};
 struct sigaction g_previous {};
 
@@ -346,7 +369,8 @@ nb::object wrap(void* data, std::vector<std::size_t> shape, nb::dlpack::dtype dt
 }  // namespace detail
 
 PyContext::PyContext(const std::string& device, int n_threads, std::uint64_t seed, std::uintptr_t stream,
-                     nb::object log, nb::object progress, bool host_data, std::int64_t block_bytes)
+                     nb::object log, nb::object progress, bool host_data, std::int64_t block_bytes,
+                     nb::object stream_owner)
     : context(Context::on(parse_device(device), n_threads)),
       host_data_(host_data && context.device.type != DeviceType::cpu) {
   context.stream.handle = reinterpret_cast<void*>(stream);
@@ -358,6 +382,8 @@ PyContext::PyContext(const std::string& device, int n_threads, std::uint64_t see
     context.stream =
         scw::detail::backend_hooks(context.device.type).stream(context.device.id, scw::detail::OwnStream::compute);
     context.memory = std::make_shared<HostBoundMemory>(context.memory, *this);
+  } else if (!stream_owner.is_none()) {
+    context.memory = std::make_shared<CallersStreamMemory>(context.memory, std::move(stream_owner));
   }
   if (!log.is_none()) {
     log_ = std::make_unique<PyLog>(std::move(log));

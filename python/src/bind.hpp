@@ -43,10 +43,14 @@ struct Registrar {
 /// With `host_data` and a CUDA device, the arrays of the call are on the host: arguments are copied to the device (or
 /// found there, see DeviceCache) and freed when the operation is done, arguments that it changes are copied back, and
 /// results become host arrays. Operations see device memory only, except those that stream (see blocks_arg).
+///
+/// Otherwise `stream_owner` is the Python object behind `stream`: the context and its results keep it, because they
+/// give their memory back in that stream.
 class PyContext {
  public:
   PyContext(const std::string& device, int n_threads, std::uint64_t seed, std::uintptr_t stream, nb::object log,
-            nb::object progress, bool host_data = false, std::int64_t block_bytes = 0);
+            nb::object progress, bool host_data = false, std::int64_t block_bytes = 0,
+            nb::object stream_owner = nb::none());
   Context context;
 
   bool host_data() const { return host_data_; }

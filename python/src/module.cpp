@@ -76,10 +76,11 @@ NB_MODULE(_core, m) {
   nb::register_exception_translator(&translate);
 
   nb::class_<PyContext>(m, "Context")
-      .def(nb::init<const std::string&, int, std::uint64_t, std::uintptr_t, nb::object, nb::object, bool,
-                    std::int64_t>(),
+      .def(nb::init<const std::string&, int, std::uint64_t, std::uintptr_t, nb::object, nb::object, bool, std::int64_t,
+                    nb::object>(),
            nb::arg("device"), nb::arg("n_threads"), nb::arg("seed"), nb::arg("stream"), nb::arg("log").none(),
-           nb::arg("progress").none(), nb::arg("host_data") = false, nb::arg("block_bytes") = 0)
+           nb::arg("progress").none(), nb::arg("host_data") = false, nb::arg("block_bytes") = 0,
+           nb::arg("stream_owner") = nb::none())
       .def_prop_ro("device", [](const PyContext& py) { return to_string(py.context.device); })
       .def_prop_ro("n_threads", [](const PyContext& py) { return py.context.n_threads; });
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from conftest import simulated_counts
 from gpu import TO_GPU_OR_FORTRAN, cp, csp, host
 
 import scwarp as scw
+from scwarp import _context
 
 
 @pytest.mark.parametrize("layout", list(TO_GPU_OR_FORTRAN))
@@ -48,6 +52,24 @@ def test_the_callers_stream_is_used():
         got = got.get(stream)
     stream.synchronize()
     np.testing.assert_array_equal(got.toarray(), want)
+
+
+def test_a_result_keeps_the_callers_stream():
+    x, cells = cp.arange(6000, dtype=cp.float32).reshape(300, 20), np.arange(300) % 2
+    stream = cp.cuda.Stream(non_blocking=True)
+    alive = weakref.ref(stream)
+    cp.cuda.Device().synchronize()
+    with stream:
+        ctx = _context.make_context(x, op="pp.subset")
+        rows = scw._core.pp.subset(ctx, x, cells.astype(np.uint8), None)
+        got = cp.asnumpy(rows)
+    del stream, ctx
+    gc.collect()
+    assert alive() is not None
+    np.testing.assert_array_equal(got, np.arange(6000, dtype=np.float32).reshape(300, 20)[1::2])
+    del rows  # freed in a stream that is still there
+    gc.collect()
+    cp.cuda.Device().synchronize()
 
 
 @pytest.mark.parametrize("layout", ["csr", "dense"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,7 +74,7 @@ def contexts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The contexts that are made, as (device, stream)."""
     made: list[Any] = []
 
-    def record(device: str, n_threads: int, seed: int, stream: int, *rest: object) -> Any:
+    def record(device: str, n_threads: int, seed: int, stream: int, *rest: object, **more: object) -> Any:
         made.append((device, stream))
         return made[-1]
 
@@ -126,3 +128,63 @@ def test_rmm_allocates_on_the_device_that_was_asked_for(
     assert allocate(100, stream) == 0x7000
     deallocate(0x7000, 100, stream)
     assert made == [(device_id, 100, stream)] and cupy.current == 0
+
+
+def test_a_result_keeps_the_stream_it_is_freed_in() -> None:
+    stream = FakeStream(0)
+    alive = weakref.ref(stream)
+    ctx = scw._core.Context("cpu", 1, 0, 0, None, None, stream_owner=stream)
+    rows = scw._core.pp.subset(ctx, np.arange(6, dtype=np.float32).reshape(3, 2), np.array([1, 0, 1], np.uint8), None)
+    del stream, ctx
+    gc.collect()
+    assert alive() is not None
+    np.testing.assert_array_equal(rows, [[0, 1], [4, 5]])
+    del rows
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_context_gives_its_stream_up() -> None:
+    stream = FakeStream(0)
+    alive = weakref.ref(stream)
+    ctx = scw._core.Context("cpu", 1, 0, 0, None, None, stream_owner=stream)
+    del stream
+    assert ctx.device == "cpu" and alive() is not None
+    del ctx
+    gc.collect()
+    assert alive() is None
+
+
+def test_contexts_are_given_the_owner(cupy: FakeCupy, contexts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[Any] = []
+    monkeypatch.setattr(scw._core, "Context", lambda *_, stream_owner=None, **__: owners.append(stream_owner))
+    for call in CALLS.values():
+        call(cupy.array(1))
+    assert owners == [cupy.streams[1]] * len(CALLS)
+    _context.make_context(np.zeros(3), op="pp.log1p", device="cpu")
+    assert owners[-1] is None
+
+
+def test_memory_for_cupy_keeps_the_stream_it_is_freed_in(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Any] = []
+    current: list[Any] = [None]
+    cupy.cuda.get_allocator = lambda: None
+    cupy.cuda.set_allocator = lambda allocator: current.__setitem__(0, allocator)
+    cupy.cuda.PythonFunctionAllocator = lambda malloc, free: SimpleNamespace(malloc=(malloc, free))
+    monkeypatch.setattr(scw._core, "unavailable_reason", lambda device: "")
+    monkeypatch.setattr(scw._core.memory, "allocate", lambda *a: used.append(a) or 0x9000)
+    monkeypatch.setattr(scw._core.memory, "deallocate", lambda *a: used.append(a))
+    scw.memory.share_with_cupy()
+    try:
+        malloc, free = current[0]
+        alive = weakref.ref(cupy.streams[1])
+        address = malloc(100, 1)
+        cupy.streams[1] = FakeStream(0x3000)
+        gc.collect()
+        assert alive() is not None
+        free(address, 1)
+        gc.collect()
+        assert alive() is None
+        assert used == [("cuda:1", 100, 0x2000, "cupy"), ("cuda:1", 0x9000, 100, 0x2000)]
+    finally:
+        scw.memory.share_with_cupy(False)

@@ -16,6 +16,7 @@ class Context:
         progress: object | None,
         host_data: bool = False,
         block_bytes: int = 0,
+        stream_owner: object | None = None,
     ) -> None: ...
     @property
     def device(self) -> str: ...
