@@ -172,6 +172,7 @@ def pack(
     *,
     name: str = "X",
     mutable: bool = False,
+    fresh: bool = False,
     int_dtype: str = "float32",
     blocks: bool = False,
     any_order: bool = False,
@@ -181,6 +182,8 @@ def pack(
     mutable
         The operation changes the values in place: the caller's own buffer where that is a float matrix in the right
         layout (scanpy does the same), else a converted copy; ``result()`` is then what belongs into the slot.
+    fresh
+        Never the caller's own buffer: a copy, unless the conversion made one.
     int_dtype
         What integers become.
     blocks
@@ -194,6 +197,7 @@ def pack(
     check_container(x, op, name)
     xp = _array_module(x)
     restore = _same
+    given = x
     if is_sparse(x):
         dtype = _float_dtype(x.data, int_dtype, op)
         if sparse_format(x) == "csc":
@@ -209,7 +213,7 @@ def pack(
         if str(x.dtype) != dtype:
             logger.info("%s: %s is %s: computed as %s", op, name, x.dtype, dtype)
             x = x.astype(dtype)
-        if mutable and not x.data.flags.c_contiguous:
+        if (mutable and not x.data.flags.c_contiguous) or (fresh and x is given):
             x = x.copy()
         return Packed(_csr_arg(x, op), x, restore)
     dtype = _float_dtype(x, int_dtype, op)
@@ -218,6 +222,6 @@ def pack(
     dense = xp.ascontiguousarray(x, dtype=dtype)
     if type(dense) is not xp.ndarray:  # AnnData's ArrayView and other subclasses
         dense = dense.view(xp.ndarray)
-    if mutable and not _writeable(dense):
+    if (mutable and not _writeable(dense)) or (fresh and xp.may_share_memory(dense, given)):
         dense = dense.copy()
     return Packed(dense, dense, restore)

@@ -35,8 +35,8 @@ def regress_out(
     Parameters
     ----------
     adata
-        ``X`` (or ``layer``): dense, CSR or CSC; sparse matrices become dense. Dense float matrices are changed in
-        their own buffer.
+        ``X`` (or ``layer``): dense, CSR or CSC; sparse matrices become dense. With numeric keys dense float matrices
+        are changed in their own buffer, as in scanpy.
     keys
         One or several numeric columns of ``obs``: residuals of the least-squares fit on them and a constant. Or one
         categorical (or text) column: the mean of each category is subtracted. An empty list means all columns.
@@ -58,7 +58,8 @@ def regress_out(
     Notes
     -----
     The result has the float type of the input. Constant or linearly dependent keys are harmless. Cells without a
-    category keep their values. Same bits for any number of threads.
+    category keep their values. Same bits for any number of threads. Memory: a new dense matrix, unless the keys are
+    numeric and the matrix dense and float.
     """
     check_copy_inplace(_OP, copy, inplace)
     require_anndata(adata, _OP)
@@ -72,10 +73,11 @@ def regress_out(
     if lazy:
         _note(adata, source, keys, regressor, names, layer, device)
         return adata if copy else None
+    own = inplace and (copy or adata.is_view)  # a copy has just been made
     if inplace and adata.is_view:
         make_actual(adata, _OP)
         source = get_matrix(adata, _OP, layer=layer)
-    result = _residuals(source, regressor, names, device, fresh=not inplace)
+    result = _residuals(source, regressor, names, device, fresh=not inplace or (names is not None and not own))
     if not inplace:
         return result
     set_matrix(adata, result, layer=layer)
@@ -191,14 +193,14 @@ def _residuals(x: Any, regressor: Any, names: Any, device: str | None, *, fresh:
         if is_sparse(x):
             logger.info("%s: the sparse matrix becomes dense", _OP)
             return _core.pp.regress_out_categories_to_dense(ctx, pack(x, _OP, int_dtype=int_dtype).arg, codes, n)
-        packed = pack(x.copy() if fresh else x, _OP, mutable=True, int_dtype=int_dtype)
+        packed = pack(x, _OP, mutable=True, fresh=fresh, int_dtype=int_dtype)
         _core.pp.regress_out_categories(ctx, packed.arg, codes, n)
         return packed.result()
     if is_sparse(x):
         logger.info("%s: the sparse matrix becomes dense", _OP)
         result, used = _core.pp.regress_out_to_dense(ctx, pack(x, _OP, int_dtype=int_dtype).arg, regressor)
     else:
-        packed = pack(x.copy() if fresh else x, _OP, mutable=True, int_dtype=int_dtype)
+        packed = pack(x, _OP, mutable=True, fresh=fresh, int_dtype=int_dtype)
         used = _core.pp.regress_out(ctx, packed.arg, regressor)
         result = packed.result()
     _say_unused(used, regressor)

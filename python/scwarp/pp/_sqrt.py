@@ -30,11 +30,12 @@ def sqrt(
     Parameters
     ----------
     data
-        AnnData, or a matrix (then the result is returned; the matrix itself is left alone). Integers become float64.
+        AnnData, or a matrix (then the result is returned). Integers become float64. The result is a new matrix, as in
+        scanpy: what else refers to the old one (a layer, say) keeps its values.
     copy
         Return a changed copy of an AnnData.
     chunked, chunk_size
-        Accepted for scanpy's sake: the work is always done in blocks, in place.
+        Accepted for scanpy's sake: the work is always done in blocks.
     layer, obsm
         What to transform instead of ``X``.
     inplace
@@ -44,26 +45,29 @@ def sqrt(
 
     Notes
     -----
-    Negative values become NaN. Same bits on CPU and CUDA (tier A).
+    Negative values become NaN. Same bits on CPU and CUDA (tier A). Memory: the result, beside the matrix.
     """
     check_copy_inplace(_OP, copy, inplace)
     if not is_anndata(data):
         if layer is not None or obsm is not None:
             raise ValueError(f"{_OP}: layer and obsm need an AnnData (got {type(data).__name__})")
-        return _transform(data.copy() if hasattr(data, "copy") else data, device)
+        return _transform(data, device)
     adata = data.copy() if copy else data
     source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
     if not inplace:
-        return _transform(source.copy(), device)
-    make_actual(adata, _OP)
-    set_matrix(adata, _transform(get_matrix(adata, _OP, layer=layer, obsm=obsm), device), layer=layer, obsm=obsm)
+        return _transform(source, device)
+    own = copy or adata.is_view  # a copy has just been made
+    if adata.is_view:
+        make_actual(adata, _OP)
+        source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
+    set_matrix(adata, _transform(source, device, fresh=not own), layer=layer, obsm=obsm)
     return adata if copy else None
 
 
-def _transform(x: Any, device: str | None) -> Any:
+def _transform(x: Any, device: str | None, *, fresh: bool = True) -> Any:
     ctx = make_context(x, op=_OP, device=device)
     if is_on_disk(x):
         return x.then("sqrt", int_dtype="float64")
-    packed = pack(x, _OP, mutable=True, int_dtype="float64")
+    packed = pack(x, _OP, mutable=True, fresh=fresh, int_dtype="float64")
     _core.pp.sqrt(ctx, packed.arg)
     return packed.result()

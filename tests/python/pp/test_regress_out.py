@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-from conftest import dense, simulated_counts
+from conftest import LAYOUTS, dense, simulated_counts
 
 import scwarp as scw
 
@@ -79,6 +79,19 @@ def test_categories_equal_scanpy(data):
     scw.pp.regress_out(a, "cat")
     sc.pp.regress_out(b, "cat")
     np.testing.assert_allclose(a.X, b.X, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", [sc, scw])
+@pytest.mark.parametrize("layout", ["dense", "fortran", "csr"])
+def test_categories_make_a_new_matrix(data, module, layout):
+    a = data[:, :40].copy()
+    a.obs["cat"] = a.obs["cat"].cat.remove_unused_categories()
+    a.X = LAYOUTS[layout](a.X)
+    before = dense(a.X).copy()
+    a.layers["log"] = a.X
+    module.pp.regress_out(a, "cat")
+    np.testing.assert_array_equal(dense(a.layers["log"]), before)
+    assert abs(a.X - before).max() > 0.1
 
 
 def test_cells_without_category_keep_their_values(data):

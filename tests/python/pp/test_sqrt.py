@@ -39,6 +39,16 @@ def test_targets(counts):
     np.testing.assert_array_equal(dense(counts.X), before)
 
 
+@pytest.mark.parametrize("module", [sc, scw])
+def test_what_shares_the_matrix_keeps_its_values(counts, any_layout, module):
+    a = ad.AnnData(any_layout(counts.X))
+    before = dense(a.X).copy()
+    a.layers["counts"] = a.X
+    module.pp.sqrt(a)
+    np.testing.assert_array_equal(dense(a.layers["counts"]), before)
+    np.testing.assert_array_equal(dense(a.X), np.sqrt(before))
+
+
 def test_errors(counts):
     with pytest.raises(KeyError, match="no layer"):
         scw.pp.sqrt(counts, layer="x")
