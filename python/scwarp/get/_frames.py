@@ -37,6 +37,10 @@ def rank_genes_groups_df(
         Keep log2 fold changes strictly between.
     gene_symbols
         Column of ``var`` to add.
+
+    Notes
+    -----
+    Of a filtered result (``tl.filter_rank_genes_groups``) that holds ``pts``, the genes that passed only, as in scanpy.
     """
     import pandas as pd
 
@@ -55,6 +59,7 @@ def rank_genes_groups_df(
         part.insert(0, "group", g)
         for pts, name in (("pts", "pct_nz_group"), ("pts_rest", "pct_nz_reference")):
             if pts in result:
+                part = part.dropna(subset="names")
                 part[name] = result[pts][g].reindex(part["names"]).to_numpy()
         parts.append(part)
     table = pd.concat(parts, ignore_index=True)

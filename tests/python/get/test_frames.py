@@ -49,6 +49,20 @@ def test_rank_genes_groups_df(data, kwargs, pts):
     assert len(a) > 3
 
 
+@pytest.mark.parametrize("pts", [False, True])
+@pytest.mark.parametrize("kwargs", [{"group": "a"}, {"group": None, "gene_symbols": "symbol"}])
+def test_rank_genes_groups_df_of_a_filtered_result(data, pts, kwargs):
+    sc.tl.rank_genes_groups(data, "group", method="wilcoxon", pts=pts)
+    sc.tl.filter_rank_genes_groups(data, min_in_group_fraction=0.3, min_fold_change=0.05)
+    a = scw.get.rank_genes_groups_df(data, key="rank_genes_groups_filtered", **kwargs)
+    b = sc.get.rank_genes_groups_df(data, key="rank_genes_groups_filtered", **kwargs)
+    if "group" in b:
+        b["group"] = b["group"].astype(a["group"].dtype)
+    pd.testing.assert_frame_equal(a, b)
+    assert 0 < a["names"].notna().sum() < 60 * (1 if kwargs["group"] else 3)
+    assert a["names"].notna().all() == pts
+
+
 def test_rank_genes_groups_df_errors(data):
     with pytest.raises(KeyError, match="run tl"):
         scw.get.rank_genes_groups_df(data, "a")
