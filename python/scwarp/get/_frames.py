@@ -59,6 +59,7 @@ def rank_genes_groups_df(
         part.insert(0, "group", g)
         for pts, name in (("pts", "pct_nz_group"), ("pts_rest", "pct_nz_reference")):
             if pts in result:
+                _require_unique(result[pts].index, pts)
                 part = part.dropna(subset="names")
                 part[name] = result[pts][g].reindex(part["names"]).to_numpy()
         parts.append(part)
@@ -72,11 +73,21 @@ def rank_genes_groups_df(
         if log2fc_max is not None:
             table = table[table["logfoldchanges"] < log2fc_max]
     if gene_symbols is not None:
+        _require_unique(adata.var_names, "gene_symbols")
         at = len(columns) + 1
-        table.insert(at, gene_symbols, adata.var[gene_symbols].reindex(table["names"]).to_numpy())
+        table.insert(at, gene_symbols, adata.var[gene_symbols].reindex(table["names"]).array)
     if len(groups) == 1:
         table = table.drop(columns="group")
     return table.reset_index(drop=True)
+
+
+def _require_unique(names: pd.Index, what: str) -> None:
+    if not names.is_unique:
+        name = names[names.duplicated()][0]
+        raise ValueError(
+            f"get.rank_genes_groups_df: var_names are not unique (repeated: {name!r}), so that {what} cannot be "
+            "looked up by name; run adata.var_names_make_unique() and tl.rank_genes_groups again"
+        )
 
 
 def obs_df(
@@ -178,9 +189,11 @@ def _select(op: str, keys: Any, frame: Any, names: Any, symbols: Any, matrix: An
     table = pd.DataFrame(index=frame.index)
     parts = [table]
     if wanted:
-        where = list(wanted.values())
+        # In rising order, the only one in which h5py reads; then in that of the keys.
+        where, order = np.unique(list(wanted.values()), return_inverse=True)
         values = matrix[:, where] if axis == 1 else matrix[where]
         values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+        values = values[:, order] if axis == 1 else values[order]
         parts.append(pd.DataFrame(values if axis == 1 else values.T, columns=list(wanted), index=frame.index))
     columns = [k for k in dict.fromkeys(keys) if k not in wanted]
     if columns:

@@ -69,6 +69,14 @@ def test_rank_genes_groups_df_errors(data):
     scw.tl.rank_genes_groups(data, "group")
     with pytest.raises(KeyError, match="no group"):
         scw.get.rank_genes_groups_df(data, "z")
+    data.var_names = ["gene0", "gene0", *data.var_names[2:]]
+    scw.tl.rank_genes_groups(data, "group", use_raw=False)
+    assert len(scw.get.rank_genes_groups_df(data, "a")) == 60
+    with pytest.raises(ValueError, match=r"not unique .*'gene0'.*gene_symbols.*var_names_make_unique"):
+        scw.get.rank_genes_groups_df(data, "a", gene_symbols="symbol")
+    scw.tl.rank_genes_groups(data, "group", use_raw=False, pts=True)
+    with pytest.raises(ValueError, match=r"pts cannot be looked up.*var_names_make_unique"):
+        scw.get.rank_genes_groups_df(data, "a")
 
 
 @pytest.mark.parametrize("kwargs", [
@@ -109,3 +117,17 @@ def test_errors(data):
     data.obs = pd.concat([data.obs, data.obs[["size"]]], axis=1)
     with pytest.raises(ValueError, match="repeated columns"):
         scw.get.obs_df(data, ["group"])
+
+
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize(
+    "read", [lambda path: ad.read_h5ad(path, backed="r"), lambda path: scw.read_h5ad(path, backed="r")]
+)
+def test_keys_of_a_backed_matrix_in_any_order(data, tmp_path, layout, read):
+    a = ad.AnnData(layout(data.X.toarray()), obs=data.obs[["size"]], var=data.var)
+    a.write_h5ad(tmp_path / "a.h5ad")
+    b = read(tmp_path / "a.h5ad")
+    keys = ["gene5", "size", "gene1", "gene40", "gene5"]
+    pd.testing.assert_frame_equal(scw.get.obs_df(b, keys), scw.get.obs_df(a, keys))
+    keys = ["cell5", "symbol", "cell1", "cell5"]
+    pd.testing.assert_frame_equal(scw.get.var_df(b, keys), scw.get.var_df(a, keys), check_categorical=False)
