@@ -59,6 +59,22 @@ def check_copy_inplace(op: str, copy: bool, inplace: bool) -> None:
         raise ValueError(f"{op}: copy=True cannot be used with inplace=False")
 
 
+def flags_of(column: Any, op: str, name: str) -> Any:
+    """A column of flags as a bool array: booleans (pandas' own without a missing value), or the integers 0 and 1.
+
+    Nothing else: ``astype(bool)`` would make True of missing values and of every text, ``"False"`` too.
+    """
+    if column.dtype == bool:
+        return column.to_numpy()
+    if column.dtype.kind == "b" or column.dtype.kind in "iu":  # with pandas' own types, which may have missing values
+        if column.hasnans:
+            raise ValueError(f"{op}: {name} has missing values; decide them: {name}.fillna(False)")
+        if column.dtype.kind == "b" or column.isin((0, 1)).all():
+            return column.to_numpy(dtype=bool)
+        raise ValueError(f"{op}: {name} has other integers than 0 and 1, expected flags")
+    raise ValueError(f"{op}: {name} is {column.dtype}, expected flags (bool, or the integers 0 and 1)")
+
+
 def boolean_mask(mask: Any, frame: Any, n: int, op: str, name: str) -> Any:
     """A bool array of length n from a column name or an array; ``None`` stays ``None``."""
     if mask is None:
@@ -66,7 +82,8 @@ def boolean_mask(mask: Any, frame: Any, n: int, op: str, name: str) -> Any:
     if isinstance(mask, str):
         if mask not in frame.columns:
             raise ValueError(f"{op}: {name}={mask!r} is not a column (there are: {list(frame.columns)})")
-        mask = frame[mask].to_numpy()
+        column = frame[mask]
+        mask = flags_of(column, op, f"{name}={mask!r}") if column.dtype.kind == "b" else column.to_numpy()
     mask = np.asarray(mask)
     if mask.dtype != bool:
         raise ValueError(f"{op}: {name} must be boolean (got {mask.dtype})")

@@ -8,7 +8,7 @@ import numpy as np
 from .. import _core
 from .._context import is_cupy, make_context
 from .._matrix import is_sparse, pack, to_numpy
-from .._slots import get_matrix, require_anndata
+from .._slots import flags_of, get_matrix, make_actual, require_anndata
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,17 +36,19 @@ def calculate_qc_metrics(
     Parameters
     ----------
     adata
-        Counts in ``X``, ``layer`` or ``raw``.
+        Counts in ``X`` or ``layer``, or in ``raw`` with ``use_raw``.
     expr_type, var_type
         Words in the column names.
     qc_vars
-        Boolean columns of ``var`` (gene families such as ``"mt"``): their total and percentage per cell.
+        Columns of ``var`` that flag genes (families such as ``"mt"``): their total and percentage per cell. Booleans
+        without missing values, or the integers 0 and 1.
     percent_top
         For each N, the percentage of counts in the N largest genes of a cell; ``None`` or empty: none.
     layer, use_raw
         Read this layer, or ``adata.raw``, instead of ``X``.
     inplace
-        Add the columns to ``obs`` and ``var`` instead of returning two frames.
+        Add the columns to ``obs`` and ``var`` instead of returning two frames. With ``use_raw`` and other genes in
+        ``raw`` than in ``var`` (which scanpy does not take), ``raw.var`` stands for ``var`` here and in ``qc_vars``.
     log1p
         Add ``log1p_`` columns.
     parallel
@@ -69,13 +71,14 @@ def calculate_qc_metrics(
     if use_raw and adata.raw is None:
         raise ValueError(f"{_OP}: use_raw=True, but there is no raw")
     source: Any = adata.raw.X if use_raw else get_matrix(adata, _OP, layer=layer)
-    var = adata.raw.var if use_raw else adata.var
+    genes_of_raw = use_raw and not adata.raw.var_names.equals(adata.var_names)
+    var = adata.raw.var if genes_of_raw else adata.var
     families = [qc_vars] if isinstance(qc_vars, str) else list(qc_vars or ())
     flags = []
     for q in families:
         if q not in var.columns:
             raise KeyError(f"{_OP}: qc_vars: no column {q!r} in var (there are: {list(var.columns)})")
-        flags.append(np.ascontiguousarray(var[q].to_numpy().astype(bool)).view(np.uint8))
+        flags.append(np.ascontiguousarray(flags_of(var[q], _OP, f"var[{q!r}]")).view(np.uint8))
     tops = sorted(int(n) for n in (percent_top or ()))
     if tops and (tops[0] < 1 or tops[-1] > source.shape[1]):
         raise IndexError(f"{_OP}: percent_top must be from 1 to the number of genes, {source.shape[1]} (got {tops})")
@@ -121,7 +124,8 @@ def calculate_qc_metrics(
         obs = {name: to_numpy(values) for name, values in obs.items()}
         # The columns are ours: as they are, not copied into one block per type.
         return pd.DataFrame(obs, index=adata.obs_names, copy=False), pd.DataFrame(genes, index=var.index, copy=False)
-    target = adata.raw.var if use_raw else adata.var
+    make_actual(adata, _OP)
+    target = adata.raw.var if genes_of_raw else adata.var
     for name in list(obs):  # one at a time, so that the memory of one column on the host serves the next
         adata.obs[name] = to_numpy(obs.pop(name))
     for name, values in genes.items():

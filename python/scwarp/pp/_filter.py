@@ -8,7 +8,7 @@ from .. import _core
 from .._context import make_context
 from .._matrix import pack, to_numpy
 from .._settings import logger
-from .._slots import is_anndata, make_actual, require_anndata
+from .._slots import flags_of, is_anndata, make_actual, require_anndata
 from .._subset import subset_inplace
 
 if TYPE_CHECKING:
@@ -160,14 +160,18 @@ def _reason(name: str, threshold: float | None) -> str:
 
 
 def filter_highly_variable(adata: AnnData) -> None:
-    """Subset the genes in place to ``var["highly_variable"]``; without that column, a warning and nothing else."""
+    """Subset the genes in place to ``var["highly_variable"]``; without that column, a warning and nothing else.
+
+    The column: booleans without missing values, or the integers 0 and 1.
+    """
     op = "pp.filter_highly_variable"
     require_anndata(adata, op)
     if "highly_variable" not in adata.var.columns:
         logger.warning("%s: no column 'highly_variable' in var: run pp.highly_variable_genes first", op)
         return
+    genes = flags_of(adata.var["highly_variable"], op, "var['highly_variable']")
     make_actual(adata, op)
-    subset_inplace(adata, op, genes=adata.var["highly_variable"].to_numpy().astype(bool))
+    subset_inplace(adata, op, genes=genes)
 
 
 def flag_gene_family(

@@ -49,6 +49,68 @@ def test_inplace_writes_the_same_columns(counts):
         assert {c: str(ours[c].dtype) for c in theirs} == {c: str(d) for c, d in theirs.dtypes.items()}
 
 
+def test_raw(counts):
+    a = with_families(counts)
+    a.raw = a.copy()
+    a.X = a.X * 2
+    b = a.copy()
+    for x, module in ((a, scw), (b, sc)):
+        x.var["late"] = x.var["mt"]  # not in raw
+        module.pp.calculate_qc_metrics(x, qc_vars=["mt", "late"], percent_top=[20], use_raw=True, inplace=True)
+    same_frame(a.obs, b.obs)
+    same_frame(a.var, b.var)
+    assert list(a.raw.var) == list(b.raw.var) == ["mt", "ribo"]
+    # With genes of its own, which scanpy does not take, raw has the columns.
+    c = a.raw.to_adata()[:, 5:].copy()
+    c.raw = a.raw.to_adata()
+    with pytest.raises(ValueError, match="Length of values"):
+        sc.pp.calculate_qc_metrics(c.copy(), percent_top=None, use_raw=True, inplace=True)
+    scw.pp.calculate_qc_metrics(c, qc_vars=["mt"], percent_top=[20], use_raw=True, inplace=True)
+    np.testing.assert_array_equal(c.obs["total_counts_mt"], a.obs["total_counts_mt"])
+    assert list(c.var) == ["mt", "ribo"]
+    np.testing.assert_array_equal(c.raw.var["total_counts"], a.var["total_counts"])
+
+
+def test_view(counts):
+    whole = with_families(counts)
+    v = whole[10:90]
+    scw.pp.calculate_qc_metrics(v, percent_top=None, inplace=True)
+    obs, var = scw.pp.calculate_qc_metrics(whole[10:90].copy(), percent_top=None)
+    same_frame(v.obs, obs)
+    same_frame(v.var[list(var)], var)
+    assert list(whole.var) == ["mt", "ribo"]
+    assert not list(whole.obs)
+
+
+@pytest.mark.parametrize("dtype", [bool, "boolean", int, "uint8", "Int64"])
+def test_flags(counts, dtype):
+    want = scw.pp.calculate_qc_metrics(with_families(counts), qc_vars=["mt"], percent_top=None)[0]
+    counts.var["mt"] = counts.var["mt"].astype(dtype)
+    got = scw.pp.calculate_qc_metrics(counts, qc_vars=["mt"], percent_top=None)[0]
+    pd.testing.assert_frame_equal(got, want)
+    counts.var["highly_variable"] = counts.var["mt"]
+    scw.pp.filter_highly_variable(counts)
+    assert counts.n_vars == 43
+
+
+@pytest.mark.parametrize("values", [
+    pd.array([True, None] * 150, dtype="boolean"),
+    pd.array([1, None] * 150, dtype="Int64"),
+    np.array([True, np.nan] * 150, dtype=object),
+    np.array(["True", "False"] * 150, dtype=object),
+    pd.Categorical(["mt", "no"] * 150),
+    np.array([1.0, np.nan] * 150),
+    np.arange(300),
+])  # fmt: skip
+def test_what_is_not_flags(counts, values):
+    counts.var["mt"] = counts.var["highly_variable"] = values
+    with pytest.raises(ValueError, match=r"var\['mt'\]"):
+        scw.pp.calculate_qc_metrics(counts, qc_vars=["mt"], percent_top=None)
+    with pytest.raises(ValueError, match=r"var\['highly_variable'\]"):
+        scw.pp.filter_highly_variable(counts)
+    assert counts.n_vars == 300
+
+
 def test_real_data(shared_data):
     for name in ("pbmc3k/pbmc3k_raw.h5ad", "brain_10k_subset/brain_10k_subset.h5ad"):
         a = ad.read_h5ad(shared_data / name)
