@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 
 def _first_columns(x: Any, n_pcs: int | None, name: str, op: str) -> Any:
+    if hasattr(x, "iloc"):  # a data frame
+        x = x.to_numpy()
     if n_pcs is None:
         return x
     if n_pcs > x.shape[1]:

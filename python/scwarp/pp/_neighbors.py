@@ -51,7 +51,7 @@ def neighbors(
     ----------
     adata
         Read: ``obsm[use_rep]``, or the stored PCA (computed if there is none), or ``X`` if it has at most
-        ``settings.N_PCS`` columns or ``n_pcs=0``. Dense or CSR/CSC.
+        ``settings.N_PCS`` columns or ``n_pcs=0``. Dense (in ``obsm`` also a data frame) or CSR/CSC.
     n_neighbors
         Neighbours per cell, the cell itself counted. Above the number of cells: ``1 + n / 2``.
     n_pcs

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
@@ -122,6 +123,17 @@ def test_gauss(adata, knn):
         np.testing.assert_allclose(sorted_rows(adata.obsp["distances"]), sorted_rows(b.obsp["distances"]), rtol=1e-5)
     else:
         np.testing.assert_allclose(adata.obsp["distances"], b.obsp["distances"], atol=2e-5)
+
+
+@pytest.mark.parametrize("n_pcs", [None, 5])
+def test_a_data_frame_in_obsm(adata, n_pcs):
+    adata.obsm["X_other"] = pd.DataFrame(adata.X[:, ::-1], index=adata.obs_names).add_prefix("p")
+    b = adata.copy()
+    scw.pp.neighbors(adata, use_rep="X_other", n_pcs=n_pcs)
+    if n_pcs is not None:
+        b.obsm["X_other"] = b.obsm["X_other"].to_numpy()  # scanpy takes all columns of a frame only
+    sc.pp.neighbors(b, use_rep="X_other", n_pcs=n_pcs)
+    assert_same_graph(adata, b)
 
 
 def test_jaccard(adata):
