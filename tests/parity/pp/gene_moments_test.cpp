@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
+#include <thread>
 
 #include "parity/parity.hpp"
 
@@ -99,6 +101,28 @@ TEST(GeneMomentsParity, ManyRowsFlushSeveralTimes) {
     }
     check(cuda, x, {}, {});
   }
+}
+
+TEST(GeneMomentsParity, TwoThreadsWithTilesOfTwoSizes) {
+  SCW_CUDA_CONTEXT(cuda);
+  // The shared memory that a kernel may take is a setting of the process: neither thread may lower it for the other.
+  const auto work = [&cuda](std::int32_t genes) -> std::string {
+    try {
+      const auto host = sample<float>(90, genes, Values::counts, 5);
+      const Result want = run(Context::cpu(1), host, true, {}, {}, 0);
+      for (int k = 0; k < 300; ++k)
+        if (const Result got = run(cuda, host, true, {}, {}, 0); got.mean != want.mean || got.variance != want.variance)
+          return "other bits";
+      return {};
+    } catch (const std::exception& e) {
+      return e.what();
+    }
+  };
+  std::string of_other;
+  std::thread other([&] { of_other = work(9000); });
+  EXPECT_EQ(work(2500), "");
+  other.join();
+  EXPECT_EQ(of_other, "");
 }
 
 /// Enough for every kernel, little enough for the sanitizers.
