@@ -84,11 +84,26 @@ def choose_device(op: str, device: str | None = None) -> str:
     return where
 
 
-def cupy_stream(device_id: int) -> Any:
-    """CuPy's current stream on a device, which need not be the current device."""
+_PER_THREAD = 2  # cudaStreamPerThread
+
+
+def cupy_stream(op: str, device_id: int) -> Any:
+    """CuPy's current stream on a device, which need not be the current device.
+
+    Not the per-thread default stream: its handle means another stream in each thread, but several threads copy, and any
+    thread may free a result, so nothing would be ordered with the caller's work.
+    """
     import cupy
 
-    return cupy.cuda.get_current_stream(device_id)
+    stream = cupy.cuda.get_current_stream(device_id)
+    if stream.ptr == _PER_THREAD:
+        raise ValueError(
+            f"{op}: CuPy's current stream is the per-thread default stream (cupy.cuda.Stream.ptds, or "
+            "CUPY_CUDA_PER_THREAD_DEFAULT_STREAM=1), which is another stream in each of scwarp's threads; wait for its "
+            "work (cupy.cuda.Stream.ptds.synchronize()) and call in a stream of your own: "
+            "with cupy.cuda.Stream(non_blocking=True): ..."
+        )
+    return stream
 
 
 def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int = 0) -> _core.Context:
@@ -105,7 +120,7 @@ def make_context(x: Any = None, *, op: str, device: str | None = None, seed: int
                 f"{op}: the data are on {where}, device={device!r} was asked for; "
                 "move them with scwarp.get.anndata_to_CPU or leave device out"
             )
-        stream = cupy_stream(values.device.id)
+        stream = cupy_stream(op, values.device.id)
     else:
         where = choose_device(op, device)
     if logger.isEnabledFor(logging.DEBUG):
@@ -124,15 +139,15 @@ def device_context(op: str, device: str) -> _core.Context:
     if reason:
         raise _core.BackendUnavailable(f"{op}: device={device!r} cannot be used: {reason}")
     where = "cuda:0" if device == "cuda" else device
-    stream = cupy_stream(int(where.partition(":")[2]))
+    stream = cupy_stream(op, int(where.partition(":")[2]))
     progress = _Bar() if settings.progress else None
     return _core.Context(where, settings.n_threads, 0, stream.ptr, _log, progress, stream_owner=stream)
 
 
-def copy_context(x: Any) -> _core.Context:
+def copy_context(op: str, x: Any) -> _core.Context:
     """The context of a copy to or from the CuPy array ``x``."""
     where = x.device.id
-    stream = cupy_stream(where)
+    stream = cupy_stream(op, where)
     return _core.Context(f"cuda:{where}", settings.n_threads, 0, stream.ptr, None, None, stream_owner=stream)
 
 
@@ -143,7 +158,8 @@ def to_host(x: Any) -> Any:
     import cupy
 
     x = cupy.ascontiguousarray(x)
-    return _core.get.host_copy(copy_context(x), x.data.ptr, x.nbytes, x).view(x.dtype).reshape(x.shape)
+    ctx = copy_context("copy to the host", x)
+    return _core.get.host_copy(ctx, x.data.ptr, x.nbytes, x).view(x.dtype).reshape(x.shape)
 
 
 _UNSET: Any = object()

@@ -43,8 +43,8 @@ def configure(
         Most bytes that scwarp may hold at once; matrices on the host are then streamed in smaller blocks. ``None``: no
         limit.
     allocator
-        ``"driver"``, or an outside allocator: ``"rmm"`` (RMM's current device resource) or ``"cupy"`` (CuPy's current
-        allocator).
+        ``"driver"``, or an outside allocator: ``"rmm"`` (RMM's resource of that device; needs CuPy too) or ``"cupy"``
+        (CuPy's current allocator).
     device
         Which device.
     """
@@ -250,7 +250,7 @@ def share_with_cupy(on: bool = True, *, device: str = "cuda:0") -> None:
     def malloc(size: int, device_id: int) -> int:
         if size == 0:
             return 0
-        stream = cupy_stream(device_id)
+        stream = cupy_stream("memory.share_with_cupy", device_id)
         address = _core.memory.allocate(f"cuda:{device_id}", size, stream.ptr, "cupy")
         held[address] = (size, stream)
         return address

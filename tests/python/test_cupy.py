@@ -54,6 +54,15 @@ def test_the_callers_stream_is_used():
     np.testing.assert_array_equal(got.toarray(), want)
 
 
+def test_the_per_thread_default_stream_is_refused():
+    x = cp.ones((30, 20), cp.float32)
+    with cp.cuda.Stream.ptds:
+        for call in (scw.pp.log1p, scw.get.X_to_CPU, lambda x: scw.get.X_to_GPU(np.ones(3))):
+            with pytest.raises(ValueError, match="per-thread default stream"):
+                call(x)
+    np.testing.assert_array_equal(x.get(), np.ones((30, 20)))
+
+
 def test_a_result_keeps_the_callers_stream():
     x, cells = cp.arange(6000, dtype=cp.float32).reshape(300, 20), np.arange(300) % 2
     stream = cp.cuda.Stream(non_blocking=True)

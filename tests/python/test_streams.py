@@ -107,6 +107,19 @@ def test_the_stream_is_that_of_the_datas_device(call: str, device_id: int, cupy:
     assert contexts == [(f"cuda:{device_id}", cupy.streams[device_id].ptr)]
 
 
+PER_THREAD = 2  # what cupy.cuda.Stream.ptds.ptr is: another stream in each thread
+
+
+@pytest.mark.parametrize("call", list(CALLS))
+def test_the_per_thread_default_stream_is_refused(call: str, cupy: FakeCupy, contexts: list[Any]) -> None:
+    cupy.streams[1] = FakeStream(PER_THREAD)
+    with pytest.raises(ValueError, match=r"per-thread default stream.*with cupy.cuda.Stream\(non_blocking=True\):"):
+        CALLS[call](cupy.array(1))
+    assert contexts == []
+    CALLS[call](cupy.array(0))  # that of another device does not matter
+    assert len(contexts) == 1
+
+
 @pytest.mark.parametrize("stream", [0, 0x2000])
 @pytest.mark.parametrize("device_id", [0, 1])
 def test_rmm_allocates_on_the_device_that_was_asked_for(

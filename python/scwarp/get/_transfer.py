@@ -159,7 +159,7 @@ def _array_to_gpu(cp: Any, x: Any) -> Any:
     x = np.asarray(x, order=order)
     out = cp.empty(x.shape, x.dtype, order=order)
     if x.nbytes:
-        _core.get.copy(copy_context(out), out.data.ptr, x.ctypes.data, x.nbytes, True)
+        _core.get.copy(copy_context("get.X_to_GPU", out), out.data.ptr, x.ctypes.data, x.nbytes, True)
     return out
 
 
@@ -170,5 +170,5 @@ def _array_to_cpu(x: Any) -> Any:
     x = cupy.asarray(x, order=order)
     out = _core.get.empty(x.nbytes, x.itemsize).view(x.dtype).reshape(x.shape, order=order)
     if x.nbytes:
-        _core.get.copy(copy_context(x), out.ctypes.data, x.data.ptr, x.nbytes, False)
+        _core.get.copy(copy_context("get.X_to_CPU", x), out.ctypes.data, x.data.ptr, x.nbytes, False)
     return out
