@@ -85,6 +85,20 @@ def _positions(index: Any, n: int) -> Any:
     return np.where(index < 0, index + n, index)
 
 
+def _both_axes(index: Any) -> list[Any]:
+    """What is asked for of the rows and of the columns; ``...`` stands for the axes that nothing is said about."""
+    index = list(index) if isinstance(index, tuple) else [index]
+    dots = [at for at, i in enumerate(index) if i is Ellipsis]
+    if len(dots) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    at = dots[0] if dots else len(index)
+    index[at : at + 1] = []
+    if len(index) > 2:
+        raise IndexError("too many indices for a matrix")
+    index[at:at] = [slice(None)] * (2 - len(index))
+    return index
+
+
 def _rises(positions: Any) -> bool:
     return isinstance(positions, np.ndarray) and bool((np.diff(positions) > 0).all())
 
@@ -281,11 +295,7 @@ def _classes() -> tuple[type, type]:
 
         def __getitem__(self, index: Any) -> Any:
             """Values in memory of the rows and columns asked for; no others are kept."""
-            index = index if isinstance(index, tuple) else (index,)
-            index = tuple(i for i in index if i is not Ellipsis)
-            if len(index) > 2:
-                raise IndexError("too many indices for a matrix")
-            wanted = [*index, *[slice(None)] * (2 - len(index))]
+            wanted = _both_axes(index)
             masks: list[Any] = []
             inside: list[Any] = []  # positions within what is loaded
             for axis, i in enumerate(wanted):

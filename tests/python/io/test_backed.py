@@ -260,6 +260,12 @@ def test_indexing(both, layout):
     np.testing.assert_array_equal(plain(y[picks, genes]), plain(x[picks][:, genes]))
     np.testing.assert_array_equal(plain(y[mask, 10:20]), plain(x[mask][:, 10:20]))
     assert y[6, 17] == x[6, 17]
+    dense = plain(x)
+    for index in [..., (..., 7), (7, ...), (..., genes), (mask, ...), (..., slice(3), 5), (4, 5, ...), (2, ..., 9)]:
+        np.testing.assert_array_equal(plain(y[index]).squeeze(), dense[index].squeeze())
+    for many in ((..., ...), (..., 0, 0, 0)):
+        with pytest.raises(IndexError):
+            y[many]
     for wrong in (400, np.array([0, 400]), np.ones(3, bool), np.array([0.5])):
         with pytest.raises(IndexError):
             y[wrong]
