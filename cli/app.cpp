@@ -112,6 +112,7 @@ void add_run(CLI::App* app, Arguments& a, Choices& choices) {
   b.add("-o,--output", a.output, "Annotated file to write; its ending says the format: .h5ad or .zarr")
       ->type_name("FILE");
   b.add("--report", a.report, "HTML report to write")->type_name("FILE");
+  b.flag("-f,--force", a.force, "Overwrite the output and the report if they are there")->configurable(false);
   b.choose("--compression", o.compression, kCompressions,
            "Of the output; auto: gzip for h5ad, lz4 for Zarr; lz4 and blosc-zstd are Zarr's");
   add_format(b, a);
@@ -273,6 +274,7 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   s.add("-o,--output", a.output, "File to write, .h5ad, .zarr, .h5 for 10x HDF5, or / for a 10x folder")
       ->required()
       ->type_name("FILE");
+  s.flag("-f,--force", a.force, "Overwrite the output if it is there")->configurable(false);
   add_simulate_options(s, a.simulate);
   add_common(s, a);
   s.add("--seed", a.simulate_seed, "Of all random numbers");

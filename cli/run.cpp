@@ -83,6 +83,15 @@ int print_plan(const Context& ctx, const Arguments& a, Console& console) {
   return kOk;
 }
 
+/// The counts are not in the result, so that it must not take their place, asked for or not.
+void expect_apart(const Arguments& a) {
+  for (const auto* out : {&a.output, &a.report})
+    if (!out->empty() && !a.input.empty() && same_place(a.input, *out))
+      throw InvalidArgument(fmt::format("run: '{}' is the input itself: give the output another name", *out));
+  if (!a.output.empty() && !a.report.empty() && same_place(a.output, a.report))
+    throw InvalidArgument(fmt::format("run: the output and the report are one file, '{}'", a.report));
+}
+
 }  // namespace
 
 int run_command(const Arguments& a) {
@@ -101,9 +110,10 @@ int run_command(const Arguments& a) {
   if (!a.output.empty()) how = io::write_options("run", a.output, a.run.compression, -1, 0, a.zarr_format, a.shards);
   const Context ctx = make_context(a, console, a.run.seed);
   if (a.plan) return print_plan(ctx, a, console);
-  if (!a.output.empty()) check_output(a.output, io::format_of("run", a.output) == io::FileFormat::zarr);
+  expect_apart(a);
+  if (!a.output.empty()) check_output("run", a.output, a.force, io::format_of("run", a.output));
   if (!a.report.empty()) {
-    check_output(a.report);
+    check_output("run", a.report, a.force);
     if (pipeline::plotly_version().empty())
       throw NotSupported("run: this build writes no reports: it was made without Plotly.js");
   }
@@ -157,7 +167,7 @@ int simulate_command(const Arguments& a) {
   Arguments own = a;
   own.device = "cpu";
   const Context ctx = make_context(own, console, a.simulate_seed);
-  check_output(a.output, io::format_of("simulate", a.output) == io::FileFormat::zarr);
+  check_output("simulate", a.output, a.force, io::format_of("simulate", a.output));
   std::vector<pipeline::ReportStep> steps;
   AnnData data;
   steps.push_back(timed_step(console, "simulate", [&] {

@@ -78,14 +78,28 @@ AnnData read_input(const Context& ctx, const Arguments& a, std::string& name) {
   return io::read(ctx, a.input);
 }
 
-void check_output(const std::string& path, bool as_zarr) {
+bool same_place(const std::string& a, const std::string& b) {
+  namespace fs = std::filesystem;
+  std::error_code none;
+  if (fs::equivalent(a, b, none)) return true;
+  const auto plain = [&](const std::string& path) {
+    const fs::path full = fs::weakly_canonical(fs::absolute(path, none), none);
+    return full.has_filename() ? full : full.parent_path();
+  };
+  return plain(a) == plain(b);
+}
+
+void check_output(const char* op, const std::string& path, bool force, io::FileFormat format) {
   std::filesystem::path target(path);
   if (!target.has_filename()) target = target.parent_path();
   const auto folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
   std::error_code error;
   const bool is_store = io::is_zarr(path) || std::filesystem::is_empty(target, error);
-  if (std::filesystem::is_directory(target, error) && !(as_zarr && is_store))
+  const bool as_zarr = format == io::FileFormat::zarr;
+  if (std::filesystem::is_directory(target, error) && format != io::FileFormat::tenx_mtx && !(as_zarr && is_store))
     throw IoError(fmt::format("write: {} is a folder{}", path, as_zarr ? " that is no Zarr store" : ""));
+  if (!force && std::filesystem::exists(target, error))
+    throw InvalidArgument(fmt::format("{}: '{}' is there already (overwrite it with --force)", op, path));
   if (!std::filesystem::is_directory(folder, error))
     throw IoError(fmt::format("write: {}: there is no folder {}", path, folder.string()));
   if (::access(folder.c_str(), W_OK) != 0)

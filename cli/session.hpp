@@ -8,6 +8,7 @@
 #include "console.hpp"
 #include "scwarp/anndata.hpp"
 #include "scwarp/core/context.hpp"
+#include "scwarp/io/write.hpp"
 #include "scwarp/pipeline/report.hpp"
 
 namespace scw::cli {
@@ -18,8 +19,12 @@ Context make_context(const Arguments& arguments, Console& console, std::uint64_t
 /// Reads any supported file, or simulates if `input` is empty; `name` is a title for people.
 AnnData read_input(const Context& ctx, const Arguments& arguments, std::string& name);
 
-/// Throws IoError unless a file can be made there; marks it for removal of leftovers on interruption.
-void check_output(const std::string& path, bool as_zarr = false);
+/// Throws IoError unless a file (or folder, if the format is one) can be made there, and InvalidArgument if something
+/// is there and `force` is not given; marks it for removal of leftovers on interruption.
+void check_output(const char* op, const std::string& path, bool force, io::FileFormat format = io::FileFormat::h5ad);
+
+/// Whether both names lead to one file or folder, through links or not; it need not be there.
+bool same_place(const std::string& a, const std::string& b);
 
 /// Of a file, or of all files below a folder; 0 if it is not there.
 std::int64_t stored_bytes(const std::string& path);

@@ -53,8 +53,8 @@ def test_zarr_output(scwarp: Run, simulated: Path, tmp_path: Path, flags: tuple[
     store = tmp_path / "out.zarr"
     scwarp("convert", simulated, tmp_path / "in.zarr")
     for source in (simulated, tmp_path / "in.zarr"):  # the second one replaces the store
-        scwarp("run", source, "-o", store, *FAST, *flags)
-        scwarp("run", source, "-o", tmp_path / "out.h5ad", *FAST)
+        scwarp("run", source, "--force", "-o", store, *FAST, *flags)
+        scwarp("run", source, "--force", "-o", tmp_path / "out.h5ad", *FAST)
         check_same_in_any_order(anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_zarr(store))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.zarr", "out.h5ad", "out.zarr"]
     (tmp_path / "folder.zarr").mkdir()
@@ -87,7 +87,7 @@ def test_tenx_output(scwarp: Run, tmp_path: Path) -> None:
 def test_same_output_for_any_number_of_threads(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
     outputs = []
     for threads in (1, 2, 3, 2):
-        scwarp("run", simulated, "-o", tmp_path / "out.h5ad", "--threads", threads, "-r", "0.5,1.0", *FAST)
+        scwarp("run", simulated, "-f", "-o", tmp_path / "out.h5ad", "--threads", threads, "-r", "0.5,1.0", *FAST)
         outputs.append((tmp_path / "out.h5ad").read_bytes())
     assert all(o == outputs[0] for o in outputs)
 
@@ -107,6 +107,34 @@ def test_options_change_the_result(scwarp: Run, simulated: Path, tmp_path: Path)
     assert "variances_norm" in a.var and a.uns["hvg"]["flavor"] == "seurat_v3"
     markers = a.uns["rank_genes_groups"]
     assert len(markers["names"]) == 50 and markers["params"]["method"] == "t-test" and "pts" not in markers
+
+
+def test_outputs_are_not_overwritten(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    cells, result, page = tmp_path / "cells.h5ad", tmp_path / "result.h5ad", tmp_path / "page.html"
+    cells.write_bytes(simulated.read_bytes())
+    (tmp_path / "soft.h5ad").symlink_to("cells.h5ad")
+    (tmp_path / "hard.h5ad").hardlink_to(cells)
+    (tmp_path / "sub").mkdir()
+    for same in ("cells.h5ad", "soft.h5ad", "hard.h5ad", "sub/../cells.h5ad"):  # not even with --force
+        for flags in ((), ("--force",), ("--force", "-o", result, "--report", tmp_path / same)):
+            out = () if "-o" in flags else ("-o", tmp_path / same)
+            assert "the input itself" in scwarp("run", cells, *out, *flags, check=2).stderr
+    assert "one file" in scwarp("run", cells, "-o", result, "--report", result, check=2).stderr
+    assert cells.read_bytes() == simulated.read_bytes() and not result.exists()
+    fast = ("--umap-epochs", 5, "--n-top-genes", 100, "--markers", "none", "--no-umap")
+    page.write_text("old page")
+    assert "page.html' is there" in scwarp("run", cells, "-o", result, "--report", page, *fast, check=2).stderr
+    result.write_text("old result")
+    done = scwarp("run", cells, "-o", result, *fast, check=2)
+    assert "result.h5ad' is there already" in done.stderr and "--force" in done.stderr
+    assert result.read_text() == "old result" and page.read_text() == "old page"
+    scwarp("run", cells, "-o", result, "--report", page, "--force", *fast)
+    assert result.stat().st_size > 10_000 and "old page" not in page.read_text()
+    size = ("--n-cells", 50, "--n-genes", 60)
+    for name in ("s.h5ad", "s.zarr", "s.h5", "s/"):
+        scwarp("simulate", "-o", f"{tmp_path}/{name}", *size)
+        assert "is there already" in scwarp("simulate", "-o", f"{tmp_path}/{name}", *size, check=2).stderr
+        scwarp("simulate", "-f", "-o", f"{tmp_path}/{name}", *size)
 
 
 def test_config_round_trip(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
@@ -211,7 +239,7 @@ def test_signals_stop_cleanly(
         old.mkdir()
         (old / ".zgroup").write_text("old")
     process = subprocess.Popen(
-        [program, "run", simulated, "-o", old, "--report", tmp_path / "r.html", "--json"],
+        [program, "run", simulated, "--force", "-o", old, "--report", tmp_path / "r.html", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
