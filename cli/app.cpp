@@ -288,6 +288,8 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
       ->required()
       ->type_name("OUT");
   add_writing(v, a);
+  v.group("What is written");
+  v.flag("--csr", a.csr, "X, layers and raw.X that are CSC become CSR, which can be read by rows (backed)");
   add_common(v, a);
 
   auto* concat = app.add_subcommand("concat", "Put the cells of several files into one");

@@ -43,7 +43,7 @@ struct Arguments {
   io::ConcatOptions concat;
   std::string join = "inner", merge = "none", uns_merge = "none", compression = "auto", chunk, rows = "auto";
   int level = -1, zarr_format = 0;
-  bool shards = false, force = false;
+  bool shards = false, force = false, csr = false;
 
   std::string shell;
 };

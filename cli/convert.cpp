@@ -64,7 +64,7 @@ int write(const char* op, const Arguments& a, const std::vector<std::string>& in
 
 int convert_command(const Arguments& a) {
   return write("convert", a, {a.input}, [&](const Context& ctx, const io::ConcatOptions& o) {
-    io::convert(ctx, a.input, a.output, {o.read, o.write, o.overwrite});
+    io::convert(ctx, a.input, a.output, {o.read, o.write, o.overwrite, a.csr});
   });
 }
 

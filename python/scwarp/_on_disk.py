@@ -8,6 +8,7 @@ AnnData it is a backed sparse matrix like its own, which needs no backed AnnData
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -60,6 +61,41 @@ def open_matrix(path: str, element: str = "X") -> Any:
 def _unpickled(path: str, element: str, rows: Any, as_double: Any, steps: Any) -> Any:
     x = open_matrix(path, element)
     return type(x)(x.file, rows, as_double, steps)
+
+
+@dataclass(frozen=True)
+class _ByColumns:
+    """In the place of a file's rows, for a matrix that has none (CSC): it does not keep the rest of the file from being
+    opened, loads as a whole, and cannot be streamed."""
+
+    path: str
+    element: str
+    shape: tuple[int, int]
+    dtype: str
+    n_entries: int
+    is_sparse = True
+
+    def load(self) -> Any:
+        from .io._anndata import matrix_from
+
+        read = _core.io.read_zarr_matrix if os.path.isdir(self.path) else _core.io.read_h5ad_matrix
+        return matrix_from(read(make_context(op="read_h5ad", device="cpu"), self.path, self.element))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(open_matrix(self.path, self.element).file, name)  # says why not, and what to do
+
+
+def open_columns(path: str, element: str, group: Any) -> Any:
+    """The same for CSC, of which ``group`` is h5py's or zarr's."""
+    n, m = (int(size) for size in group.attrs["shape"])
+    data = group["data"]
+    return _classes()[0](_ByColumns(path, element, (n, m), str(data.dtype), int(data.shape[0])))
+
+
+def _columns_unpickled(file: _ByColumns, *rest: Any) -> Any:
+    return _classes()[0](file, *rest)
 
 
 def _positions(index: Any, n: int) -> Any:
@@ -177,6 +213,8 @@ def _classes() -> tuple[type, type]:
             """Stored values of the cells in use (genes that are left out counted in)."""
             if self._rows is None:
                 return int(self.file.n_entries)
+            if isinstance(self.file, _ByColumns):
+                return self.file.n_entries  # at most
             if self.is_sparse:
                 return int(self.file.row_lengths()[self._rows].sum())
             return len(self._rows) * int(self.file.shape[1])
@@ -197,6 +235,8 @@ def _classes() -> tuple[type, type]:
             return self.shape[0]
 
         def __reduce__(self) -> Any:
+            if isinstance(self.file, _ByColumns):
+                return _columns_unpickled, (self.file, self._rows, self._as_double, self._steps)
             return _unpickled, (self.path, self.file.element, self._rows, self._as_double, self._steps)
 
         def copy(self) -> Any:
@@ -230,6 +270,8 @@ def _classes() -> tuple[type, type]:
 
         def source(self, int_dtype: str = "float32") -> Any:
             """What C++ functions take."""
+            if isinstance(self.file, _ByColumns):
+                open_matrix(self.path, self.file.element)  # says why not
             steps = [
                 ("keep", np.ascontiguousarray(step[1]).view(np.uint8)) if step[0] == "keep" else step
                 for step in self._steps
@@ -263,6 +305,10 @@ def _classes() -> tuple[type, type]:
         # ---------------------------------------------------------------------------------------------------- values
 
         def to_memory(self) -> Any:
+            if isinstance(self.file, _ByColumns):  # no operation got as far as to be noted
+                x = self.file.load()
+                x = x if self._rows is None else x[self._rows]
+                return x[:, np.flatnonzero(self._steps[0][1])] if self._steps else x
             ctx = make_context(op="read_h5ad", device="cpu")
             loaded = _core.io.load_rows(ctx, self.source())
             if not self.is_sparse:
@@ -352,6 +398,7 @@ def _register(sparse: type, dense: type) -> None:
     views.as_view.register(sparse, lambda x, view_args: x)
 
     def write_sparse(f: Any, k: str, x: Any, *, dataset_kwargs: Any = None, **_: Any) -> None:
+        x = _in_rows(x)
         group, kwargs = f.create_group(k), dict(dataset_kwargs or {})
         group.attrs["shape"] = x.shape
         data = group.create_dataset("data", (0,), x.dtype, maxshape=(None,), chunks=(_CHUNK,), **kwargs)
@@ -372,6 +419,7 @@ def _register(sparse: type, dense: type) -> None:
             out[first:last] = x[first:last]
 
     def write_sparse_zarr(f: Any, k: str, x: Any, **_: Any) -> None:
+        x = _in_rows(x)
         group = f.create_group(k)
         group.attrs["shape"] = list(x.shape)
         data = group.create_array("data", shape=(0,), dtype=x.dtype, chunks=(_CHUNK,))
@@ -406,6 +454,11 @@ def _register(sparse: type, dense: type) -> None:
             registry._REGISTRY.register_write(group_type, kind, spec)(write)
 
 
+def _in_rows(x: Any) -> Any:
+    """What can be read part by part: CSC is loaded, once."""
+    return x.to_memory().tocsr() if isinstance(x.file, _ByColumns) else x
+
+
 _CHUNK = 1 << 17
 _PART_BYTES = 1 << 27
 
@@ -413,5 +466,6 @@ _PART_BYTES = 1 << 27
 def row_ranges(x: Any) -> Any:
     """(first, last) of parts that take about _PART_BYTES in memory."""
     n = x.shape[0]
-    step = max(1, int(n * _PART_BYTES / max(1, x.nbytes)))
+    size = x.nbytes if hasattr(x, "nbytes") else x.data.nbytes + x.indices.nbytes
+    step = max(1, int(n * _PART_BYTES / max(1, size)))
     return ((first, min(n, first + step)) for first in range(0, n, step))

@@ -35,7 +35,8 @@ std::vector<std::int64_t> shape_of(const Context& ctx, const Node& node, std::st
   }
   if (type.starts_with("csc"))
     node.fail<NotSupported>(
-        "is stored by columns (CSC), which cannot be read by rows: convert the file (scwarp convert) or load it whole");
+        "is stored by columns (CSC), which cannot be read by rows: load it whole (without backed), or write the file "
+        "anew with scwarp convert --csr (in Python scwarp.io.convert(..., csr=True))");
   if (type != "csr" && type != "csr_matrix") node.fail("is encoded as '{}' (expected csr_matrix or array)", type);
   if (!shape || shape->size() != 2 || (*shape)[0] < 0 || (*shape)[1] < 0)
     node.fail("has no valid shape (expected two sizes)");

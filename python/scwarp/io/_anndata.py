@@ -13,7 +13,8 @@ import numpy as np
 
 from .. import _core
 from .._context import device_context, is_cupy, make_context
-from .._on_disk import open_matrix
+from .._on_disk import open_columns, open_matrix
+from .._settings import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -302,7 +303,10 @@ def _read_backed(how: Format, path: str, backed: str | bool) -> AnnData:
             """A matrix of the file that stays there; other things (none, data frames) are read."""
             if name not in f:
                 return None
-            if f[name].attrs.get("encoding-type") in (*_MATRICES, "csc_matrix"):
+            kind = f[name].attrs.get("encoding-type")
+            if kind == "csc_matrix" and name != "X":
+                return open_columns(path, name, f[name])
+            if kind in (*_MATRICES, "csc_matrix"):
                 return open_matrix(path, name)
             return read(f[name])
 

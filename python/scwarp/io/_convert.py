@@ -23,6 +23,7 @@ def convert(
     shards: bool = False,
     genome: str | None = None,
     gex_only: bool = True,
+    csr: bool = False,
 ) -> None:
     """Write what is in a file in another format, from file to file: the matrices are never in memory.
 
@@ -48,6 +49,9 @@ def convert(
         Zarr only, see :func:`write_zarr`; by default version 2, with shards 3.
     genome, gex_only
         10x files: see :func:`read_10x_h5`.
+    csr
+        ``X``, ``layers`` and ``raw.X`` that are CSC become CSR, which ``backed="r"`` reads; each is in memory while it
+        is written.
     """
     _core.io.convert(
         make_context(op="convert"),
@@ -56,6 +60,7 @@ def convert(
         genome or "",
         gex_only,
         overwrite,
+        csr,
         *_writing("convert", compression, compression_level, chunk_bytes, zarr_format, shards),
     )
 

@@ -20,9 +20,10 @@ SCW_PYTHON(io, convert) {
   m.def(
       "convert",
       [](PyContext& py, const std::string& in, const std::string& out, const std::string& genome, bool gex_only,
-         bool overwrite, const std::string& compression, int level, std::int64_t chunk_bytes, int zarr_format,
+         bool overwrite, bool csr, const std::string& compression, int level, std::int64_t chunk_bytes, int zarr_format,
          bool shards) {
         io::ConvertOptions o;
+        o.csr = csr;
         o.read.genome = genome;
         o.read.gex_only = gex_only;
         o.write = io::write_options("convert", out, compression, level, chunk_bytes, zarr_format, shards);
@@ -30,8 +31,8 @@ SCW_PYTHON(io, convert) {
         run(py, [&](const Context& ctx) { io::convert(ctx, in, out, o); });
       },
       nb::arg("ctx"), nb::arg("source"), nb::arg("target"), nb::arg("genome"), nb::arg("gex_only"),
-      nb::arg("overwrite"), nb::arg("compression"), nb::arg("compression_level"), nb::arg("chunk_bytes"),
-      nb::arg("zarr_format"), nb::arg("shards"));
+      nb::arg("overwrite"), nb::arg("csr"), nb::arg("compression"), nb::arg("compression_level"),
+      nb::arg("chunk_bytes"), nb::arg("zarr_format"), nb::arg("shards"));
   m.def(
       "concat",
       [](PyContext& py, const std::vector<std::string>& inputs, const std::string& out, bool outer,

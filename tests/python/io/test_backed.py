@@ -357,12 +357,50 @@ def test_errors(tmp_path, form):
     with pytest.raises(ValueError, match="base must be positive"):
         scw.pp.log1p(b, base=1)
     a.X = a.X.tocsc()
-    with pytest.raises(NotImplementedError, match="convert"):
+    with pytest.raises(NotImplementedError, match="--csr"):
         read(write(a, tmp_path, form, "csc"), backed="r")
     with opened(path, "r+") as f:
         f["X/indices"][5] = 5000
     with pytest.raises(scw.DataError, match="out of range"):
         scw.pp.pca(read(path, backed="r").X, n_comps=3)
+
+
+def test_columns_beside_rows(tmp_path, form):
+    """CSC in layers and raw does not keep a file from being opened, and scwarp.io.convert(csr=True) turns it."""
+    a = example("int32")
+    a.raw = a.copy()
+    a.raw._X = a.raw.X.tocsc()
+    a.layers["columns"] = a.X.tocsc()
+    path = write(a, tmp_path, form)
+    b = read(path, backed="r")
+    for x in (b.layers["columns"], b.raw.X):
+        assert stays(x) and x.shape == a.shape and x.dtype == np.int32 and "on disk" in repr(x)
+        assert (x.to_memory() != a.X).nnz == 0 and x.to_memory().dtype == np.int32
+        assert (pickle.loads(pickle.dumps(x))[5:9] != a.X[5:9]).nnz == 0
+    scw.pp.log1p(b)
+    for use in (
+        lambda: scw.pp.log1p(b, layer="columns"),
+        lambda: scw.pp.normalize_total(b, layer="columns"),
+        lambda: scw.pp.pca(b, layer="columns", n_comps=3),
+        lambda: scw.get.aggregate(b, "group", "mean", layer="columns"),
+    ):
+        with pytest.raises(NotImplementedError, match=r"by columns.*--csr"):
+            use()
+    some = b[a.obs["group"] == "b", 10:40].copy()
+    assert stays(some.layers["columns"])
+    want = a[a.obs["group"] == "b", 10:40]
+    assert (some.to_memory().layers["columns"] != want.layers["columns"]).nnz == 0
+    again = whole(write(some, tmp_path, form, "some"))
+    assert (again.layers["columns"] != want.layers["columns"]).nnz == 0
+
+    a.X = a.X.tocsc()
+    turned = tmp_path / f"turned{path.suffix}"
+    scw.io.convert(write(a, tmp_path, form, "all"), turned, csr=True)
+    c = read(turned, backed="r")
+    for x in (c.X, c.layers["columns"], c.raw.X):
+        assert x.format == "csr" and x.dtype == np.int32
+        assert (x.to_memory() != a.X.tocsr()).nnz == 0
+    scw.pp.log1p(c, layer="columns")
 
 
 def test_threads_do_not_show(both):

@@ -10,6 +10,7 @@ def convert(
     genome: str,
     gex_only: bool,
     overwrite: bool,
+    csr: bool,
     compression: str,
     compression_level: int,
     chunk_bytes: int,
