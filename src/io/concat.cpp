@@ -79,16 +79,23 @@ std::vector<std::int32_t> places(const std::string& path, const Names& from, con
 // ----------------------------------------------------------------------------------------------------------- matrices
 
 /// Rows that an input does not have.
-Stream absent(StoredLayout layout, std::int64_t n_rows, std::int64_t n_cols, double missing) {
+Stream absent(StoredLayout layout, std::int64_t n_rows, std::int64_t n_cols, double missing, bool given) {
   auto m = std::make_shared<MatrixStream>();
   m->layout = layout;
   m->n_rows = n_rows;
   m->n_cols = n_cols;
-  m->dtype = "float64";  // as anndata: what is missing is made of doubles
+  m->dtype = "float64";  // as anndata: what is missing is made of doubles, or of 64-bit integers if `given` as one
   if (layout == StoredLayout::dense) {
-    m->values = [n_cols, missing](std::int64_t, std::int64_t n, std::byte* out) {
-      std::fill_n(reinterpret_cast<double*>(out), n * n_cols, missing);
-    };
+    if (given && with_fill("int64", missing) == "int64") {
+      m->dtype = "int64";
+      m->values = [n_cols, missing](std::int64_t, std::int64_t n, std::byte* out) {
+        std::fill_n(reinterpret_cast<std::int64_t*>(out), n * n_cols, static_cast<std::int64_t>(missing));
+      };
+    } else {
+      m->values = [n_cols, missing](std::int64_t, std::int64_t n, std::byte* out) {
+        std::fill_n(reinterpret_cast<double*>(out), n * n_cols, missing);
+      };
+    }
   } else {
     m->indptr = [](std::int64_t, std::int64_t n, std::byte* out) { std::memset(out, 0, at(n) * sizeof(std::int64_t)); };
     m->values = m->indices = [](std::int64_t, std::int64_t, std::byte*) {};
@@ -129,7 +136,8 @@ MatrixElement stack(const Inputs& in, const std::vector<const MatrixElement*>& e
   SCW_EXPECT_AS(NotSupported, dense || missing == 0 || !in.outer(), kOp,
                 "fill_value {} for '{}', which is sparse (expected 0)", missing, name);
   for (std::size_t k = 0; k < in.size(); ++k)
-    if (elements[k] == nullptr) parts[k] = {absent(*layout, in.n_obs[k], n_cols, missing), {}};
+    if (elements[k] == nullptr)
+      parts[k] = {absent(*layout, in.n_obs[k], n_cols, missing, in.options.fill_value.has_value()), {}};
   return MatrixElement(stack_rows(in.ctx, kOp, std::move(parts), n_cols, missing));
 }
 

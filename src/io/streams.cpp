@@ -5,6 +5,7 @@
 #include <cmath>
 #include <condition_variable>
 #include <cstring>
+#include <limits>
 #include <list>
 #include <mutex>
 #include <numeric>
@@ -341,12 +342,42 @@ std::string common_dtype(const std::string& a, const std::string& b) {
   if (is_float(a) && is_float(b)) return sa > sb ? a : b;
   if (is_float(a) || is_float(b)) {
     const std::size_t whole = is_float(a) ? sb : sa, real = is_float(a) ? sa : sb;
+    if (real == 0 && whole <= 1) return "float16";
     return whole >= 4 || real == 8 ? "float64" : "float32";
   }
   if (is_signed(a) == is_signed(b)) return sa > sb ? a : b;
   const std::size_t with = is_signed(a) ? sa : sb, without = is_signed(a) ? sb : sa;
   if (with > without) return is_signed(a) ? a : b;
   return without == 8 ? "float64" : fmt::format("int{}", without * 16);
+}
+
+std::string with_fill(const std::string& dtype, double fill) {
+  if (dtype.starts_with("float")) {
+    const bool fits = !std::isfinite(fill) || std::abs(fill) <= std::numeric_limits<float>::max();
+    return dtype == "float32" && !fits ? "float64" : dtype;
+  }
+  // The ends of the 64-bit types are not exact as doubles: 2^63 and 2^64 are the first values beyond.
+  if (fill != std::trunc(fill) || fill < -0x1p63 || fill >= 0x1p64) return "float64";
+  bool holds = dtype == "bool" && (fill == 0 || fill == 1);
+  if (dtype != "bool")
+    with_type(dtype, [&]<class T>(T) {
+      if constexpr (std::is_integral_v<T>) {
+        const double end = std::ldexp(1.0, std::numeric_limits<T>::digits);
+        holds = fill < end && fill >= (std::is_signed_v<T> ? -end : 0.0);
+      }
+    });
+  if (holds) return dtype;
+  // The smallest type of the number, with the values' own; int64 where NumPy has no integer type for both.
+  const char* of_fill = fill >= 0x1p32    ? "uint64"
+                        : fill >= 0x1p16  ? "uint32"
+                        : fill >= 0x1p8   ? "uint16"
+                        : fill >= 0       ? "uint8"
+                        : fill >= -0x1p7  ? "int8"
+                        : fill >= -0x1p15 ? "int16"
+                        : fill >= -0x1p31 ? "int32"
+                                          : "int64";
+  const std::string both = common_dtype(dtype, of_fill);
+  return both == "float64" && dtype != "uint64" && fill < 0x1p63 ? "int64" : both;
 }
 
 namespace {
@@ -357,6 +388,7 @@ struct Part {
   std::int64_t first_row = 0;
   std::vector<std::int64_t> indptr;
   bool drops = false, reorders = false;
+  bool lacks = false;  // columns of the result
 };
 
 struct Stack {
@@ -459,12 +491,8 @@ struct Stack {
           with_type(dtype, [&]<class B>(B) {
             const auto* in = reinterpret_cast<const A*>(raw.data());
             auto* to = reinterpret_cast<B*>(out);
-            if (!same) {
-              if constexpr (std::is_floating_point_v<B>)
-                std::fill_n(to, here * n_cols, static_cast<B>(missing));
-              else
-                std::fill_n(to, here * n_cols, std::isnan(missing) ? B{} : static_cast<B>(missing));
-            }
+            // Where every column has a place nothing is filled, and the type may be one that cannot hold it.
+            if (p.lacks) std::fill_n(to, here * n_cols, static_cast<B>(missing));
             for (std::int64_t i = 0; i < here; ++i)
               for (std::int64_t j = 0; j < m.n_cols; ++j) {
                 const std::int64_t c = same ? j : p.in.columns[at(j)];
@@ -490,13 +518,10 @@ Stream stack_rows(const Context& ctx, const char* op, std::vector<StackedPart> p
   s->n_cols = n_cols;
   s->missing = missing;
   m->layout = parts[0].matrix->layout;
-  s->dtype = parts[0].matrix->dtype;
-  bool holes = false;
   for (auto& in : parts) {
     SCW_ASSERT(in.matrix->layout == m->layout && m->layout != StoredLayout::csc);
     SCW_EXPECT_AS(NotSupported, size_of(in.matrix->dtype) > 0, op, "values of type {} cannot be put together",
                   in.matrix->dtype);
-    s->dtype = common_dtype(s->dtype, in.matrix->dtype);
     Part p;
     p.first_row = m->n_rows;
     m->n_rows += in.matrix->n_rows;
@@ -510,12 +535,13 @@ Stream stack_rows(const Context& ctx, const char* op, std::vector<StackedPart> p
     const auto kept = in.columns.empty()
                           ? in.matrix->n_cols
                           : std::count_if(in.columns.begin(), in.columns.end(), [](auto c) { return c >= 0; });
-    holes = holes || kept < n_cols;
+    p.lacks = kept < n_cols;
+    const bool fills = m->layout == StoredLayout::dense && p.lacks;
+    const std::string dtype = fills ? with_fill(in.matrix->dtype, missing) : in.matrix->dtype;
+    s->dtype = s->parts.empty() ? dtype : common_dtype(s->dtype, dtype);
     p.in = std::move(in);
     s->parts.push_back(std::move(p));
   }
-  if (m->layout == StoredLayout::dense && holes && std::isnan(missing) && !s->dtype.starts_with("float"))
-    s->dtype = s->dtype == "bool" ? "float64" : common_dtype(s->dtype, "float64");
   s->element = size_of(s->dtype);
   m->n_cols = n_cols;
   m->dtype = s->dtype;

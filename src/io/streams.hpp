@@ -37,13 +37,17 @@ Stream cast(Stream m, const std::string& dtype);
 /// What numpy makes of two types.
 std::string common_dtype(const std::string& a, const std::string& b);
 
+/// A type that has the values of `dtype` and `fill`: `dtype` if it holds it, a wider integer type for whole numbers,
+/// else floating. As pandas' reindexing, but for bool, where that makes objects.
+std::string with_fill(const std::string& dtype, double fill);
+
 /// A matrix and where its columns go.
 struct StackedPart {
   Stream matrix;
   std::vector<std::int32_t> columns;  ///< new column of each; -1: dropped; empty: as they are
 };
 /// The rows of all parts, one part after another; all CSR or all dense. Columns that a part does not have are zero
-/// (CSR) or `missing` (dense; numbers of another kind become double if that is NaN). Memory: 8 bytes per row, and per
+/// (CSR) or `missing` (dense; in a type that has it: see with_fill). Memory: 8 bytes per row, and per
 /// thread a block. `op` is for messages.
 Stream stack_rows(const Context& ctx, const char* op, std::vector<StackedPart> parts, std::int64_t n_cols,
                   double missing);
