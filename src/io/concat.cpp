@@ -170,10 +170,17 @@ void stack_columns(const Inputs& in, const std::vector<const DataFrame*>& frames
   for (const auto& name : join_keys(names, in.outer())) {
     std::vector<const Column*> columns;
     for (const auto* f : frames) columns.push_back(f == nullptr ? nullptr : f->find(name));
-    if (auto c = concat_columns(columns, in.n_obs))
+    bool mixed = false;
+    if (auto c = concat_columns(columns, in.n_obs, mixed)) {
       out.set(name, std::move(*c));
-    else
+      if (mixed)
+        in.ctx.warn(
+            fmt::format("{}: column '{}' of {} becomes text: it holds numbers or booleans in some inputs and "
+                        "text in others",
+                        kOp, name, what));
+    } else {
       in.ctx.warn(fmt::format("{}: column '{}' of {} is left out: its values cannot be put together", kOp, name, what));
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <string_view>
 
 #include "io/streams.hpp"
 
@@ -18,30 +19,105 @@ std::string dtype_of(const Column& c) {
   return names[c.data.index()];
 }
 
-/// Numbers of a common type; row i of part k is put at begin(k) + i.
-Column numbers(const std::vector<const Column*>& parts, const std::vector<std::int64_t>& n_rows, std::string dtype) {
-  const auto fill = [&]<class T>(T missing) {
+/// What a column's values are, whatever they are stored as.
+enum class Values : std::uint8_t { numbers, bools, texts, other };
+Values values_of(const Column& c) {
+  if (c.is_numeric()) return Values::numbers;
+  if (std::holds_alternative<Bools>(c.data)) return Values::bools;
+  if (std::holds_alternative<std::vector<std::string>>(c.data)) return Values::texts;
+  if (const auto* k = std::get_if<Categorical>(&c.data))
+    return std::holds_alternative<Bools>(k->categories)                      ? Values::bools
+           : std::holds_alternative<std::vector<std::string>>(k->categories) ? Values::texts
+                                                                             : Values::numbers;
+  return Values::other;
+}
+
+bool is_missing(const Column& c, std::size_t i) {
+  if (const auto* k = std::get_if<Categorical>(&c.data)) return k->codes[i] < 0;
+  return c.missing && (*c.missing)[i] != 0;
+}
+bool any_missing(const Column& c) {
+  for (std::size_t i = 0; i < at(c.size()); ++i)
+    if (is_missing(c, i)) return true;
+  return false;
+}
+
+/// emit(i, value) for every row with a value that is a number or boolean.
+template <class F>
+void each_value(const Column& c, F&& emit) {
+  const auto visit = [&](const auto& values) {
+    if constexpr (requires { static_cast<double>(values[0]); })
+      for (std::size_t i = 0; i < values.size(); ++i)
+        if (!is_missing(c, i)) emit(i, values[i]);
+  };
+  if (const auto* k = std::get_if<Categorical>(&c.data)) {
+    std::visit(
+        [&]<class C>(const C& names) {
+          const auto pick = [&](const auto& values) {
+            if constexpr (requires { static_cast<double>(values[0]); })
+              for (std::size_t i = 0; i < k->codes.size(); ++i)
+                if (k->codes[i] >= 0) emit(i, values[static_cast<std::size_t>(k->codes[i])]);
+          };
+          if constexpr (std::is_same_v<C, Bools>)
+            pick(names.values);
+          else
+            pick(names);
+        },
+        k->categories);
+  } else if (const auto* flags = std::get_if<Bools>(&c.data)) {
+    visit(flags->values);
+  } else {
+    std::visit(visit, c.data);
+  }
+}
+
+/// Numbers and booleans, as numbers of a common type; all booleans: as booleans.
+Column numbers(const std::vector<const Column*>& parts, const std::vector<std::int64_t>& n_rows) {
+  std::string dtype;
+  bool nullable = false, holes = false;
+  for (const Column* c : parts) {
+    holes = holes || c == nullptr || any_missing(*c);
+    if (c == nullptr) continue;
+    nullable = nullable || c->missing;
+    if (values_of(*c) == Values::bools) continue;
+    std::string own = dtype_of(*c);
+    if (const auto* k = std::get_if<Categorical>(&c->data))
+      own = std::holds_alternative<std::vector<double>>(k->categories) ? "float64" : "int64";
+    dtype = dtype.empty() ? own : common_dtype(dtype, own);
+  }
+  const bool bools = dtype.empty();
+  // Of what is missing only floating types and nullable ones can tell; nullable floating types have no form in files.
+  if (!bools && !dtype.starts_with("float") && holes && !nullable) dtype = "float64";
+  const bool masks = (bools && holes) || (nullable && !dtype.starts_with("float"));
+  std::vector<std::uint8_t> missing;
+  const auto fill = [&]<class T>(T none) {
     std::vector<T> out;
     for (std::size_t k = 0; k < parts.size(); ++k) {
-      if (parts[k] == nullptr) {
-        out.insert(out.end(), at(n_rows[k]), missing);
-        continue;
-      }
-      std::visit(
-          [&]<class D>(const D& v) {
-            if constexpr (requires { static_cast<T>(v[0]); })
-              for (const auto x : v) out.push_back(static_cast<T>(x));
-          },
-          parts[k]->data);
+      const std::size_t first = out.size();
+      out.resize(first + at(n_rows[k]), none);
+      if (masks) missing.resize(out.size(), 1);
+      if (parts[k] == nullptr) continue;
+      each_value(*parts[k], [&](std::size_t i, auto value) {
+        out[first + i] = static_cast<T>(value);
+        if (masks) missing[first + i] = 0;
+      });
     }
-    Column c(std::move(out));
-    c.stored_dtype = dtype;
-    return c;
+    return out;
   };
-  if (dtype == "float64") return fill(std::numeric_limits<double>::quiet_NaN());
-  if (dtype.starts_with("float")) return fill(std::numeric_limits<float>::quiet_NaN());
-  if (dtype == "int64" || dtype == "uint32" || dtype == "uint64") return fill(std::int64_t{});
-  return fill(std::int32_t{});
+  Column out;
+  if (bools)
+    out.data = Bools{fill(std::uint8_t{})};
+  else if (dtype == "float64")
+    out.data = fill(std::numeric_limits<double>::quiet_NaN());
+  else if (dtype.starts_with("float"))
+    out.data = fill(std::numeric_limits<float>::quiet_NaN());
+  else if (dtype == "int64" || dtype == "uint32" || dtype == "uint64")
+    out.data = fill(std::int64_t{});
+  else
+    out.data = fill(std::int32_t{});
+  out.stored_dtype = dtype;
+  if (masks) out.missing = std::move(missing);
+  return out;
 }
 
 Column texts_as_categories(const std::vector<std::optional<std::string>>& all) {
@@ -67,124 +143,139 @@ std::vector<std::optional<std::string>> texts(const Column& c) {
       out.push_back(code < 0 ? std::nullopt : std::optional(names[static_cast<std::size_t>(code)]));
   } else {
     const auto all = c.to_strings();
-    for (std::size_t i = 0; i < all.size(); ++i)
-      out.push_back(c.missing && (*c.missing)[i] != 0 ? std::nullopt : std::optional(all[i]));
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const bool none = is_missing(c, i) || std::visit(
+                                                [&](const auto& v) {
+                                                  if constexpr (requires { std::isnan(v[i]); }) return std::isnan(v[i]);
+                                                  return false;
+                                                },
+                                                c.data);
+      out.push_back(none ? std::nullopt : std::optional(all[i]));
+    }
   }
   return out;
 }
 
-/// Categories of the same kind, put together; nothing if kinds or orders disagree.
-std::optional<Column> categories(const std::vector<const Column*>& parts, const std::vector<std::int64_t>& n_rows) {
-  const Categorical* first = nullptr;
-  bool same = true, ordered = false;
-  for (const Column* c : parts) {
-    if (c == nullptr) continue;
-    const auto& k = std::get<Categorical>(c->data);
-    if (first == nullptr) first = &k;
-    if (k.categories.index() != first->categories.index()) return std::nullopt;
-    same = same && k.categories == first->categories && k.ordered == first->ordered;
-    ordered = ordered || k.ordered;
+/// Texts in the order of a person: runs of digits count as numbers.
+bool natural_less(std::string_view a, std::string_view b) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  // The next piece: what comes before a number (which may be nothing), or a number without its leading zeros.
+  const auto piece = [&](std::string_view& s, bool digits) {
+    const auto end = std::find_if(s.begin(), s.end(), [&](char c) { return is_digit(c) != digits; });
+    std::string_view out(s.begin(), end);
+    s.remove_prefix(out.size());
+    if (digits) out.remove_prefix(std::min(out.find_first_not_of('0'), out.size()));
+    return out;
+  };
+  for (bool digits = false;; digits = !digits) {
+    if (a.empty() || b.empty()) return a.empty() && !b.empty();
+    const auto x = piece(a, digits), y = piece(b, digits);
+    if (digits && x.size() != y.size()) return x.size() < y.size();
+    if (x != y) return x < y;
   }
-  if (ordered && !same) return std::nullopt;
-  Categorical out;
-  out.ordered = first->ordered;
-  std::vector<std::vector<std::int32_t>> code_of(parts.size());
-  bool ok = true;
+}
+
+template <class T>
+std::vector<T> categories_as(const Categorical::Categories& c) {
+  std::vector<T> out;
   std::visit(
-      [&]<class C>(const C& start) {
+      [&]<class C>(const C& v) {
         if constexpr (std::is_same_v<C, Bools>) {
-          ok = same;
-          out.categories = start;
+          if constexpr (std::is_same_v<T, std::uint8_t>) out = v.values;
+        } else if constexpr (std::is_same_v<T, std::string> || std::is_same_v<typename C::value_type, std::string>) {
+          if constexpr (std::is_same_v<T, typename C::value_type>) out = v;
         } else {
-          C all = start;
-          for (const Column* c : parts) {
-            if (c == nullptr) continue;
-            // As pandas unites indexes: in order while they are equal, sorted from the first difference on.
-            const auto& more = std::get<C>(std::get<Categorical>(c->data).categories);
-            if (more == all || more.empty()) continue;
-            if (all.empty()) {
-              all = more;
-              continue;
-            }
-            all.insert(all.end(), more.begin(), more.end());
-            std::sort(all.begin(), all.end());
-            all.erase(std::unique(all.begin(), all.end()), all.end());
-          }
-          std::map<typename C::value_type, std::int32_t> position;
-          for (std::size_t i = 0; i < all.size(); ++i) position.emplace(all[i], static_cast<std::int32_t>(i));
-          for (std::size_t k = 0; k < parts.size(); ++k)
-            if (parts[k] != nullptr)
-              for (const auto& v : std::get<C>(std::get<Categorical>(parts[k]->data).categories))
-                code_of[k].push_back(position.at(v));
-          out.categories = std::move(all);
+          for (const auto x : v) out.push_back(static_cast<T>(x));
         }
       },
-      first->categories);
-  if (!ok) return std::nullopt;
+      c);
+  return out;
+}
+
+/// Categories of the same kind put together: as they are in the first input if that has them all, else in natural
+/// order; ordered ones only if all are the same. Nothing where anndata gives no categories.
+template <class T>
+std::optional<Column> categories(const std::vector<const Column*>& parts, const std::vector<std::int64_t>& n_rows) {
+  std::vector<std::vector<T>> each(parts.size());
+  std::vector<T> all;
+  const std::vector<T>* first = nullptr;
+  bool any_ordered = false, all_ordered = true;
+  const auto sorted = [](std::vector<T> v) {
+    std::sort(v.begin(), v.end());
+    v.erase(std::unique(v.begin(), v.end()), v.end());
+    return v;
+  };
+  for (std::size_t k = 0; k < parts.size(); ++k) {
+    if (parts[k] == nullptr) continue;
+    const auto& c = std::get<Categorical>(parts[k]->data);
+    each[k] = categories_as<T>(c.categories);
+    if (first == nullptr) first = &each[k];
+    any_ordered = any_ordered || c.ordered;
+    if (each[k].empty()) continue;
+    all_ordered = all_ordered && c.ordered;
+    if (all.empty()) {
+      all = each[k];
+    } else if (all != each[k]) {
+      all.insert(all.end(), each[k].begin(), each[k].end());
+      all = sorted(std::move(all));
+    }
+  }
+  if (any_ordered) {
+    const bool same = std::all_of(each.begin(), each.end(), [&](const auto& own) { return own.empty() || own == all; });
+    if (!all_ordered || !same || all.empty()) return std::nullopt;
+  } else if (sorted(*first) == sorted(all)) {
+    all = *first;
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    std::stable_sort(all.begin(), all.end(), natural_less);
+  } else {
+    std::sort(all.begin(), all.end());
+  }
+  std::map<T, std::int32_t> position;
+  for (std::size_t i = 0; i < all.size(); ++i) position.emplace(all[i], static_cast<std::int32_t>(i));
+  Categorical out;
+  out.ordered = any_ordered;
   for (std::size_t k = 0; k < parts.size(); ++k) {
     if (parts[k] == nullptr) {
       out.codes.insert(out.codes.end(), at(n_rows[k]), -1);
       continue;
     }
     for (const auto code : std::get<Categorical>(parts[k]->data).codes)
-      out.codes.push_back(code < 0 || code_of[k].empty() ? code : code_of[k][static_cast<std::size_t>(code)]);
+      out.codes.push_back(code < 0 ? -1 : position.at(each[k][static_cast<std::size_t>(code)]));
   }
+  if constexpr (std::is_same_v<T, std::uint8_t>)
+    out.categories = Bools{std::move(all)};
+  else
+    out.categories = std::move(all);
   return Column(std::move(out));
 }
 
 }  // namespace
 
-std::optional<Column> concat_columns(const std::vector<const Column*>& parts, const std::vector<std::int64_t>& n_rows) {
+std::optional<Column> concat_columns(const std::vector<const Column*>& parts, const std::vector<std::int64_t>& n_rows,
+                                     bool& mixed) {
   const auto all = [&](auto&& is) {
     return std::all_of(parts.begin(), parts.end(), [&](const Column* c) { return c == nullptr || is(*c); });
   };
-  const bool holes = std::find(parts.begin(), parts.end(), nullptr) != parts.end();
-  const bool nullable = !all([](const Column& c) { return !c.missing; });
-  if (!all([](const Column& c) { return c.size() >= 0 && !std::holds_alternative<OpaqueRows>(c.data); }))
-    return std::nullopt;
-  if (all([](const Column& c) { return c.is_categorical(); }))
-    if (auto c = categories(parts, n_rows)) return c;
-  const bool bools = all([](const Column& c) { return std::holds_alternative<Bools>(c.data); });
-  const bool plain = all([](const Column& c) { return c.is_numeric(); });
-  if (bools || (plain && nullable && all([](const Column& c) { return c.data.index() < 2; }))) {
-    Column out;
-    std::vector<std::uint8_t> missing, flags;
-    for (std::size_t k = 0; k < parts.size(); ++k) {
-      const auto n = at(n_rows[k]);
-      if (parts[k] == nullptr) {
-        missing.insert(missing.end(), n, 1);
-        flags.insert(flags.end(), n, 0);
-        continue;
-      }
-      if (parts[k]->missing)
-        missing.insert(missing.end(), parts[k]->missing->begin(), parts[k]->missing->end());
-      else
-        missing.insert(missing.end(), n, 0);
-      if (bools) {
-        const auto& v = std::get<Bools>(parts[k]->data).values;
-        flags.insert(flags.end(), v.begin(), v.end());
-      }
-    }
-    if (bools) {
-      out = Column(Bools{std::move(flags)});
-    } else {
-      std::string dtype;
-      for (const Column* c : parts)
-        if (c != nullptr) dtype = dtype.empty() ? dtype_of(*c) : common_dtype(dtype, dtype_of(*c));
-      out = numbers(parts, n_rows, dtype);
-    }
-    if (nullable || holes) out.missing = std::move(missing);
-    return out;
+  const auto all_are = [&](Values kind) { return all([&](const Column& c) { return values_of(c) == kind; }); };
+  mixed = false;
+  if (!all([](const Column& c) { return values_of(c) != Values::other; })) return std::nullopt;
+  const bool texts_only = all_are(Values::texts), bools_only = all_are(Values::bools);
+  const bool numbers_only = all_are(Values::numbers);
+  if (all([](const Column& c) { return c.is_categorical(); })) {
+    std::optional<Column> c;
+    const bool whole = all([](const Column& x) {
+      return std::holds_alternative<std::vector<std::int64_t>>(std::get<Categorical>(x.data).categories);
+    });
+    if (texts_only) c = categories<std::string>(parts, n_rows);
+    if (bools_only) c = categories<std::uint8_t>(parts, n_rows);
+    if (numbers_only && whole) c = categories<std::int64_t>(parts, n_rows);
+    if (numbers_only && !whole) c = categories<double>(parts, n_rows);
+    if (c) return c;
   }
-  if (plain && !nullable) {
-    std::string dtype;
-    for (const Column* c : parts)
-      if (c != nullptr) dtype = dtype.empty() ? dtype_of(*c) : common_dtype(dtype, dtype_of(*c));
-    if (holes && !dtype.starts_with("float")) dtype = "float64";
-    return numbers(parts, n_rows, dtype);
-  }
-  if (!holes && !nullable &&
-      all([](const Column& c) { return std::holds_alternative<std::vector<std::string>>(c.data); })) {
+  if (all([](const Column& c) { return values_of(c) != Values::texts; })) return numbers(parts, n_rows);
+  mixed = !texts_only;
+  if (texts_only && all([](const Column& c) { return !c.missing && !c.is_categorical(); }) &&
+      std::find(parts.begin(), parts.end(), nullptr) == parts.end()) {
     std::vector<std::string> out;
     for (const Column* c : parts) {
       const auto& v = std::get<std::vector<std::string>>(c->data);

@@ -10,9 +10,12 @@
 namespace scw::io {
 
 /// One column from several, null where an input does not have it; nothing for columns that cannot be put together.
-/// Integers with missing rows become float64, booleans nullable, categories a union (in order if all are the same, else
-/// sorted), and texts with missing rows categories.
-std::optional<Column> concat_columns(const std::vector<const Column*>& parts, const std::vector<std::int64_t>& n_rows);
+/// Numbers, plain, nullable or of categories, take a common type, where booleans count as 0 and 1; integers with
+/// missing rows become float64 unless one is nullable, booleans nullable. Categories of one kind become a union: in the
+/// first input's order if it has all, else in natural order ("g2" before "g10"; beyond ASCII by code point). Texts with
+/// missing rows become categories. `mixed`: texts met something else, and all of it became texts.
+std::optional<Column> concat_columns(const std::vector<const Column*>& parts, const std::vector<std::int64_t>& n_rows,
+                                     bool& mixed);
 /// Rows of a column, -1: missing.
 std::optional<Column> take(const Column& c, const std::vector<std::int64_t>& rows);
 /// The same values, missing where the other is.
