@@ -280,7 +280,8 @@ bool same_value(const Value& a, const Value& b) {
     if (const auto* d = v.get<double>()) return *d;
     return std::nullopt;
   };
-  if (number(a) && number(b)) return *number(a) == *number(b);
+  // Integers are compared as such: doubles cannot tell those above 2^53 apart.
+  if (number(a) && number(b) && a.data().index() != b.data().index()) return *number(a) == *number(b);
   if (a.data().index() != b.data().index()) return false;
   return std::visit(
       [&]<class T>(const T& x) {

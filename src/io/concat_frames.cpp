@@ -353,12 +353,32 @@ std::optional<Column> take(const Column& c, const std::vector<std::int64_t>& row
 bool same_column(const Column& a, const Column& b) {
   if (a.size() < 0 || a.size() != b.size()) return false;
   if (a.is_numeric() && b.is_numeric()) {
-    const auto x = a.to_double(), y = b.to_double();
-    return std::equal(x.begin(), x.end(), y.begin(), [](double p, double q) { return p == q || (p != p && q != q); });
+    if (a.data.index() != b.data.index() || dtype_of(a) != dtype_of(b) || a.missing != b.missing) return false;
+    // Rows that are missing hold anything.
+    return std::visit(
+        [&]<class D>(const D& x) {
+          bool same = true;
+          if constexpr (requires { static_cast<double>(x[0]); }) {
+            const D& y = std::get<D>(b.data);
+            for (std::size_t i = 0; i < x.size(); ++i)
+              same = same && (x[i] == y[i] || (x[i] != x[i] && y[i] != y[i]) || is_missing(a, i));
+          }
+          return same;
+        },
+        a.data);
   }
-  if (a.is_numeric() != b.is_numeric() || std::holds_alternative<OpaqueRows>(a.data) ||
-      std::holds_alternative<OpaqueRows>(b.data))
+  if (a.data.index() != b.data.index() || std::holds_alternative<OpaqueRows>(a.data) ||
+      a.missing.has_value() != b.missing.has_value())
     return false;
+  if (a.is_categorical()) {
+    const auto &x = std::get<Categorical>(a.data), &y = std::get<Categorical>(b.data);
+    auto names = x.category_names(), others = y.category_names();
+    std::sort(names.begin(), names.end());
+    std::sort(others.begin(), others.end());
+    if (x.categories.index() != y.categories.index() || x.ordered != y.ordered || names != others ||
+        (x.ordered && x.categories != y.categories))
+      return false;
+  }
   return texts(a) == texts(b);
 }
 

@@ -18,7 +18,7 @@ std::optional<Column> concat_columns(const std::vector<const Column*>& parts, co
                                      bool& mixed);
 /// Rows of a column, -1: missing.
 std::optional<Column> take(const Column& c, const std::vector<std::int64_t>& rows);
-/// The same values, missing where the other is.
+/// The same values of the same type (and of the same categories), missing where the other is.
 bool same_column(const Column& a, const Column& b);
 
 }  // namespace scw::io

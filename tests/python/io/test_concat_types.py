@@ -170,3 +170,47 @@ def test_order_of_categories(tmp_path: Path, case: int, ordered: bool) -> None:
         pd.testing.assert_series_equal(e, got)
     else:
         assert [None if x != x else x for x in e] == [None if x != x else x for x in got]
+
+
+WIDE = 2**53
+
+
+@pytest.mark.parametrize("merge", ["same", "unique"])
+def test_same_means_same_numbers_and_types(tmp_path: Path, merge: str) -> None:
+    parts = [dense("float32", "xyz") for _ in range(2)]
+    first = {
+        "wide": np.array([WIDE, 1, 2]),
+        "equal wide": np.array([WIDE + 1, 1, 2]),
+        "type": np.array([1, 2, 3], "i4"),
+        "nan": [1, np.nan, 2],
+        "nullable": pd.array([1, None, WIDE + 1], dtype="Int64"),
+        "nullable wide": pd.array([1, None, WIDE + 1], dtype="Int64"),
+        "mask": pd.array([1, None, 0], dtype="Int64"),
+        "categories": pd.Categorical(["a", "b", "a"]),
+        "order of categories": pd.Categorical(["a", "b", "a"]),
+        "unused category": pd.Categorical(["a", "b", "a"]),
+        "kind of categories": pd.Categorical([1, 2, 1]),
+        "ordered": pd.Categorical(["a", "b", "a"]),
+    }
+    second = first | {
+        "wide": np.array([WIDE + 1, 1, 2]),
+        "type": np.array([1, 2, 3]),
+        "nullable wide": pd.array([1, None, WIDE], dtype="Int64"),
+        "mask": pd.array([1, 0, None], dtype="Int64"),
+        "order of categories": pd.Categorical(["a", "b", "a"], categories=["b", "a"]),
+        "unused category": pd.Categorical(["a", "b", "a"], categories=["a", "b", "c"]),
+        "kind of categories": pd.Categorical(["1", "2", "1"]),
+        "ordered": pd.Categorical(["a", "b", "a"], ordered=True),
+    }
+    for a, columns in zip(parts, (first, second), strict=True):
+        for name, values in columns.items():
+            a.var[name] = values
+        a.uns["number"] = int(columns["wide"][0])
+        a.uns["array"] = columns["wide"]
+        a.uns["half"] = 0.5
+        a.uns["frame"] = pd.DataFrame({"k": columns["wide"]})
+    expected = ad.concat(parts, merge=merge, uns_merge=merge)
+    got = concat(tmp_path, parts, merge=merge, uns_merge=merge)
+    assert sorted(got.var.columns) == sorted(expected.var.columns)
+    pd.testing.assert_frame_equal(expected.var, got.var[list(expected.var)])
+    assert sorted(got.uns) == sorted(expected.uns) == ["half"]
