@@ -1,6 +1,6 @@
-// The options of the main job, as the program takes them. Defaults of an operation's own options equal scanpy's. What the
-// job does beyond scanpy's defaults: it filters (min_genes, min_cells, max_pct_mt), chooses n_top_genes genes, scales
-// them for the PCA (max_value) and tabulates the fractions of expressing cells.
+// The options of the main job, as the program takes them. Defaults of an operation's own options equal scanpy's. What
+// the job does beyond scanpy's defaults: it filters (min_genes, min_cells, max_pct_mt), chooses n_top_genes genes,
+// scales them for the PCA (max_value) and tabulates the fractions of expressing cells.
 #pragma once
 
 #include <cstdint>
