@@ -14,7 +14,6 @@ import numpy as np
 from .. import _core
 from .._context import device_context, is_cupy, make_context
 from .._on_disk import open_columns, open_matrix
-from .._settings import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData
