@@ -22,6 +22,8 @@ _OURS = ("auto", "brute", "nn_descent")
 # Names of rapids-singlecell for approximate searches: what runs here has at least their recall.
 _APPROXIMATE = ("cagra", "ivfflat", "ivfpq", "all_neighbors", "mg_ivfflat", "mg_ivfpq")
 _TRANSFORMERS = {"sklearn": "brute", "pynndescent": "nn_descent", "rapids": "auto"}
+# scikit-learn's names of metrics that we know by others too.
+_SCIKIT = {"lp": "minkowski", "linf": "chebyshev", "taxicab": "manhattan"}
 _DESCENT_KWDS = ("min_recall", "recall_sample", "n_trees", "max_rounds")
 
 
@@ -73,7 +75,7 @@ def neighbors(
         scikit-learn and functions of two rows are left to scikit-learn. Sparse data: no correlation, jensenshannon,
         haversine, hamming, braycurtis. Values are not changed first.
     metric_kwds
-        ``{"p": 3}`` for minkowski.
+        ``{"p": 3}`` for minkowski; below 1, infinite, or with weights ``"w"`` it is left to scikit-learn too.
     random_state, rng
         Seed of nn_descent (default ``settings.seed``); exact search does not use it.
     algorithm
@@ -129,7 +131,7 @@ def neighbors(
         ctx = make_context(x, op=_OP, device=device, seed=seed)
         k = _lowered(int(n_neighbors), adata.n_obs)
         if not knn:
-            stored, connectivities = _all_pairs(ctx, x, k, _metric_name(metric), metric_kwds)
+            stored, connectivities = _all_pairs(ctx, x, k, metric, metric_kwds)
             lists = None
         else:
             name, search, kwds = _searcher(transformer, metric, metric_kwds, algorithm, algorithm_kwds, k)
@@ -137,7 +139,7 @@ def neighbors(
                 lists = None
                 packed = pack(x, _OP, name="the representation")
                 distance_parts, weight_parts, info = _core.pp.neighbor_graphs(
-                    ctx, packed.arg, k, _metric_name(metric), _p(metric_kwds), name, method or "", **kwds
+                    ctx, packed.arg, k, str(metric), _p(metric_kwds), name, method or "", **kwds
                 )
                 stored = _csr(distance_parts[0], distance_parts[1], distance_parts[2], adata.n_obs)
                 if method is not None:
@@ -208,16 +210,20 @@ def _lowered(n_neighbors: int, n: int) -> int:
     return k
 
 
-def _metric_name(metric: Any) -> str:
-    if not isinstance(metric, str):
-        raise TypeError(f"{_OP}: metric must be a name here (got {type(metric).__name__})")
-    return metric
+def _is_ours(metric: Any, metric_kwds: Mapping[str, Any]) -> bool:
+    """Whether our search has the metric with these options; all else is scikit-learn's."""
+    p = metric_kwds.get("p", 2.0)
+    if metric in ("minkowski", "lp") and not p > 0:
+        raise ValueError(f"{_OP}: p of the minkowski metric must be positive (got {p})")
+    if not isinstance(metric, str) or not _core.pp.knows_metric(metric) or "w" in metric_kwds:
+        return False
+    return metric not in ("minkowski", "lp") or 1 <= p < np.inf
 
 
 def _p(metric_kwds: Mapping[str, Any]) -> float:
     unknown = set(metric_kwds) - {"p"}
     if unknown:
-        raise ValueError(f"{_OP}: metric_kwds has {sorted(unknown)}; 'p' is known")
+        raise ValueError(f"{_OP}: metric_kwds has {sorted(unknown)}; 'p' and 'w' are known")
     return float(metric_kwds.get("p", 2.0))
 
 
@@ -246,7 +252,7 @@ def _searcher(
     if unknown:
         raise ValueError(f"{_OP}: algorithm_kwds has {sorted(unknown)}; known are {list(_DESCENT_KWDS)}")
     kwds = {key: value for key, value in algorithm_kwds.items() if key in _DESCENT_KWDS}
-    if isinstance(metric, str) and _core.pp.knows_metric(metric):
+    if _is_ours(metric, metric_kwds):
         return algorithm, None, kwds
     from sklearn.neighbors import KNeighborsTransformer
 
@@ -254,16 +260,30 @@ def _searcher(
     return (
         algorithm,
         KNeighborsTransformer(
-            algorithm="brute", n_neighbors=max(k - 1, 1), metric=metric, metric_params=dict(metric_kwds)
+            algorithm="brute",
+            n_neighbors=max(k - 1, 1),
+            metric=_SCIKIT.get(metric, metric),
+            metric_params=dict(metric_kwds),
         ),
         {},
     )
 
 
-def _all_pairs(ctx: _core.Context, x: Any, k: int, metric: str, metric_kwds: Mapping[str, Any]) -> tuple[Any, Any]:
+def _all_pairs(ctx: _core.Context, x: Any, k: int, metric: Any, metric_kwds: Mapping[str, Any]) -> tuple[Any, Any]:
     if is_sparse(x):
         x = x.toarray()
-    distances = _core.pp.pairwise_distances(ctx, pack(x, _OP, name="the representation").arg, metric, _p(metric_kwds))
+    if _is_ours(metric, metric_kwds):
+        packed = pack(x, _OP, name="the representation")
+        distances = _core.pp.pairwise_distances(ctx, packed.arg, metric, _p(metric_kwds))
+    else:
+        from sklearn.metrics import pairwise_distances
+
+        logger.info("%s: metric %r: distances by scikit-learn", _OP, metric)
+        x = _host(x)
+        distances = pairwise_distances(x, metric=_SCIKIT.get(metric, metric), **metric_kwds).astype(np.float32)
+        np.fill_diagonal(distances, 0)
+        if not np.isfinite(distances).all():
+            raise _core.DataError(f"{_OP}: distances must be finite (metric {metric!r})")
     return _host(distances), _host(_core.pp.gauss_kernel(ctx, distances, k))
 
 

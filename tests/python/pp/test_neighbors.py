@@ -216,6 +216,39 @@ def test_transformers(adata):
     scw.pp.neighbors(adata, metric="dice")
 
 
+WEIGHTS = np.linspace(0.1, 3, 20)
+OF_SCIKIT = [
+    ("dice", {}),
+    (lambda x, y: float(np.abs(x - y).sum()), {}),
+    ("minkowski", {"p": 3, "w": WEIGHTS}),
+    ("minkowski", {"p": 0.5}),
+    ("minkowski", {"p": np.inf}),
+    ("hamming", {"w": WEIGHTS}),
+]
+
+
+@pytest.mark.parametrize("metric, kwds", OF_SCIKIT)
+@pytest.mark.parametrize("knn", [True, False])
+def test_metrics_of_scikit_learn(metric, kwds, knn):
+    x = cells(80)
+    a = ad.AnnData(np.round(x) if metric == "hamming" else x * (np.abs(x) > 1))
+    b = a.copy()
+    for m, x in ((scw, a), (sc, b)):
+        m.pp.neighbors(x, 8, knn=knn, method="gauss", metric=metric, metric_kwds=kwds)
+    if knn:
+        d, e = sorted_rows(a.obsp["distances"]), sorted_rows(b.obsp["distances"])
+    else:
+        d, e = a.obsp["distances"], b.obsp["distances"]
+        assert d.dtype == a.obsp["connectivities"].dtype == np.float32
+        np.testing.assert_allclose(a.obsp["connectivities"], b.obsp["connectivities"], rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(d, e, rtol=1e-5, atol=1e-5)
+    assert d.max() > 0
+    assert a.uns["neighbors"]["params"]["metric"] == metric
+    if metric == "minkowski" and "w" not in kwds:
+        c = scw.pp.neighbors(a, 8, knn=knn, method="gauss", metric="lp", metric_kwds=kwds, copy=True)
+        assert abs(c.obsp["connectivities"] - a.obsp["connectivities"]).max() == 0
+
+
 def test_slots(adata):
     before = adata.copy()
     scw.pp.neighbors(adata, key_added="nn")
@@ -277,6 +310,9 @@ def test_errors_leave_the_object_alone(adata):
         ({"algorithm": "foo"}, ValueError, "unknown algorithm"),
         ({"metric": "foo"}, ValueError, "metric"),
         ({"metric_kwds": {"q": 1}}, ValueError, "metric_kwds"),
+        ({"metric": "minkowski", "metric_kwds": {"p": -1, "w": np.ones(20)}}, ValueError, "p of the minkowski"),
+        ({"metric": "foo", "knn": False, "method": "gauss"}, ValueError, "metric"),
+        ({"metric": lambda x, y: np.nan, "knn": False, "method": "gauss"}, scw.DataError, "must be finite"),
         ({"n_neighbors": 0}, ValueError, "n_neighbors"),
         ({"metric": "haversine"}, ValueError, "2 columns"),
         ({"algorithm_kwds": {"foo": 1}}, ValueError, "algorithm_kwds"),
