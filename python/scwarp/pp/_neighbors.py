@@ -21,7 +21,7 @@ _METHODS = ("umap", "gauss", "jaccard")
 _OURS = ("auto", "brute", "nn_descent")
 # Names of rapids-singlecell for approximate searches: what runs here has at least their recall.
 _APPROXIMATE = ("cagra", "ivfflat", "ivfpq", "all_neighbors", "mg_ivfflat", "mg_ivfpq")
-_TRANSFORMERS = {"sklearn": "brute", "pynndescent": "nn_descent", "rapids": "auto"}
+_TRANSFORMERS = {"sklearn": "brute", "pynndescent": "auto", "rapids": "auto"}
 # scikit-learn's names of metrics that we know by others too.
 _SCIKIT = {"lp": "minkowski", "linf": "chebyshev", "taxicab": "manhattan"}
 _DESCENT_KWDS = ("min_recall", "recall_sample", "n_trees", "max_rounds")
@@ -67,7 +67,7 @@ def neighbors(
     method
         ``"umap"``, ``"gauss"``, ``"jaccard"``; ``None``: distances only; an earlier graph stays in ``obsp``, unused.
     transformer
-        ``"sklearn"`` (exact search), ``"pynndescent"`` (our nn_descent) or an object with scikit-learn's
+        ``"sklearn"`` (exact search), ``"pynndescent"`` (our ``"auto"``) or an object with scikit-learn's
         ``KNeighborsTransformer`` interface, whose ``n_neighbors`` and metric count.
     metric
         euclidean, l2, sqeuclidean, l1, cityblock, manhattan, taxicab, linf, chebyshev, canberra, cosine, correlation,

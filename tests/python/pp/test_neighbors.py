@@ -216,6 +216,19 @@ def test_transformers(adata):
     scw.pp.neighbors(adata, metric="dice")
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "chebyshev", "jaccard", "hamming"])
+def test_pynndescent_by_name(adata, metric):
+    if metric in ("jaccard", "hamming"):
+        adata.X = (adata.X > 1).astype(np.float32) * (np.arange(20) + 1)
+    b = adata.copy()
+    for m, x in ((scw, adata), (sc, b)):
+        m.pp.neighbors(x, 10, transformer="pynndescent", metric=metric)
+    d = sorted_rows(adata.obsp["distances"])
+    e = sorted_rows(b.obsp["distances"])[:, 1:10]  # the cell itself, and one neighbour more
+    assert np.isclose(d, e, rtol=1e-5, atol=1e-5).mean() > 0.9  # theirs is approximate
+    assert (d <= e + 1e-5).all()
+
+
 WEIGHTS = np.linspace(0.1, 3, 20)
 OF_SCIKIT = [
     ("dice", {}),
