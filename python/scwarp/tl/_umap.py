@@ -54,8 +54,9 @@ def umap(
     alpha, gamma, negative_sample_rate
         Initial step length, weight of the repulsion, random cells that push for each sampled edge.
     init_pos
-        ``"spectral"``, ``"random"``, ``"auto"`` (spectral below a million cells, else random), ``"paga"``, ``"pca"``
-        (the first columns of ``obsm["X_pca"]``), a key of ``obsm``, or an array with ``n_components`` columns.
+        ``"spectral"``, ``"random"``, ``"auto"`` (spectral below a million cells, else random), ``"paga"`` (the
+        result then has 2 columns, as in scanpy), ``"pca"`` (the first columns of ``obsm["X_pca"]``), a key of ``obsm``,
+        or an array with ``n_components`` columns.
     random_state, rng
         Seed (default ``settings.seed``). The same seed gives the same bits on every run and for any number of threads.
     a, b
@@ -97,14 +98,18 @@ def umap(
         graph = graph.astype(np.float32)
     graph = _symmetric(graph)
     seed = resolve_seed(_OP, random_state, rng)
-    init = _start(adata, init_pos, int(n_components), seed)
+    n_components = int(n_components)
+    if isinstance(init_pos, str) and init_pos == "paga" and "paga" not in adata.obsm and n_components != 2:
+        logger.warning("%s: init_pos='paga' has 2 columns, and so has the result (n_components=%d)", _OP, n_components)
+        n_components = 2
+    init = _start(adata, init_pos, n_components, seed)
     ctx = make_context(graph, op=_OP, device=device, seed=seed)
     if is_cupy(graph) and not isinstance(init, str):
         import cupy
 
         init = cupy.asarray(init)
     embedding, a, b, n_epochs = _core.tl.umap(
-        ctx, pack(graph, _OP, name="the graph").arg, float(min_dist), float(spread), int(n_components),
+        ctx, pack(graph, _OP, name="the graph").arg, float(min_dist), float(spread), n_components,
         None if maxiter is None else int(maxiter), float(alpha), float(gamma), int(negative_sample_rate), init,
         None if a is None else float(a), None if b is None else float(b),
     )  # fmt: skip

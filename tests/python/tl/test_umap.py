@@ -174,7 +174,7 @@ def test_starts(data):
         assert trustworthiness(a.obsm["X_pca"], y, n_neighbors=15) > 0.85, init
 
 
-def test_paga_start(data):
+def test_paga_start(data, caplog):
     a = data.copy()
     r = np.random.default_rng(0)
     coarse = np.triu(r.random((6, 6)) * (r.random((6, 6)) < 0.6), 1)
@@ -191,6 +191,14 @@ def test_paga_start(data):
     np.testing.assert_allclose(
         scw.tl.umap(a, init_pos="paga", maxiter=0, copy=True).obsm["X_umap"], expected, atol=2e-3
     )
+    for n_components in (1, 3):  # does not count: the start has two columns
+        theirs = sc.tl.umap(a, init_pos="paga", n_components=n_components, maxiter=5, copy=True)
+        with caplog.at_level("WARNING", logger="scwarp"):
+            ours = scw.tl.umap(a, init_pos="paga", n_components=n_components, maxiter=5, copy=True)
+        assert ours.obsm["X_umap"].shape == theirs.obsm["X_umap"].shape == (a.n_obs, 2)
+        assert f"n_components={n_components}" in caplog.text
+        two = scw.tl.umap(a, init_pos="paga", maxiter=5, copy=True)
+        np.testing.assert_array_equal(ours.obsm["X_umap"], two.obsm["X_umap"])
     del a.uns["paga"]["pos"]
     with pytest.raises(ValueError, match="plot PAGA first"):
         scw.tl.umap(a, init_pos="paga")
