@@ -94,7 +94,8 @@ SCW_API std::int64_t report_gene_budget(std::int64_t n_cells);
 /// library was built without Plotly.js.
 SCW_API std::string render_report(const Context& ctx, const ReportData& data);
 
-/// Renders and writes: a temporary file beside `path`, renamed at the end. Throws IoError.
+/// Renders and writes: `path` holds the old file or the whole new one, flushed to disk. Throws IoError, also for what
+/// is there and is no regular file or read-only; a link stays one.
 SCW_API void write_report(const Context& ctx, const ReportData& data, const std::string& path);
 
 /// Version of the embedded Plotly.js; empty without.

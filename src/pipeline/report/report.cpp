@@ -1,20 +1,19 @@
 #include "scwarp/pipeline/report.hpp"
 
 #include <libdeflate.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/check.hpp"
 #include "core/parallel.hpp"
+#include "io/positioned.hpp"
+#include "io/replace_file.hpp"
 #include "pipeline/report/assets.hpp"
 
 namespace scw::pipeline {
@@ -301,18 +300,10 @@ std::string render_report(const Context& ctx, const ReportData& data) {
 
 void write_report(const Context& ctx, const ReportData& data, const std::string& path) {
   const std::string html = render_report(ctx, data);
-  const std::filesystem::path target(path);
-  const std::string temporary =
-      (target.parent_path() / fmt::format(".{}.{}.tmp", target.filename().string(), ::getpid())).string();
-  std::FILE* const file = std::fopen(temporary.c_str(), "wb");
-  SCW_EXPECT_AS(IoError, file != nullptr, kOp, "cannot write {} ({})", path, std::strerror(errno));
-  const bool written = std::fwrite(html.data(), 1, html.size(), file) == html.size();
-  const int error = errno;
-  if (std::fclose(file) != 0 || !written || std::rename(temporary.c_str(), path.c_str()) != 0) {
-    const int reason = written ? errno : error;
-    std::remove(temporary.c_str());
-    detail::fail<IoError>(kOp, "cannot write {} ({})", path, std::strerror(reason));
-  }
+  io::ReplaceFile file(kOp, path);
+  const bool written = io::write_fully(file.fd(), html.data(), static_cast<std::int64_t>(html.size()), 0);
+  SCW_EXPECT_AS(IoError, written, kOp, "'{}' cannot be written ({})", path, std::strerror(errno));
+  file.commit();
 }
 
 }  // namespace scw::pipeline

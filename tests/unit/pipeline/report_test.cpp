@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 #include <libdeflate.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
@@ -110,6 +112,25 @@ TEST_F(Report, WritesAtomically) {
   EXPECT_GT(std::filesystem::file_size(folder / "r.html"), 1000000u);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
   EXPECT_THROW(write_report(ctx, small_report(), folder / "missing" / "r.html"), IoError);
+}
+
+TEST_F(Report, TakesThePlaceOfRegularFilesOnly) {
+  namespace fs = std::filesystem;
+  const TestFolder folder;
+  const auto target = folder / "target.html", link = folder / "link.html", pipe = folder / "pipe.html";
+  std::ofstream(target) << "old";
+  fs::permissions(target, fs::perms::owner_read | fs::perms::owner_write);
+  fs::create_symlink("target.html", link);
+  write_report(ctx, small_report(), link);
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_GT(fs::file_size(target), 1000000u);
+  EXPECT_EQ(fs::status(target).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THROW(write_report(ctx, small_report(), pipe), IoError);
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  if (::geteuid() == 0) return;  // root may write to every file
+  fs::permissions(target, fs::perms::owner_read);
+  EXPECT_THROW(write_report(ctx, small_report(), target), IoError);
 }
 
 TEST_F(Report, EmptyDataGiveAPage) { EXPECT_GT(render_report(ctx, {}).size(), 1000000u); }
