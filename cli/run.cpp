@@ -127,6 +127,7 @@ int run_command(const Arguments& a) {
     return fmt::format("{} cells x {} genes, {} values", format_count(shape.n_obs), format_count(shape.n_vars),
                        format_count(shape.nnz));
   }));
+  pipeline::check_data(a.run, data);
   Observer observer(console);
   const auto job = pipeline::main_job(a.run, a.report.empty() ? nullptr : &report);
   for (auto& s : pipeline::run_steps(ctx, data, job, &observer)) steps.push_back(std::move(s));

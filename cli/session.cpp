@@ -1,11 +1,8 @@
 #include "session.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 
 #include "interrupt.hpp"
@@ -92,7 +89,6 @@ bool same_place(const std::string& a, const std::string& b) {
 void check_output(const char* op, const std::string& path, bool force, io::FileFormat format) {
   std::filesystem::path target(path);
   if (!target.has_filename()) target = target.parent_path();
-  const auto folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
   std::error_code error;
   const bool is_store = io::is_zarr(path) || std::filesystem::is_empty(target, error);
   const bool as_zarr = format == io::FileFormat::zarr;
@@ -100,10 +96,7 @@ void check_output(const char* op, const std::string& path, bool force, io::FileF
     throw IoError(fmt::format("write: {} is a folder{}", path, as_zarr ? " that is no Zarr store" : ""));
   if (!force && std::filesystem::exists(target, error))
     throw InvalidArgument(fmt::format("{}: '{}' is there already (overwrite it with --force)", op, path));
-  if (!std::filesystem::is_directory(folder, error))
-    throw IoError(fmt::format("write: {}: there is no folder {}", path, folder.string()));
-  if (::access(folder.c_str(), W_OK) != 0)
-    throw IoError(fmt::format("write: {}: cannot write in {} ({})", path, folder.string(), std::strerror(errno)));
+  io::expect_place(op, path, as_zarr || format == io::FileFormat::tenx_mtx);
   Interrupt::watch_output(path);
 }
 

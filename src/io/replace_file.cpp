@@ -79,6 +79,11 @@ ReplaceFile::ReplaceFile(const char* op, const std::string& path) : op_(op), sho
     const auto real = fs::canonical(target_, none);
     if (!real.empty()) target_ = real;
   }
+  const auto fits = [&](const fs::path& name) {
+    struct stat s {};
+    SCW_EXPECT_AS(IoError, ::lstat(name.c_str(), &s) == 0 || errno != ENAMETOOLONG, op_, "'{}' cannot be written ({})",
+                  shown_, std::strerror(ENAMETOOLONG));
+  };
   struct stat old {};
   if (::stat(target_.c_str(), &old) == 0) {
     SCW_EXPECT_AS(IoError, !S_ISDIR(old.st_mode), op_, "'{}' cannot be written (it is a folder)", shown_);
@@ -86,6 +91,9 @@ ReplaceFile::ReplaceFile(const char* op, const std::string& path) : op_(op), sho
     // Renaming needs no permission on the file itself, but who made it read-only meant it.
     SCW_EXPECT_AS(IoError, ::access(target_.c_str(), W_OK) == 0, op_, "'{}' cannot be replaced ({})", shown_,
                   std::strerror(errno));
+    fits(temporary_name(target_));  // it goes by this name for a moment
+  } else {
+    fits(target_);
   }
   SCW_EXPECT_AS(IoError, target_.has_filename(), op_, "'{}' names no file", shown_);
   folder_ = target_.has_parent_path() ? target_.parent_path() : fs::path(".");

@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "core/check.hpp"
+#include "io/replace_file.hpp"
 
 namespace scw::io {
 
@@ -70,6 +71,13 @@ WriteOptions write_options(const char* op, const std::string& path, const std::s
   o.compression_level = compression_level;
   if (chunk_bytes > 0) o.chunk_bytes = chunk_bytes;
   return out;
+}
+
+void expect_place(const char* op, const std::string& path, bool folder) {
+  if (folder)
+    const ReplaceFolder place(op, path);
+  else
+    const ReplaceFile place(op, path);
 }
 
 void write(const Context& ctx, const AnnData& data, const std::string& path, const WriteOptions& options) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -209,6 +210,60 @@ def test_exit_codes(scwarp: Run, simulated: Path, tmp_path: Path, code: int, arg
     done = scwarp(*[names.get(a, a) for a in args], check=code, cwd=tmp_path)
     assert text in done.stdout + done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["text.h5ad"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--groupby", "nonsense"], "nonsense"),
+        (["--groupby", "log1p_total_counts"], "obs['log1p_total_counts'] has no groups"),
+        (["--groupby", "leiden_0.5"], "leiden_0.5"),
+        (["--batch-key", "nonsense"], "nonsense"),
+        (["--batch-key", "pct_counts_mt"], "obs['pct_counts_mt'] has no groups"),
+        (["--regress-out", "total_counts,nonsense"], "nonsense"),
+        (["--regress-out", "total_counts,cluster"], "obs['cluster'] is not numeric"),
+        (["--n-pcs", 60], "n_pcs"),
+        (["--n-comps", 20, "--n-pcs", 21], "n_pcs"),
+        (["--leiden-iterations", 0], "leiden_iterations"),
+        (["--metric", "haversine"], "haversine"),
+        (["--knn", "nn_descent", "--metric", "canberra"], "nn_descent"),
+    ],
+)
+def test_what_cannot_work_is_said_before_the_steps(
+    scwarp: Run, simulated: Path, tmp_path: Path, flags: list[object], text: str
+) -> None:
+    done = scwarp("run", simulated, "-o", tmp_path / "o.h5ad", "--json", *flags, check=2)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert text in events[-1]["message"]
+    assert {e["step"] for e in events if e["event"] == "step"} <= {"read"}
+
+
+def test_places_that_cannot_be_written_are_said_before_reading(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    def refused(*flags: object) -> str:
+        done = scwarp("run", simulated, "--force", "--json", *flags, check=1)
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        assert not any(e["event"] == "step" for e in events)
+        return str(events[-1]["message"])
+
+    (tmp_path / "file.zarr").write_text("precious")
+    assert "not a folder" in refused("-o", tmp_path / "file.zarr")
+    assert (tmp_path / "file.zarr").read_text() == "precious"
+    for name in ("pipe.h5ad", "pipe.html"):
+        os.mkfifo(tmp_path / name)
+        flag = "--report" if name.endswith("html") else "-o"
+        assert "not a regular file" in refused(flag, tmp_path / name)
+        assert (tmp_path / name).is_fifo()
+    for name in (300 * "x" + ".h5ad", 300 * "x" + ".zarr"):
+        assert "File name too long" in refused("-o", tmp_path / name)
+    long = tmp_path / (245 * "x" + ".h5ad")
+    long.write_text("old")
+    assert "File name too long" in refused("-o", long)  # nothing can stand beside it for a moment
+    (tmp_path / "folder.html").mkdir()
+    assert "folder" in refused("--report", tmp_path / "folder.html")
+    if os.geteuid() != 0:  # root may write everywhere
+        long.chmod(0o444)
+        (tmp_path / "read-only.h5ad").touch(0o444)
+        assert "denied" in refused("-o", tmp_path / "read-only.h5ad")
 
 
 def test_device_that_is_not_there(scwarp: Run, simulated: Path, tmp_path: Path) -> None:

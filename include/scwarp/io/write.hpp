@@ -33,6 +33,11 @@ SCW_API WriteOptions write_options(const char* op, const std::string& path, cons
                                    int compression_level = -1, std::int64_t chunk_bytes = 0, int zarr_format = 0,
                                    bool shards = false);
 
+/// Throws IoError, as writing would do at its end, if no file (or folder) can be made at `path` or take the place of
+/// what is there: no such directory, nothing may be written in it, read-only, no regular file, a name that is too long.
+/// Leaves everything as it is.
+SCW_API void expect_place(const char* op, const std::string& path, bool folder);
+
 /// write_h5ad, write_zarr, write_10x_mtx or write_10x_h5, as the ending of `path` says. `path` holds the whole content
 /// or is as it was before. Throws InvalidArgument (ending, options), IoError (path, and what the system said).
 SCW_API void write(const Context& ctx, const AnnData& data, const std::string& path, const WriteOptions& options = {});

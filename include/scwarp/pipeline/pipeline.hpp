@@ -51,6 +51,9 @@ SCW_API Steps main_job(const RunOptions& options, ReportData* report = nullptr);
 
 /// Throws InvalidArgument if an option is out of range: before the input is read.
 SCW_API void check_options(const RunOptions& options);
+/// Throws InvalidArgument if options do not fit the data: a column of obs that they name is neither there nor made by
+/// the job, or of another kind; more n_pcs than the data can have. Before any step.
+SCW_API void check_data(const RunOptions& options, const AnnData& data);
 
 class SCW_API StepObserver {
  public:

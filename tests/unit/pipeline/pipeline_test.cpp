@@ -102,10 +102,84 @@ TEST(Pipeline, RefusesBadOptionsBeforeAnythingRuns) {
   refused([](RunOptions& o) { o.markers = "nonsense"; });
   refused([](RunOptions& o) { o.target_sum = 0; });
   refused([](RunOptions& o) { o.max_value = 0; });
+  refused([](RunOptions& o) { o.leiden_iterations = 0; });
+  refused([](RunOptions& o) { o.n_pcs = o.n_comps + 1; });
+  refused([](RunOptions& o) {
+    o.n_comps = 0;  // 50
+    o.n_pcs = 51;
+  });
+  refused([](RunOptions& o) { o.metric = "haversine"; });
+  refused([](RunOptions& o) { o.metric = "hellinger"; });
+  refused([](RunOptions& o) {
+    o.knn_algorithm = "nn_descent";
+    o.metric = "chebyshev";
+  });
+  refused([](RunOptions& o) {
+    o.umap_init = "pca";
+    o.umap_components = 11;
+  });
   refused([](RunOptions& o) {
     o.flavor = "seurat_v3";
     o.n_top_genes = 0;
   });
+}
+
+TEST(Pipeline, ChecksColumnsOfObsBeforeAnythingRuns) {
+  const AnnData a = data();
+  const auto check = [&](auto change) {
+    auto o = options();
+    change(o);
+    check_data(o, a);
+  };
+  for (const char* bad : {"nonsense", "log1p_total_counts", "total_counts", "leiden_0.5"}) {
+    EXPECT_THROW(check([&](RunOptions& o) { o.markers_groupby = bad; }), InvalidArgument) << bad;
+    EXPECT_THROW(check([&](RunOptions& o) { o.batch_key = bad; }), InvalidArgument) << bad;
+  }
+  EXPECT_THROW(check([](RunOptions& o) { o.batch_key = "leiden"; }), InvalidArgument);  // not there yet
+  EXPECT_THROW(check([](RunOptions& o) { o.regress_out = {"total_counts", "nonsense"}; }), InvalidArgument);
+  EXPECT_THROW(check([](RunOptions& o) { o.regress_out = {"total_counts", "batch"}; }), InvalidArgument);
+  EXPECT_THROW(check([](RunOptions& o) {
+                 o.n_comps = 300;
+                 o.n_pcs = 240;
+                 o.n_top_genes = 300;
+               }),
+               InvalidArgument);
+  for (const char* good : {"leiden", "cluster", "is_doublet", "n_genes", "n_genes_by_counts"})
+    EXPECT_NO_THROW(check([&](RunOptions& o) { o.markers_groupby = good; })) << good;
+  EXPECT_NO_THROW(check([](RunOptions& o) { o.regress_out = {"total_counts", "pct_counts_mt"}; }));
+  EXPECT_NO_THROW(check([](RunOptions& o) { o.regress_out = {"batch"}; }));
+  EXPECT_NO_THROW(check([](RunOptions& o) {
+    o.resolution = {0.5, 1};
+    o.markers_groupby = "leiden_0.5";
+  }));
+}
+
+TEST(Pipeline, KnowsTheColumnsThatItMakes) {
+  auto o = options();
+  o.min_counts = 1;
+  o.umap = false;
+  o.markers = "none";
+  const AnnData before = data();
+  AnnData after = data();
+  run_steps(Context::cpu(2), after, main_job(o));
+  for (const auto& [name, column] : after.obs.columns()) {
+    auto changed = o;
+    changed.markers_groupby = name;
+    bool has_groups = true;
+    try {
+      static_cast<void>(column.to_categorical());
+    } catch (const DTypeMismatch&) {
+      has_groups = false;
+    }
+    if (has_groups)
+      EXPECT_NO_THROW(check_data(changed, before)) << name;
+    else
+      EXPECT_THROW(check_data(changed, before), InvalidArgument) << name;
+    if (!column.is_numeric()) continue;
+    changed.markers_groupby.reset();
+    changed.regress_out = {"total_counts", name};
+    EXPECT_NO_THROW(check_data(changed, before)) << name;
+  }
 }
 
 TEST(Pipeline, SaysWhenFiltersLeaveNothing) {
