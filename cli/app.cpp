@@ -4,7 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <cctype>
+#include <cerrno>
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 
 #include "scwarp/version.hpp"
 
@@ -55,6 +58,25 @@ class Builder {
     choices_[option] = std::move(values);
     return option;
   }
+  /// An empty name is a variable of the shell that is not set: it must not stand for "none".
+  template <class T>
+  CLI::Option* file(const char* name, T& target, const char* text) {
+    return add(name, target, text)->type_name("FILE")->check([](const std::string& path) {
+      return path.empty() ? std::string("the name of the file is empty") : std::string();
+    });
+  }
+  CLI::Option* seed(std::uint64_t& target) {
+    return add("--seed", target, "Of all random numbers")->check([](const std::string& text) {
+      errno = 0;
+      char* end = nullptr;
+      const auto value = std::strtoull(text.c_str(), &end, 0);
+      // Files hold it as int64.
+      const bool fits = errno == 0 && text.find('-') == std::string::npos && value <= INT64_MAX;
+      return !text.empty() && *end == '\0' && fits
+                 ? std::string()
+                 : fmt::format("got '{}', expected a whole number from 0 to {}", text, INT64_MAX);
+    });
+  }
   CLI::Option* flag(const char* name, bool& target, const char* text) {
     return app_->add_flag(name, target, text)->group(group_);
   }
@@ -68,7 +90,10 @@ class Builder {
 void add_common(Builder& b, Arguments& a) {
   b.group("How it runs");
   b.add("--device", a.device, "auto, cpu, cuda or cuda:N")->type_name("DEVICE");
-  b.add("--threads", a.threads, "CPU threads, 0 = all; results do not depend on it")->check(CLI::NonNegativeNumber);
+  b.add("--threads", a.threads, "CPU threads, 0 = all; results do not depend on it")
+      ->check([](const std::string& text) {
+        return text.starts_with('-') ? fmt::format("got '{}', expected 0 or more", text) : std::string();
+      });
   b.add("--memory-limit", a.memory_limit, "Stop rather than use more memory for data, for example 8GB or 512MiB")
       ->type_name("SIZE")
       ->check([](const std::string& text) {
@@ -107,11 +132,9 @@ void add_run(CLI::App* app, Arguments& a, Choices& choices) {
   auto& o = a.run;
   Builder b(app, choices);
   b.group("Files");
-  b.add("input", a.input, "h5ad, Zarr, 10x h5, folder with matrix.mtx, CSV or TSV; without it: simulated data")
-      ->type_name("FILE");
-  b.add("-o,--output", a.output, "Annotated file to write; its ending says the format: .h5ad or .zarr")
-      ->type_name("FILE");
-  b.add("--report", a.report, "HTML report to write")->type_name("FILE");
+  b.file("input", a.input, "h5ad, Zarr, 10x h5, folder with matrix.mtx, CSV or TSV; without it: simulated data");
+  b.file("-o,--output", a.output, "Annotated file to write; its ending says the format: .h5ad or .zarr");
+  b.file("--report", a.report, "HTML report to write");
   b.flag("-f,--force", a.force, "Overwrite the output and the report if they are there")->configurable(false);
   b.choose("--compression", o.compression, kCompressions,
            "Of the output; auto: gzip for h5ad, lz4 for Zarr; lz4 and blosc-zstd are Zarr's");
@@ -168,7 +191,7 @@ void add_run(CLI::App* app, Arguments& a, Choices& choices) {
   b.add("--n-marker-genes", o.n_marker_genes, "Genes per group in the file; none: all");
 
   add_common(b, a);
-  b.add("--seed", o.seed, "Of all random numbers");
+  b.seed(o.seed);
   b.flag("--plan", a.plan, "Print the steps with their estimated peak memory and stop")->configurable(false);
   b.flag("--write-config", a.write_config, "Print the effective options as TOML and stop")->configurable(false);
 }
@@ -184,10 +207,10 @@ void add_writing(Builder& b, Arguments& a) {
       ->type_name("SIZE");
   b.flag("-f,--force", a.force, "Overwrite OUT if it is there");
   b.group("10x files and tables");
-  b.add("--genome", a.concat.read.genome, "Features of this genome only");
+  b.add("--genome", a.concat.read.genome, "10x HDF5: features of this genome only");
   b.flag("--gex-only,!--all-features", a.concat.read.gex_only, "Features of type \"Gene Expression\" only")
       ->default_str("true");
-  b.choose("--rows", a.rows, {"auto", "cells", "genes"}, "What the rows of a table are");
+  b.choose("--rows", a.rows, {"auto", "cells", "genes"}, "Tables: what the rows are");
 }
 
 }  // namespace
@@ -264,27 +287,25 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
 
   auto* info = app.add_subcommand("info", "What is in a file");
   Builder i(info, choices);
-  i.add("input", a.input, "File or 10x folder")->required()->type_name("FILE");
+  i.file("input", a.input, "File or 10x folder")->required();
   i.flag("--json", a.json, "As JSON");
 
   auto* simulate = app.add_subcommand("simulate", "Write a data set with known clusters");
   simulate->fallthrough();
   simulate->allow_config_extras(CLI::config_extras_mode::error);
   Builder s(simulate, choices);
-  s.add("-o,--output", a.output, "File to write, .h5ad, .zarr, .h5 for 10x HDF5, or / for a 10x folder")
-      ->required()
-      ->type_name("FILE");
+  s.file("-o,--output", a.output, "File to write, .h5ad, .zarr, .h5 for 10x HDF5, or / for a 10x folder")->required();
   s.flag("-f,--force", a.force, "Overwrite the output if it is there")->configurable(false);
   add_simulate_options(s, a.simulate);
   add_common(s, a);
-  s.add("--seed", a.simulate_seed, "Of all random numbers");
+  s.seed(a.simulate_seed);
 
   auto* convert = app.add_subcommand("convert", "Write a file in another format, or with another compression");
   convert->fallthrough();
   Builder v(convert, choices);
   v.group("Files");
-  v.add("input", a.input, "h5ad, Zarr, 10x h5, folder with matrix.mtx, CSV or TSV")->required()->type_name("IN");
-  v.add("output", a.output, "File to write; its ending says the format: .h5ad, .zarr, .h5 (10x), or / (10x folder)")
+  v.file("input", a.input, "h5ad, Zarr, 10x h5, folder with matrix.mtx, CSV or TSV")->required()->type_name("IN");
+  v.file("output", a.output, "File to write; its ending says the format: .h5ad, .zarr, .h5 (10x), or / (10x folder)")
       ->required()
       ->type_name("OUT");
   add_writing(v, a);
@@ -296,10 +317,10 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   concat->fallthrough();
   Builder n(concat, choices);
   n.group("Files");
-  n.add("output", a.output, "File to write, .h5ad, .zarr, .h5 for 10x HDF5, or / for a 10x folder")
+  n.file("output", a.output, "File to write, .h5ad, .zarr, .h5 for 10x HDF5, or / for a 10x folder")
       ->required()
       ->type_name("OUT");
-  n.add("input", a.inputs, "Files of any kind that convert reads")->required()->type_name("IN");
+  n.file("input", a.inputs, "Files of any kind that convert reads")->required()->type_name("IN");
   n.group("What is put together");
   n.choose("--join", a.join, {"inner", "outer"}, "Genes, columns and layers of all inputs, or of any");
   n.add("--batch-key,--label", a.concat.label, "Column of obs that says which input a cell is from");

@@ -197,6 +197,7 @@ def test_quiet(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
         (2, ["run", "IN"], "-o"),
         (2, ["run", "IN", "-o", "OUT", "--memory-limit", "many"], "8GB"),
         (2, [], "subcommand"),
+        (2, ["run", "IN", "-o", "OUT", "--threads", "-1"], "got '-1', expected 0 or more"),
         (3, ["run", "missing.h5ad", "-o", "OUT"], "missing.h5ad"),
         (3, ["run", "TEXT", "-o", "OUT"], "text.h5ad"),
         (3, ["info", "TEXT"], "text.h5ad"),
@@ -210,6 +211,43 @@ def test_exit_codes(scwarp: Run, simulated: Path, tmp_path: Path, code: int, arg
     done = scwarp(*[names.get(a, a) for a in args], check=code, cwd=tmp_path)
     assert text in done.stdout + done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["text.h5ad"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["run", "", "-o", "OUT"],
+        ["run", "", "--plan"],
+        ["run", "IN", "-o", "", "--report", "r.html"],
+        ["run", "IN", "-o", "OUT", "--report", ""],
+        ["run", "--config", "empty.toml", "-o", "OUT"],
+        ["info", ""],
+        ["simulate", "-o", ""],
+        ["convert", "", "OUT"],
+        ["convert", "IN", ""],
+        ["concat", "OUT", "IN", ""],
+    ],
+)
+def test_an_empty_name_is_no_file(scwarp: Run, simulated: Path, tmp_path: Path, args: list[str]) -> None:
+    (tmp_path / "empty.toml").write_text('[run]\ninput = ""\n')
+    names = {"IN": simulated, "OUT": tmp_path / "out.h5ad"}
+    done = scwarp(*[names.get(a, a) for a in args], check=2, cwd=tmp_path)
+    assert "name of the file is empty" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["empty.toml"]
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999999", "9223372036854775808", "1.5", "x", ""])
+def test_seeds_that_are_none(scwarp: Run, tmp_path: Path, seed: str) -> None:
+    done = scwarp("simulate", "-o", tmp_path / "s.h5ad", "--seed", seed, check=2)
+    assert "from 0 to 9223372036854775807" in done.stderr
+    assert "from 0 to 9223372036854775807" in scwarp("run", "--seed", seed, "--write-config", check=2).stderr
+    (tmp_path / "c.toml").write_text(f'[run]\nseed = "{seed}"\n')
+    scwarp("run", "--config", tmp_path / "c.toml", "--write-config", check=2)
+    assert not (tmp_path / "s.h5ad").exists()
+
+
+def test_large_seed(scwarp: Run, tmp_path: Path) -> None:
+    assert "seed = 9223372036854775807" in scwarp("run", "--seed", 2**63 - 1, "--write-config").stdout
 
 
 @pytest.mark.parametrize(
