@@ -1,6 +1,9 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <new>
 
@@ -41,10 +44,27 @@ int report_error(const Arguments& arguments) {
   }
 }
 
-}  // namespace
+/// A stream that the caller has closed must not become the name of the next file that is opened: what is written to it
+/// fails instead.
+void hold_standard_streams() {
+  for (int fd = 0; fd < 3; ++fd)
+    if (::fcntl(fd, F_GETFD) == -1 && errno == EBADF)
+      static_cast<void>(::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY));  // takes the lowest number that is free
+}
 
-int main(int argc, char** argv) {
-  Interrupt::install();
+/// Of a word or option in the place of a command.
+int fail_unknown(const CLI::App& app, const std::string& word) {
+  std::string names;
+  for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names += (names.empty() ? "" : ", ") + command->get_name();
+  std::fputs(fmt::format("There is no {} '{}' (commands: {})\nRun with --help for more information.\n",
+                         word.starts_with('-') ? "option" : "command", word, names)
+                 .c_str(),
+             stderr);
+  return kUsage;
+}
+
+int run_program(int argc, char** argv) {
   CLI::App app;
   Arguments arguments;
   Choices choices;
@@ -54,6 +74,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     return app.exit(e);
   } catch (const CLI::Error& e) {
+    const auto unknown = app.remaining();
+    if (app.get_subcommands().empty() && !unknown.empty()) return fail_unknown(app, unknown.front());
     app.exit(e);
     return kUsage;
   }
@@ -75,4 +97,17 @@ int main(int argc, char** argv) {
   } catch (...) {
     return report_error(arguments);
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  hold_standard_streams();
+  Interrupt::install();
+  const int code = run_program(argc, argv);
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  const std::string reason = errno == 0 ? "" : fmt::format(" ({})", std::strerror(errno));
+  std::fputs(fmt::format("scwarp: standard output cannot be written{}\n", reason).c_str(), stderr);
+  return code == kOk ? kError : code;
 }

@@ -197,6 +197,8 @@ def test_quiet(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
         (2, ["run", "IN"], "-o"),
         (2, ["run", "IN", "-o", "OUT", "--memory-limit", "many"], "8GB"),
         (2, [], "subcommand"),
+        (2, ["foo", "IN"], "no command 'foo' (commands: run, info"),
+        (2, ["--foo", "run"], "--foo"),
         (2, ["run", "IN", "-o", "OUT", "--threads", "-1"], "got '-1', expected 0 or more"),
         (3, ["run", "missing.h5ad", "-o", "OUT"], "missing.h5ad"),
         (3, ["run", "TEXT", "-o", "OUT"], "text.h5ad"),
@@ -302,6 +304,25 @@ def test_places_that_cannot_be_written_are_said_before_reading(scwarp: Run, simu
         long.chmod(0o444)
         (tmp_path / "read-only.h5ad").touch(0o444)
         assert "denied" in refused("-o", tmp_path / "read-only.h5ad")
+
+
+@pytest.mark.parametrize(
+    "args", [["--version"], ["run", "--help"], ["run", "--write-config"], ["info", "IN"], ["run", "IN", "--plan"]]
+)
+def test_standard_output_that_is_closed(program: Path, simulated: Path, args: list[str]) -> None:
+    args = [str(simulated) if a == "IN" else a for a in args]
+    done = subprocess.run(["sh", "-c", 'exec "$0" "$@" >&-', program, *args], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "standard output cannot be written" in done.stderr
+
+
+def test_closed_streams_are_not_taken_for_files(program: Path, simulated: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.h5ad"
+    command = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', program, "convert", simulated, out]
+    assert subprocess.run(command).returncode == 1  # the line about it could not be printed
+    command[-2:] = [out, tmp_path / "o.zarr", "-q"]
+    assert subprocess.run(command).returncode == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["o.h5ad", "o.zarr"]
 
 
 def test_device_that_is_not_there(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
