@@ -39,15 +39,24 @@ bool is_h5ad(const std::string& path) {
 }  // namespace
 
 AnnData read(const Context& ctx, const std::string& path, const ReadOptions& options) {
+  const auto is_kind = [&](const char* kind, bool has_genomes, bool is_table) {
+    // With several inputs the options are meant for some of them.
+    if (!has_genomes && !options.genome.empty())
+      ctx.warn(fmt::format("{}: '{}' is {}: the genome is not looked at (only 10x HDF5 has genomes)", kOp, path, kind));
+    if (!is_table && options.orientation != Orientation::automatic)
+      ctx.warn(fmt::format("{}: '{}' is {}: what the rows are is only looked at for tables", kOp, path, kind));
+  };
   std::error_code ec;
   const auto status = std::filesystem::status(path, ec);
   SCW_EXPECT_AS(IoError, std::filesystem::exists(status), kOp, "'{}' does not exist", path);
   if (std::filesystem::is_directory(status)) {
     if (is_zarr(path)) {
+      is_kind("a Zarr store", false, false);
       ReadZarrOptions o;
       o.stream_matrices = options.stream_matrices;
       return read_zarr(ctx, path, o);
     }
+    is_kind("a 10x folder", false, false);
     Read10xMtxOptions o;
     o.gex_only = options.gex_only;
     o.stream_matrices = options.stream_matrices;
@@ -55,16 +64,19 @@ AnnData read(const Context& ctx, const std::string& path, const ReadOptions& opt
   }
   if (is_hdf5(path)) {
     if (is_h5ad(path)) {
+      is_kind("an h5ad file", false, false);
       ReadH5adOptions o;
       o.stream_matrices = options.stream_matrices;
       return read_h5ad(ctx, path, o);
     }
+    is_kind("a 10x HDF5 file", true, false);
     AnnData a = read_10x_h5(ctx, path, {options.genome, options.gex_only, options.stream_matrices});
     auto names = a.var.index();
     make_names_unique(names);
     a.var.set_index(std::move(names));
     return a;
   }
+  is_kind("a table", false, true);
   ReadTextOptions o;
   o.orientation = options.orientation;
   return read_text(ctx, path, o);

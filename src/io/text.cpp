@@ -66,6 +66,9 @@ Table parse(Lines lines, char delimiter) {
   Table t;
   auto line = lines.next();
   if (!line || line->empty()) lines.fail("the table is empty (expected a row of names)");
+  // Of a file of its own the format is known before it comes here.
+  if (line->starts_with("\x89HDF"))
+    lines.fail("this is HDF5 that is packed or comes through a pipe (expected the name of an HDF5 file)");
   if (line->starts_with("\xEF\xBB\xBF")) line->remove_prefix(3);
   if (delimiter == 0) delimiter = find_delimiter(*line);
   split(lines, *line, delimiter, t.column_names);

@@ -325,6 +325,23 @@ def test_closed_streams_are_not_taken_for_files(program: Path, simulated: Path, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.h5ad", "o.zarr"]
 
 
+def test_options_that_do_nothing_are_said(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    done = scwarp("convert", simulated, tmp_path / "a.h5ad", "--genome", "GRCh38", "--rows", "genes")
+    assert re.search("warning: .*h5ad file.*genome", done.stderr) and re.search("warning: .*rows", done.stderr)
+    (tmp_path / "t.csv").write_text("name,a,b\nx,1,2\ny,3,4\n")
+    done = scwarp("convert", tmp_path / "t.csv", tmp_path / "b.h5ad", "--rows", "genes")
+    assert done.stderr == ""
+
+
+def test_pipes_hold_tables_only(program: Path, simulated: Path, tmp_path: Path) -> None:
+    command = f"cat '{simulated}' | '{program}' convert /dev/stdin '{tmp_path}/a.h5ad'"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == 3 and "HDF5" in done.stderr and "pipe" in done.stderr
+    (tmp_path / "t.csv").write_text("name,a,b\nx,1,2\ny,3,4\n")
+    command = f"cat '{tmp_path}/t.csv' | '{program}' convert /dev/stdin '{tmp_path}/a.h5ad'"
+    assert subprocess.run(command, shell=True).returncode == 0
+
+
 def test_device_that_is_not_there(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
     if json.loads(scwarp("doctor", "--json").stdout)["facts"]["CUDA"].startswith("usable"):
         pytest.skip("there is a CUDA device")
@@ -409,6 +426,7 @@ def test_few_cells(scwarp: Run, simulated: Path, tmp_path: Path, n_cells: int) -
     assert (tmp_path / "o.h5ad").exists() == (done.returncode == 0)
     if done.returncode != 0:
         assert re.search(r"scwarp: .+: .+", done.stderr)
+    assert n_cells > 1 or done.returncode == 3
     assert n_cells > 0 or "empty" in done.stderr
 
 

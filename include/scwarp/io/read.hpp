@@ -10,9 +10,9 @@
 namespace scw::io {
 
 struct ReadOptions {
-  std::string genome;                                ///< 10x files: this genome only
+  std::string genome;                                ///< 10x HDF5: this genome only (a warning elsewhere)
   bool gex_only = true;                              ///< 10x files: features of type "Gene Expression" only
-  Orientation orientation = Orientation::automatic;  ///< tables
+  Orientation orientation = Orientation::automatic;  ///< tables (a warning elsewhere)
   /// h5ad, 10x HDF5 and Zarr: leave the values of matrices in the file; see ReadH5adOptions. 10x folders: put them into
   /// a temporary one; see Read10xMtxOptions.
   bool stream_matrices = false;

@@ -46,7 +46,8 @@ class FilterCellsStep final : public Step {
       drop("mitochondrial share", [&](std::size_t i) { return !(pct[i] <= *o_.max_pct_mt); });
     }
     const auto kept = std::accumulate(keep.begin(), keep.end(), std::int64_t{0});
-    SCW_EXPECT_AS(DataError, kept > 0, "filter cells", "no cell is left (dropped {}); loosen the thresholds", reasons);
+    SCW_EXPECT_AS(DataError, kept > 1, "filter cells", "{} left (dropped {}); loosen the thresholds",
+                  kept == 0 ? "no cell is" : "only one cell is", reasons);
     if (o_.min_genes || o_.max_genes) data.obs.set("n_genes", Column(cast<std::int64_t>(n_positive)));
     if (o_.min_counts || o_.max_counts)
       with_sum_type(sum_type(x), [&](auto zero) { data.obs.set("n_counts", Column(cast<decltype(zero)>(total))); });

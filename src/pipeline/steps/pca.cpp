@@ -40,6 +40,7 @@ class PcaStep final : public Step {
     const auto& mask = std::get<Bools>(column->data).values;
     options.gene_mask = Span<const std::uint8_t>(mask);
     const std::int64_t used = std::accumulate(mask.begin(), mask.end(), std::int64_t{0});
+    SCW_EXPECT_AS(DataError, used > 1, op, "too few genes vary (got {}, expected at least 2)", used);
     const std::int64_t most = std::min(used, data.n_obs());
     options.n_comps = o_.n_comps == 0 || o_.n_comps >= most ? 0 : o_.n_comps;
     if (o_.n_comps >= most)

@@ -63,6 +63,7 @@ class QcStep final : public Step {
     const MatrixElement& x = require_X(data, "QC");
     SCW_EXPECT_AS(DataError, data.n_obs() > 0 && data.n_vars() > 0, "QC", "the input is empty ({} cells x {} genes)",
                   data.n_obs(), data.n_vars());
+    SCW_EXPECT_AS(DataError, data.n_obs() > 1, "QC", "the input has one cell (expected at least 2)");
     Bools mt{std::vector<std::uint8_t>(static_cast<std::size_t>(data.n_vars()), 0)};
     for (std::size_t j = 0; j < mt.values.size(); ++j)
       for (const auto& prefix : o_.mt_prefix)
