@@ -87,23 +87,22 @@ class Builder {
   std::string group_ = "Options";
 };
 
-void add_common(Builder& b, Arguments& a) {
+void add_common(Builder& b, Arguments& a,
+                const char* memory = "Stop rather than use more memory for data, for example 8GB or 512MiB") {
   b.group("How it runs");
   b.add("--device", a.device, "auto, cpu, cuda or cuda:N")->type_name("DEVICE");
   b.add("--threads", a.threads, "CPU threads, 0 = all; results do not depend on it")
       ->check([](const std::string& text) {
         return text.starts_with('-') ? fmt::format("got '{}', expected 0 or more", text) : std::string();
       });
-  b.add("--memory-limit", a.memory_limit, "Stop rather than use more memory for data, for example 8GB or 512MiB")
-      ->type_name("SIZE")
-      ->check([](const std::string& text) {
-        try {
-          parse_bytes(text);
-          return std::string();
-        } catch (const CLI::Error& e) {
-          return std::string(e.what());
-        }
-      });
+  b.add("--memory-limit", a.memory_limit, memory)->type_name("SIZE")->check([](const std::string& text) {
+    try {
+      parse_bytes(text);
+      return std::string();
+    } catch (const CLI::Error& e) {
+      return std::string(e.what());
+    }
+  });
   b.flag("--json", a.json, "Events as JSON, one per line, on standard output");
   b.flag("-q,--quiet", a.quiet, "Warnings and errors only");
   b.flag("-v,--verbose", a.verbose, "More messages");
@@ -195,6 +194,10 @@ void add_run(CLI::App* app, Arguments& a, Choices& choices) {
   b.flag("--plan", a.plan, "Print the steps with their estimated peak memory and stop")->configurable(false);
   b.flag("--write-config", a.write_config, "Print the effective options as TOML and stop")->configurable(false);
 }
+
+constexpr const char* kWholeMatrices =
+    "Stop rather than hold more of matrices (tables; CSC that is turned), for example 8GB; what goes from file to file "
+    "in chunks is not counted";
 
 void add_writing(Builder& b, Arguments& a) {
   b.group("How it is written");
@@ -311,7 +314,7 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   add_writing(v, a);
   v.group("What is written");
   v.flag("--csr", a.csr, "X, layers and raw.X that are CSC become CSR, which can be read by rows (backed)");
-  add_common(v, a);
+  add_common(v, a, kWholeMatrices);
 
   auto* concat = app.add_subcommand("concat", "Put the cells of several files into one");
   concat->fallthrough();
@@ -330,7 +333,7 @@ void build_app(CLI::App& app, Arguments& a, Choices& choices) {
   n.choose("--uns-merge", a.uns_merge, {"none", "same", "unique", "first", "only"}, "What of uns is kept");
   n.add("--fill-value", a.concat.fill_value, "For what an input does not have; none: 0 if sparse, else NaN");
   add_writing(n, a);
-  add_common(n, a);
+  add_common(n, a, kWholeMatrices);
 
   auto* doctor = app.add_subcommand("doctor", "What is built in, what runs where, and a self-test");
   Builder d(doctor, choices);

@@ -333,6 +333,19 @@ def test_options_that_do_nothing_are_said(scwarp: Run, simulated: Path, tmp_path
     assert done.stderr == ""
 
 
+def test_memory_limit_of_convert(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
+    """It is of what is held; the help says that chunks are not."""
+    import anndata
+
+    anndata.read_h5ad(simulated)[:200].to_df().to_csv(tmp_path / "t.csv")
+    done = scwarp("convert", tmp_path / "t.csv", tmp_path / "t.h5ad", "--memory-limit", "100kB", check=4)
+    assert "memory limit" in done.stderr
+    scwarp("convert", simulated, tmp_path / "a.zarr", "--memory-limit", "100kB")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "t.csv"]
+    for command in ("convert", "concat"):
+        assert "is not counted" in re.sub(r"\s+", " ", scwarp(command, "--help").stdout)
+
+
 def test_pipes_hold_tables_only(program: Path, simulated: Path, tmp_path: Path) -> None:
     command = f"cat '{simulated}' | '{program}' convert /dev/stdin '{tmp_path}/a.h5ad'"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
