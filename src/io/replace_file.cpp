@@ -44,6 +44,20 @@ void flush_entries(const char* op, const fs::path& folder, const std::string& sh
                 "the folder of '{}' cannot be flushed to disk ({})", shown, std::strerror(reason));
 }
 
+/// Where a new file or folder of this name comes to be: links are followed, also one to what is not there yet.
+fs::path follow_links(const char* op, const std::string& shown, fs::path path) {
+  std::error_code none;
+  if (auto real = fs::canonical(path, none); !real.empty()) return real;
+  constexpr int kMostLinks = 40;  // as Linux
+  for (int n = 0; fs::is_symlink(path, none); ++n) {
+    SCW_EXPECT_AS(IoError, n < kMostLinks, op, "'{}' cannot be written (its links lead in a circle)", shown);
+    auto to = fs::read_symlink(path, none);
+    path = to.is_absolute() ? std::move(to) : path.parent_path() / to;
+    while (!path.has_filename() && path.has_parent_path() && path != path.root_path()) path = path.parent_path();
+  }
+  return path;
+}
+
 bool is_same_file(int fd, const fs::path& path) {
   struct stat a {
   }, b{};
@@ -75,10 +89,7 @@ void remove_abandoned(const fs::path& target) noexcept try {
 
 ReplaceFile::ReplaceFile(const char* op, const std::string& path) : op_(op), shown_(path), target_(path) {
   std::error_code none;
-  if (fs::is_symlink(target_, none)) {
-    const auto real = fs::canonical(target_, none);
-    if (!real.empty()) target_ = real;
-  }
+  if (fs::is_symlink(target_, none)) target_ = follow_links(op, path, target_);
   const auto fits = [&](const fs::path& name) {
     struct stat s {};
     SCW_EXPECT_AS(IoError, ::lstat(name.c_str(), &s) == 0 || errno != ENAMETOOLONG, op_, "'{}' cannot be written ({})",
@@ -173,10 +184,7 @@ ReplaceFolder::ReplaceFolder(const char* op, const std::string& path) : op_(op),
   std::error_code none;
   while (!target_.has_filename() && target_.has_parent_path() && target_ != target_.root_path())
     target_ = target_.parent_path();
-  if (fs::is_symlink(target_, none)) {
-    const auto real = fs::canonical(target_, none);
-    if (!real.empty()) target_ = real;
-  }
+  if (fs::is_symlink(target_, none)) target_ = follow_links(op, path, target_);
   SCW_EXPECT_AS(IoError, target_.has_filename(), op_, "'{}' is not the name of a folder", shown_);
   if (fs::exists(target_, none)) {
     SCW_EXPECT_AS(IoError, fs::is_directory(target_, none), op_, "'{}' exists and is not a folder", shown_);

@@ -14,7 +14,8 @@ namespace scw::io {
 /// writer is gone are removed when the same target is written again.
 ///
 /// Throws IoError that names the target and the reason: it exists and is no regular file, its folder is not there or
-/// cannot be written to, the disk is full. A target that is a symbolic link stays one: what it points to is replaced.
+/// cannot be written to, the disk is full. A target that is a symbolic link stays one: what it points to is replaced,
+/// or made if it is not there.
 class ReplaceFile {
  public:
   ReplaceFile(const char* op, const std::string& path);
@@ -45,7 +46,7 @@ class ReplaceFile {
 /// The same for a folder of files: a new one that becomes `target` when it is complete. It is ".target.PID-N.tmp"
 /// beside the target meanwhile, locked by its writer; commit() has everything in it flushed to disk and exchanges it
 /// with what was there, in one step where the file system can do that (RENAME_EXCHANGE). Elsewhere there is neither for
-/// a moment, and the old folder stands beside its place under the temporary name and ".old".
+/// a moment, and the old folder stands beside its place under the temporary name and ".old". Links stay, as above.
 class ReplaceFolder {
  public:
   ReplaceFolder(const char* op, const std::string& path);

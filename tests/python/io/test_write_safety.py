@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -379,3 +380,37 @@ def test_reading_what_is_replaced(tmp_path: Path) -> None:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+WRITERS = {
+    "x.h5ad": scw.write_h5ad,
+    "x.zarr": scw.write_zarr,
+    "x.h5": scw.write_10x_h5,
+    "x_mtx": scw.write_10x_mtx,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_links_to_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    a = ad.AnnData(np.ones((3, 2), "f4"))
+    write_it = WRITERS[name]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real").mkdir()
+    for shown, link in (("one", Path("real") / name), ("two", Path("one")), ("absolute", tmp_path / "real" / name)):
+        (tmp_path / f"{shown}_{name}").symlink_to(link if shown != "two" else f"one_{name}")
+        write_it(a, f"{shown}_{name}")
+        assert (tmp_path / f"{shown}_{name}").is_symlink()
+        assert [p.name for p in (tmp_path / "real").iterdir()] == [name]
+        target = tmp_path / "real" / name
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    (tmp_path / f"lost_{name}").symlink_to(Path("nowhere") / name)
+    with pytest.raises(OSError, match=r"nowhere' is not a folder"):
+        write_it(a, f"lost_{name}")
+    (tmp_path / f"circle_{name}").symlink_to(f"circle_{name}")
+    with pytest.raises(OSError, match="circle"):
+        write_it(a, f"circle_{name}")
+    assert not any(p.name.startswith(".") for p in (*tmp_path.iterdir(), *(tmp_path / "real").iterdir()))
+    if name == "x.h5ad":  # as anndata
+        (tmp_path / "theirs.h5ad").symlink_to("real/theirs.h5ad")
+        a.write_h5ad("theirs.h5ad")
+        assert (tmp_path / "theirs.h5ad").is_symlink() and (tmp_path / "real/theirs.h5ad").is_file()
