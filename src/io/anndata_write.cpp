@@ -306,7 +306,7 @@ bool Writer::is_left_out(const Foreign& f, const std::string& path) {
   if (can_copy_ || !has_source_) return false;
   const auto node = data_.source->root()->find(f.path.substr(1));
   if (!node) return false;
-  const std::string why = cannot_transcode(*node);
+  const std::string why = cannot_transcode(ctx_, *node);
   if (why.empty()) return false;
   if (warned_.insert(path).second)
     ctx_.warn(

@@ -7,12 +7,12 @@ namespace {
 
 constexpr int kDeepest = 64;
 
-std::string look(const Node& node, int depth) {
+std::string look(const Context& ctx, const Node& node, int depth) {
   if (depth > kDeepest) return fmt::format("{} is nested too deep", node.path);
   if (node.is_group) {
     for (const auto& link : node.links()) {
       if (!link.hard) return fmt::format("{}/{} leads out of the file", node.path, link.name);
-      if (auto why = look(*node.child(link.name), depth + 1); !why.empty()) return why;
+      if (auto why = look(ctx, *node.child(link.name), depth + 1); !why.empty()) return why;
     }
     return {};
   }
@@ -28,8 +28,9 @@ std::string look(const Node& node, int depth) {
       if (a->has_readable_texts()) return {};
       break;
     case Kind::compound:
-      if (a->is_null || a->dims.size() == 1) return {};
-      break;
+      // Fields may be of types that records() does not know, such as arrays; it says so before it reads anything.
+      if (a->is_null || a->records(ctx)) return {};
+      return fmt::format("{} holds records that only its own format has", node.path);
     default:
       if (a->is_null || ((a->type.name == "complex64" || a->type.name == "complex128") && !a->dims.empty())) return {};
   }
@@ -60,7 +61,7 @@ void scalar(const Context& ctx, GroupWriter& to, const std::string& name, const 
 
 }  // namespace
 
-std::string cannot_transcode(const Node& node) { return look(node, 0); }
+std::string cannot_transcode(const Context& ctx, const Node& node) { return look(ctx, node, 0); }
 
 void transcode(const Context& ctx, GroupWriter& to, const std::string& name, const Node& node) {
   ctx.check_cancelled(node.store->op());

@@ -389,3 +389,22 @@ def peaks_of_the_program(folder: Path, n: int) -> dict[str, int]:
         result = [e for e in map(json.loads, done.stdout.splitlines()) if "peak_resident_bytes" in e]
         out[command] = result[-1]["peak_resident_bytes"]
     return out
+
+
+def test_records_without_a_form_in_the_other_format(tmp_path: Path, caplog: Any) -> None:
+    a = ad.AnnData(np.ones((2, 2), "f4"))
+    a.uns["array field"] = np.zeros(3, dtype=[("a", "i4", (2,)), ("s", "U4")])
+    a.uns["unsigned"] = np.array([(2**63, 1.5)], dtype=[("u", "u8"), ("f", "f4")])
+    a.uns["plain"] = np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f4")])
+    a.uns["nested"] = {"array field": a.uns["array field"], "n": 1}
+    a.write_h5ad(tmp_path / "a.h5ad")
+    with caplog.at_level("WARNING", "scwarp"):
+        scw.io.convert(tmp_path / "a.h5ad", tmp_path / "a.zarr")
+    for name in ("array field", "unsigned", "nested/array field"):
+        assert f"'/uns/{name}' has no form in Zarr version 2 and is left out" in caplog.text
+    got = ad.read_zarr(tmp_path / "a.zarr")
+    assert got.uns["nested"] == {"n": 1}
+    assert got.uns["plain"].tolist() == [(1, 2.5)]
+    assert set(got.uns) == {"plain", "nested"}
+    scw.io.convert(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
+    assert ad.read_h5ad(tmp_path / "b.h5ad").uns["array field"].dtype["a"].shape == (2,)
