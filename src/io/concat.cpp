@@ -184,6 +184,14 @@ void stack_columns(const Inputs& in, const std::vector<const DataFrame*>& frames
   }
 }
 
+/// The name that all indexes have; empty if they differ.
+std::string index_name(const std::vector<const DataFrame*>& frames) {
+  const auto& name = frames.front()->index_name;
+  return std::all_of(frames.begin(), frames.end(), [&](const auto* f) { return f->index_name == name; })
+             ? name
+             : std::string();
+}
+
 DataFrame stack_obs(const Inputs& in) {
   const auto& o = in.options;
   Names index, keys = o.keys;
@@ -195,9 +203,9 @@ DataFrame stack_obs(const Inputs& in) {
     from.codes.insert(from.codes.end(), at(in.n_obs[k]), static_cast<std::int32_t>(k));
   }
   from.categories = keys;
-  DataFrame out(std::move(index));
   std::vector<const DataFrame*> frames;
   for (const auto& a : in.data) frames.push_back(&a.obs);
+  DataFrame out(std::move(index), index_name(frames));
   stack_columns(in, frames, "obs", out);
   if (!o.label.empty()) out.set(o.label, Column(std::move(from)));
   return out;
@@ -232,7 +240,7 @@ const T* choose(Merge how, const std::vector<const T*>& values, Same&& same) {
 }
 
 DataFrame merge_var(const Inputs& in, const std::vector<const DataFrame*>& vars, Names genes) {
-  DataFrame out(std::move(genes));
+  DataFrame out(std::move(genes), index_name(vars));
   if (in.options.merge == Merge::none) return out;
   std::vector<std::map<std::string, Column>> frames;
   std::vector<Names> names;
@@ -328,6 +336,13 @@ std::optional<Value> detached(const Inputs& in, const Value& v, const std::strin
   return out;
 }
 
+/// The first value that scwarp does not decode; null if there is none.
+const Foreign* find_foreign(const std::vector<const Value*>& values) {
+  for (const auto* v : values)
+    if (v != nullptr && v->get<Foreign>() != nullptr) return v->get<Foreign>();
+  return nullptr;
+}
+
 Dict merge_uns(const Inputs& in, const std::vector<const Dict*>& all, const std::string& path) {
   std::vector<Names> names(all.size());
   for (std::size_t k = 0; k < all.size(); ++k)
@@ -349,6 +364,12 @@ Dict merge_uns(const Inputs& in, const std::vector<const Dict*>& all, const std:
       if (Dict inner = merge_uns(in, dicts, path + "/" + key); !inner.empty()) out.emplace(key, std::move(inner));
     } else if (const Value* v = choose(in.options.uns_merge, values, &same_value)) {
       if (auto copy = detached(in, *v, path + "/" + key)) out.emplace(key, std::move(*copy));
+    } else if (const auto* unknown = find_foreign(values);
+               unknown != nullptr &&
+               (in.options.uns_merge == Merge::unique ||
+                (in.options.uns_merge == Merge::same && !std::count(values.begin(), values.end(), nullptr)))) {
+      in.ctx.warn(fmt::format("{}: '{}/{}' ({}) is left out: scwarp cannot tell whether it is the same in the inputs",
+                              kOp, path, key, unknown->what));
     }
   }
   return out;
@@ -396,7 +417,7 @@ void stack_axis(const Inputs& in, const char* slot, const std::vector<const Axis
       }
     }
     if (all_frames && genes == nullptr) {
-      DataFrame f(obs.index());
+      DataFrame f(obs.index(), obs.index_name);
       stack_columns(in, frames, name, f);
       out.insert_or_assign(key, std::move(f));
     } else if (!all_matrices) {

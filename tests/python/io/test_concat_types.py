@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 import scwarp as scw
 
@@ -214,3 +215,41 @@ def test_same_means_same_numbers_and_types(tmp_path: Path, merge: str) -> None:
     assert sorted(got.var.columns) == sorted(expected.var.columns)
     pd.testing.assert_frame_equal(expected.var, got.var[list(expected.var)])
     assert sorted(got.uns) == sorted(expected.uns) == ["half"]
+
+
+@pytest.mark.parametrize("join", ["inner", "outer"])
+@pytest.mark.parametrize(
+    "names", [("cell", "cell", "cell"), ("cell", "cell", "other"), ("cell", None, "cell"), (None, None, None)]
+)
+def test_names_of_indexes(tmp_path: Path, names: Sequence[str | None], join: str) -> None:
+    parts = []
+    for k, name in enumerate(names):
+        a = dense("float32", ("xyz", "xyz", "yzq")[k])
+        a.obs.index = pd.Index([f"{k}a", f"{k}b"], name=name)
+        a.var.index.name = name and f"{name} of genes"
+        a.obsm["frame"] = pd.DataFrame({"v": [k, k]}, index=a.obs.index)
+        a.raw = a.copy()
+        parts.append(a)
+    for options in ({}, {"merge": "same"}, {"index_unique": "-", "keys": ["p", "q", "r"]}):
+        expected = ad.concat(parts, join=join, **options)
+        got = concat(tmp_path, parts, join=join, **options)
+        for e, g in ((expected, got), (expected.raw, got.raw)):
+            assert e.var.index.name == g.var.index.name
+            assert list(e.var_names) == list(g.var_names)
+        assert expected.obs.index.name == got.obs.index.name
+        pd.testing.assert_frame_equal(expected.obsm["frame"], got.obsm["frame"])
+
+
+@pytest.mark.parametrize("merge", ["same", "unique", "first", "only"])
+def test_what_is_not_compared_is_named(tmp_path: Path, caplog: Any, merge: str) -> None:
+    parts = [dense("float32", "x") for _ in range(2)]
+    for a in parts:
+        a.uns["nested"] = {"matrix": sp.csr_matrix(np.eye(2)), "number": 3}
+    parts[0].uns["one"] = sp.csr_matrix(np.eye(2))
+    with caplog.at_level("WARNING", "scwarp"):
+        got = concat(tmp_path, parts, uns_merge=merge)
+    expected = ad.concat(parts, uns_merge=merge).uns
+    nested = expected.get("nested", {})
+    assert ("'/uns/nested/matrix' (csr_matrix) is left out" in caplog.text) == ("matrix" in nested)
+    assert ("'/uns/one' (csr_matrix) is left out" in caplog.text) == ("one" in expected)
+    assert got.uns.get("nested", {}).get("number") == nested.get("number")
