@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def categorical_column(adata: AnnData, key: str, op: str) -> Any:
     """``obs[key]`` as a pandas Categorical.
 
-    A column of strings or booleans becomes one (naturally sorted categories), in ``obs`` too, as in scanpy.
+    Of a column of strings or booleans it is a new one, with naturally sorted categories.
     """
     import pandas as pd
 
@@ -27,6 +27,5 @@ def categorical_column(adata: AnnData, key: str, op: str) -> Any:
         from natsort import natsorted
 
         values = column.astype(str).where(column.notna())
-        adata.obs[key] = pd.Categorical(values, categories=natsorted(values.dropna().unique()))
-        column = adata.obs[key]
+        return pd.Categorical(values, categories=natsorted(values.dropna().unique()))
     return column.array

@@ -107,6 +107,8 @@ def rank_genes_groups(
     arrays, one field per tested group), ``pts``, ``pts_rest``. Genes come by descending score; ties by position in
     ``var`` (scanpy leaves their order open). Exact ranks and sums: the same bits for any number of threads.
     """
+    import pandas as pd
+
     require_anndata(adata, _OP)
     method = "t-test" if method is None else method
     if "only_positive" in kwds:
@@ -128,9 +130,11 @@ def rank_genes_groups(
         raise ValueError(f"{_OP}: use_raw=True, but adata.raw is empty")
     use_raw = (adata.raw is not None and layer is None) if use_raw is None else bool(use_raw)
 
+    if n_genes is not None and n_genes < 0:
+        raise ValueError(f"{_OP}: n_genes must not be negative (got {n_genes})")
+
     if copy:
         adata = adata.copy()
-    make_actual(adata, _OP)
     labels = categorical_column(adata, groupby, _OP)
     names, codes, reference_index = select_groups(labels, groups, reference, groupby, skip_empty_groups)
 
@@ -185,11 +189,12 @@ def rank_genes_groups(
             bin_range=_bin_range(method, bin_range, packed.matrix, adata),
         )
         result |= _tables(r, [names[i] for i in tested], var_names, n_genes, return_u_values)
-        import pandas as pd
-
         for key in ("pts", "pts_rest"):
             if key in r:
                 result[key] = pd.DataFrame(r[key].T, index=var_names, columns=names)
+    make_actual(adata, _OP)
+    if not isinstance(adata.obs[groupby].dtype, pd.CategoricalDtype):
+        adata.obs[groupby] = labels  # as scanpy leaves it
     adata.uns["rank_genes_groups" if key_added is None else key_added] = result
     return adata if copy else None
 

@@ -285,6 +285,7 @@ def test_strings_and_views(data):
     a.obs["group"] = a.obs["group"].astype(object)
     view = a[:450]
     call(scw, view, "group", method="wilcoxon")
+    assert not view.is_view and view.obs["group"].dtype == "category" and a.obs["group"].dtype == object
     b = data[:450].copy()
     b.obs["group"] = b.obs["group"].cat.reorder_categories(list("abcde"))
     call(scw, b, "group", method="wilcoxon")
@@ -342,6 +343,21 @@ def test_errors_leave_the_object_alone(data):
             scw.tl.rank_genes_groups(data, "group", **kwargs)
     with pytest.raises(KeyError, match="no column"):
         scw.tl.rank_genes_groups(data, "nothing")
+    for kwargs, match in (
+        ({"n_genes": -1}, "n_genes must not be negative"),
+        ({"reference": "z"}, "reference='z'"),
+        ({"mask_var": "no"}, "mask_var"),
+        ({"method": "wilcoxon_binned", "n_bins": 0}, "n_bins"),
+        ({"method": "wilcoxon_binned", "bin_range": (1, 0)}, "bin_range"),
+    ):
+        a = data.copy()
+        a.obs["group"] = a.obs["group"].astype(object)
+        view = a[:500]
+        for x in (a, view):
+            with pytest.raises(ValueError, match=match):
+                scw.tl.rank_genes_groups(x, "group", **kwargs)
+            assert x.obs["group"].dtype == object
+        assert view.is_view
     data.X.data[10] = np.nan
     with pytest.raises(scw.DataError, match="NaN"):
         scw.tl.rank_genes_groups(data, "group")
