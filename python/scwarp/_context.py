@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,14 @@ def to_host(x: Any) -> Any:
 _UNSET: Any = object()
 
 
+def require_integer(op: str, name: str, value: Any) -> int:
+    """``value`` as an int: whole numbers of any integer type, no floats (which ``int`` would cut off)."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{op}: {name} must be an integer (got {value!r})") from None
+
+
 class _DefaultSeed(int):
     """Shown as 0 in signatures, and told by identity from a 0 that the caller gave."""
 
@@ -190,7 +199,7 @@ def resolve_seed(op: str, random_state: Any = DEFAULT_SEED, rng: Any = _UNSET) -
         return int(random_state.randint(2**31))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**32))
-    seed = int(random_state)
+    seed = require_integer(op, "random_state", random_state)
     if seed < 0:
         raise ValueError(f"{op}: random_state must not be negative (got {seed})")
     return seed

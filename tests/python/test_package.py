@@ -125,6 +125,28 @@ def test_seed_of_the_settings():
     assert set(shown.values()) == {"0"}
 
 
+def test_no_fraction_is_cut_off():
+    a = scw.datasets.simulate(200, 60, seed=1)
+    scw.pp.pca(a, np.int64(5))
+    scw.pp.neighbors(a, np.int32(5), random_state=np.uint8(3))
+    before = set(a.uns)
+    for f, name, value in (
+        (scw.pp.pca, "n_comps", 5.5),
+        (scw.pp.neighbors, "n_neighbors", 5.5),
+        (scw.pp.neighbors, "random_state", 1.5),
+        (scw.tl.leiden, "random_state", 1.5),
+        (scw.tl.leiden, "n_iterations", 2.5),
+        (scw.tl.leiden, "n_starts", "x"),
+        (scw.tl.umap, "n_components", 2.5),
+        (scw.tl.umap, "random_state", "x"),
+    ):
+        with pytest.raises(TypeError, match=f"{name} must be an integer .got '?{value}"):
+            f(a, **{name: value})
+    with pytest.raises(TypeError, match="n_genes must be an integer"):
+        scw.tl.rank_genes_groups(a, "batch", n_genes=2.5)
+    assert set(a.uns) == before
+
+
 def test_memory_limit_is_an_error_that_names_the_holders():
     x = sp.random(2000, 500, 0.2, format="csr", dtype=np.float32, random_state=0)
     a = ad.AnnData(x.copy())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, DEFAULT_SEED, make_context, resolve_seed, to_host
+from .._context import _UNSET, DEFAULT_SEED, make_context, require_integer, resolve_seed, to_host
 from .._matrix import is_sparse, pack
 from .._representation import choose_representation
 from .._settings import logger
@@ -109,7 +109,8 @@ def neighbors(
     require_anndata(adata, _OP)
     if method is not None and method not in _METHODS:
         raise ValueError(f"{_OP}: method must be one of {list(_METHODS)} or None (got {method!r})")
-    if int(n_neighbors) < 1:
+    n_neighbors = require_integer(_OP, "n_neighbors", n_neighbors)
+    if n_neighbors < 1:
         raise ValueError(f"{_OP}: n_neighbors must be positive (got {n_neighbors})")
     if distances is None and not knn and (method != "gauss" or transformer is not None):
         raise ValueError(f"{_OP}: knn=False needs method='gauss' and no transformer (got {method!r}, {transformer!r})")
@@ -117,19 +118,19 @@ def neighbors(
     if copy:
         adata = adata.copy()
 
-    params: dict[str, Any] = {"n_neighbors": int(n_neighbors), "method": method}
+    params: dict[str, Any] = {"n_neighbors": n_neighbors, "method": method}
     if rng is _UNSET:
         params["random_state"] = seed
     params["metric"] = metric
     if distances is not None:
-        stored, lists = _from_distances(adata, distances, int(n_neighbors))
+        stored, lists = _from_distances(adata, distances, n_neighbors)
         k = lists[0].shape[1]
         params["metric"] = "precomputed"
         ctx = make_context(op=_OP, device=device, seed=seed)
     else:
         x = choose_representation(adata, _OP, use_rep=use_rep, n_pcs=n_pcs)
         ctx = make_context(x, op=_OP, device=device, seed=seed)
-        k = _lowered(int(n_neighbors), adata.n_obs)
+        k = _lowered(n_neighbors, adata.n_obs)
         if not knn:
             stored, connectivities = _all_pairs(ctx, x, k, metric, metric_kwds)
             lists = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, DEFAULT_SEED, make_context, resolve_seed, to_host
+from .._context import _UNSET, DEFAULT_SEED, make_context, require_integer, resolve_seed, to_host
 from .._matrix import is_sparse, pack
 from .._settings import settings
 from .._slots import boolean_mask, get_matrix, is_anndata, make_actual
@@ -124,7 +124,7 @@ def pca(
     smaller = min(n, used)
     if n_comps is None:
         n_comps = smaller - 1 if smaller <= settings.N_PCS else settings.N_PCS
-    n_comps = int(n_comps)
+    n_comps = require_integer(_OP, "n_comps", n_comps)
     centre = bool(zero_center) or bool(chunked)
     all_of_them = n_comps == smaller and (svd_solver in _WHOLE or not centre or chunked)
     most = smaller if all_of_them else smaller - 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, DEFAULT_SEED, is_cupy, make_context, resolve_seed
+from .._context import _UNSET, DEFAULT_SEED, is_cupy, make_context, require_integer, resolve_seed
 from .._matrix import is_sparse, pack
 from .._settings import logger
 from .._slots import make_actual, require_anndata
@@ -123,7 +123,7 @@ def leiden(
     seed = resolve_seed(_OP, random_state, rng)
     ctx = make_context(graph, op=_OP, device=device, seed=seed)
     packed = pack(graph, _OP, name="the graph")
-    n_iterations = int(n_iterations)
+    n_iterations = require_integer(_OP, "n_iterations", n_iterations)
     results = _core.tl.leiden(
         ctx,
         packed.arg,
@@ -131,7 +131,7 @@ def leiden(
         -1 if n_iterations < 0 else n_iterations,
         use_weights,
         float(theta),
-        int(n_starts),
+        require_integer(_OP, "n_starts", n_starts),
     )
 
     one = len(asked) == 1

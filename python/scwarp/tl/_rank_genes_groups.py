@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import is_cupy, make_context
+from .._context import is_cupy, make_context, require_integer
 from .._groups import categorical_column
 from .._matrix import is_sparse, pack
 from .._on_disk import is_on_disk
@@ -130,7 +130,7 @@ def rank_genes_groups(
         raise ValueError(f"{_OP}: use_raw=True, but adata.raw is empty")
     use_raw = (adata.raw is not None and layer is None) if use_raw is None else bool(use_raw)
 
-    if n_genes is not None and n_genes < 0:
+    if n_genes is not None and require_integer(_OP, "n_genes", n_genes) < 0:
         raise ValueError(f"{_OP}: n_genes must not be negative (got {n_genes})")
 
     if copy:

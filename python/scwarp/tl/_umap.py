@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import _UNSET, DEFAULT_SEED, is_cupy, make_context, resolve_seed
+from .._context import _UNSET, DEFAULT_SEED, is_cupy, make_context, require_integer, resolve_seed
 from .._matrix import is_sparse, pack
 from .._settings import logger
 from .._slots import make_actual, require_anndata
@@ -98,7 +98,7 @@ def umap(
         graph = graph.astype(np.float32)
     graph = _symmetric(graph)
     seed = resolve_seed(_OP, random_state, rng)
-    n_components = int(n_components)
+    n_components = require_integer(_OP, "n_components", n_components)
     if isinstance(init_pos, str) and init_pos == "paga" and "paga" not in adata.obsm and n_components != 2:
         logger.warning("%s: init_pos='paga' has 2 columns, and so has the result (n_components=%d)", _OP, n_components)
         n_components = 2
