@@ -159,7 +159,7 @@ def test_reruns_and_threads_give_the_same_file(scwarp: Run, batches: Path, tmp_p
     steps = {"scaling": "explicit", "regress_out": ["total_counts"], "knn": "nn_descent", "resolution": [0.5, 1.0]}
     digests, files = set(), set()
     for threads in (1, 2, 3, 2, 2):
-        scwarp("run", batches, "-o", tmp_path / "o.h5ad", *flags({**SHORT, **steps}), "--threads", threads)
+        scwarp("run", batches, "-f", "-o", tmp_path / "o.h5ad", *flags({**SHORT, **steps}), "--threads", threads)
         digests.add(contents_digest(tmp_path / "o.h5ad"))
         files.add((tmp_path / "o.h5ad").read_bytes())
     assert len(digests) == 1

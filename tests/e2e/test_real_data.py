@@ -49,7 +49,7 @@ def test_pbmc3k_types_and_markers(scwarp: Run, shared_data: Path, tmp_path: Path
     print(scores)
     assert max(scores.values()) >= 0.68
     # Every type's markers are among the first 40 of the cluster that holds most of its cells.
-    scwarp("run", folder / "pbmc3k_raw.h5ad", "-o", out, "-r", "1.2")
+    scwarp("run", folder / "pbmc3k_raw.h5ad", "-f", "-o", out, "-r", "1.2")
     a = anndata.read_h5ad(out)
     obs = a.obs.join(types, how="inner")
     for cell_type, genes in MARKERS.items():
