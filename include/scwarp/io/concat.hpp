@@ -26,7 +26,7 @@ struct ConcatOptions {
   Merge merge = Merge::none;                ///< of the columns of var
   Merge uns_merge = Merge::none;            ///< of uns
   /// For what an input does not have, with an outer join. Unset: 0 in sparse matrices, NaN in others. Sparse matrices
-  /// take no other value.
+  /// take no other value; dense ones get a type that holds it (integers wider ones or double).
   std::optional<double> fill_value;
   ReadOptions read;  ///< 10x files and tables: what of them
   WriteOptions write;
@@ -36,7 +36,10 @@ struct ConcatOptions {
 /// The cells of all inputs, one input after another, in one h5ad file or Zarr store, as anndata.concat puts them
 /// together: X and layers with the genes in common (in the first input's order) or of all (sorted, unless all are the
 /// same), obs, obsm, raw if all inputs have it, columns of var and uns as `merge` and `uns_merge` say. obsp, varp and
-/// varm are left out. Values take the type that numpy gives to the types of the inputs together.
+/// varm are left out. Values take the type that numpy gives to the types of the inputs together; columns of obs that of
+/// pandas, but nullable floats, which files do not have, become floats with NaN, and numbers beside text become text,
+/// with a warning. Names of indexes stay if all inputs have the same. What of uns scwarp does not decode (sparse
+/// matrices) is left out, with a warning.
 ///
 /// Matrices go from files to file in pieces; CSC matrices are read whole, one input's at a time while they are asked
 /// for. Memory: obs, var, 8 to 16 bytes per cell, and some chunks per thread. Throws what reading and writing throw;

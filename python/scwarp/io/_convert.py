@@ -107,6 +107,7 @@ def concat_on_disk(
         Text between a cell's name and its input's key; ``None``: names stay.
     fill_value
         For what an input does not have: by default 0 in sparse matrices (which take no other) and NaN elsewhere.
+        Integers become a type that holds it.
     compression, compression_level
         As :func:`write_h5ad` and :func:`write_zarr` have them; ``"auto"``: gzip, for Zarr lz4.
     chunk_bytes
