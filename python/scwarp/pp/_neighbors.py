@@ -68,7 +68,9 @@ def neighbors(
         ``"umap"``, ``"gauss"``, ``"jaccard"``; ``None``: distances only; an earlier graph stays in ``obsp``, unused.
     transformer
         ``"sklearn"`` (exact search), ``"pynndescent"`` (our ``"auto"``) or an object with scikit-learn's
-        ``KNeighborsTransformer`` interface, whose ``n_neighbors`` and metric count.
+        ``KNeighborsTransformer`` interface, whose ``n_neighbors`` and metric count. What it finds beyond
+        ``n_neighbors - 1`` others is kept in the distances, as in scanpy, and with ``"gauss"`` in the weights (as many
+        as every cell has).
     metric
         euclidean, l2, sqeuclidean, l1, cityblock, manhattan, taxicab, linf, chebyshev, canberra, cosine, correlation,
         inner_product, jensenshannon, hellinger, lp, minkowski, haversine, hamming, jaccard, braycurtis; other names of
@@ -152,7 +154,8 @@ def neighbors(
             else:
                 if transformer is search:
                     k = int(search.get_params()["n_neighbors"])
-                stored, lists, k = _transform(search, x, k)
+                theirs = transformer is search
+                stored, lists = _transform(search, x, k, whole=theirs, long_lists=theirs and method == "gauss")
                 params["algorithm"] = type(search).__name__
     params["n_neighbors"] = k
     if metric_kwds and distances is None:
@@ -299,21 +302,26 @@ def _nearest_of_dense(d: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(order, np.int32), np.ascontiguousarray(values, np.float32)
 
 
-def _nearest_of_sparse(d: Any, k: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+def _others(d: Any) -> tuple[Any, Any, Any]:
+    """(offsets, columns, values) of a sparse matrix without its diagonal: rows by value, ties by column."""
     n = d.shape[0]
     d = d.tocsr()
     rows = np.repeat(np.arange(n), np.diff(d.indptr))
     others = rows != d.indices
     rows, columns, values = rows[others], d.indices[others], d.data[others]
     order = np.lexsort((columns, values, rows))
-    rows, columns, values = rows[order], columns[order], values[order]
-    count = np.bincount(rows, minlength=n)
+    start = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    return start, columns[order], values[order]
+
+
+def _nearest_of_sparse(others: tuple[Any, Any, Any], k: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    start, columns, values = others
+    n, count = len(start) - 1, np.diff(start)
     if n and count.min() < k - 1:
         raise ValueError(
             f"{_OP}: {what}: row {int(count.argmin())} has {int(count.min())} neighbours, n_neighbors={k} needs {k - 1}"
         )
-    start = np.concatenate([[0], np.cumsum(count)])[:-1]
-    take = (start[:, None] + np.arange(k - 1)[None, :]).astype(np.int64)
+    take = (start[:-1, None] + np.arange(k - 1)[None, :]).astype(np.int64)
     indices = np.empty((n, k), np.int32)
     distances = np.zeros((n, k), np.float32)
     indices[:, 0] = np.arange(n)
@@ -331,17 +339,25 @@ def _from_distances(adata: AnnData, distances: Any, n_neighbors: int) -> tuple[A
     if not np.isfinite(values).all() or (values < 0).any():
         raise _core.DataError(f"{_OP}: distances must be finite and not negative")
     lists = (
-        _nearest_of_sparse(distances, k, "distances")
+        _nearest_of_sparse(_others(distances), k, "distances")
         if is_sparse(distances)
         else _nearest_of_dense(np.asarray(distances), k)
     )
     return _without_self(*lists), lists
 
 
-def _transform(transformer: Any, x: Any, k: int) -> tuple[Any, tuple[np.ndarray, np.ndarray], int]:
-    """The graph of a scikit-learn transformer: lists of k or, if it gives fewer, of what it gives."""
+def _transform(
+    transformer: Any, x: Any, k: int, *, whole: bool, long_lists: bool
+) -> tuple[Any, tuple[np.ndarray, np.ndarray]]:
+    """The graph of a scikit-learn transformer without the cells themselves (cut to the lists unless ``whole``), and
+    lists of the nearest k (``long_lists``: of more, where every cell has them)."""
     graph = transformer.fit_transform(x)
     if not is_sparse(graph):
         raise TypeError(f"{_OP}: {type(transformer).__name__}.fit_transform gave {type(graph).__name__}, expected CSR")
-    lists = _nearest_of_sparse(graph, k, type(transformer).__name__)
-    return _without_self(*lists), lists, k
+    start, columns, values = _others(graph)
+    if long_lists and len(start) > 1:
+        k = max(k, 1 + int(np.diff(start).min()))
+    lists = _nearest_of_sparse((start, columns, values), k, type(transformer).__name__)
+    if not whole:
+        return _without_self(*lists), lists
+    return _csr(start, columns.astype(np.int32), values.astype(np.float32), len(start) - 1), lists

@@ -262,6 +262,51 @@ def test_metrics_of_scikit_learn(metric, kwds, knn):
         assert abs(c.obsp["connectivities"] - a.obsp["connectivities"]).max() == 0
 
 
+@pytest.mark.parametrize("method", ["gauss", "umap"])
+@pytest.mark.parametrize("k", [1, 2, 9])
+def test_all_that_a_transformer_finds(adata, method, k):
+    b, c = adata.copy(), adata.copy()
+    t = KNeighborsTransformer(n_neighbors=k, algorithm="ball_tree")  # k cells beside the cell itself
+    scw.pp.neighbors(adata, transformer=t, method=method)
+    sc.pp.neighbors(b, transformer=t, method=method)
+    d, theirs = adata.obsp["distances"], b.obsp["distances"].copy()
+    theirs.eliminate_zeros()  # the cells themselves
+    assert d.nnz == theirs.nnz == 600 * k
+    assert abs(d - theirs).max() < 1e-5
+    assert (np.diff(d.data.reshape(600, k)) >= 0).all()
+    assert adata.uns["neighbors"]["params"]["n_neighbors"] == k
+    if method == "umap":
+        assert_same_graph(adata, b)
+        return
+    # The same edges. scanpy takes the widths from the columns in order, not from the nearest cells, of such a graph:
+    # its weights are right where it searches itself (with few neighbours they are 0 or NaN here).
+    if k == 9:
+        edges = b.obsp["connectivities"] > 0
+        edges = (edges + edges.T).tolil()
+        edges.setdiag(False)
+        assert ((adata.obsp["connectivities"] > 0) != edges.tocsr()).nnz == 0
+    sc.pp.neighbors(c, n_neighbors=k + 1, method="gauss")
+    assert_same_graph(adata, c)
+
+
+def test_a_transformer_that_finds_more_for_some():
+    class Some(KNeighborsTransformer):
+        def fit_transform(self, x, y=None):
+            graph = super().fit_transform(x).tolil()
+            graph[3, 100:110] = 50.0
+            return graph.tocsr()
+
+    a, b = ad.AnnData(cells()), ad.AnnData(cells())
+    scw.pp.neighbors(a, transformer=Some(n_neighbors=9), method="gauss")
+    scw.pp.neighbors(b, transformer=KNeighborsTransformer(n_neighbors=9), method="gauss")
+    assert a.obsp["distances"].nnz == b.obsp["distances"].nnz + 10
+    assert_same_graph(a, b, 1e-7)
+    # Where we left the search to scikit-learn every row has its n_neighbors - 1, whatever a row of ties gives.
+    c = ad.AnnData(np.repeat(cells(20), 30, axis=0))
+    scw.pp.neighbors(c, 10, metric="dice")
+    assert (np.diff(c.obsp["distances"].indptr) == 9).all()
+
+
 def test_slots(adata):
     before = adata.copy()
     scw.pp.neighbors(adata, key_added="nn")
