@@ -54,6 +54,11 @@ def check_container(x: Any, op: str, name: str = "X") -> None:
     if isinstance(x, np.ndarray) or is_cupy(x):
         if isinstance(x, np.matrix):
             raise TypeError(f"{op}: {name} is a numpy.matrix; convert it with numpy.asarray({name})")
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError(
+                f"{op}: {name} is a numpy.ma.MaskedArray, whose mask would not count; use {name}.filled(0), or another "
+                f"value for what it hides, or {name}.data for the values as they are"
+            )
         if x.ndim != 2:
             raise ValueError(f"{op}: {name} has {x.ndim} dimensions, expected 2 (cells x genes)")
         return
@@ -61,6 +66,13 @@ def check_container(x: Any, op: str, name: str = "X") -> None:
         f"{op}: {name} is a {type(x).__module__}.{type(x).__qualname__}; "
         "expected a NumPy or CuPy array or a CSR/CSC matrix: convert it with numpy.asarray or scipy.sparse.csr_matrix"
     )
+
+
+def check_matrix(x: Any, op: str) -> None:
+    """The error that ``pack`` would raise for a matrix in memory, without its work."""
+    if not is_on_disk(x):
+        check_container(x, op)
+        _float_dtype((x.data if is_sparse(x) else x)[:0], "float32", op)
 
 
 def _float_dtype(values: Any, int_dtype: str, op: str) -> str:

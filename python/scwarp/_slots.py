@@ -22,6 +22,15 @@ def require_anndata(x: Any, op: str) -> None:
         raise TypeError(f"{op}: expected an AnnData (got {type(x).__name__})")
 
 
+def refuse_backed(adata: Any, op: str) -> None:
+    """Before anything is written: an AnnData in anndata's own backed mode cannot be subset in place."""
+    if adata.isbacked:
+        raise TypeError(
+            f"{op}: adata is backed by its file (anndata's backed mode), which cannot be subset in place; "
+            'load it (adata = adata.to_memory()), or read it with scwarp.read_h5ad(path, backed="r")'
+        )
+
+
 def make_actual(adata: AnnData, op: str) -> None:
     """A view that is about to be written to becomes a real object, as in scanpy."""
     if adata.is_view:

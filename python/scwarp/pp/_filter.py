@@ -8,7 +8,7 @@ from .. import _core
 from .._context import make_context
 from .._matrix import pack, to_numpy
 from .._settings import logger
-from .._slots import flags_of, is_anndata, make_actual, require_anndata
+from .._slots import flags_of, is_anndata, make_actual, refuse_backed, require_anndata
 from .._subset import subset_inplace
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def filter_cells(
         "max_genes": max_genes,
     }
     name = _one_threshold(op, thresholds)
+    if is_anndata(data) and (inplace or copy):
+        refuse_backed(data, op)
     if is_anndata(data) and copy:
         data = data.copy()
     x = data.X if is_anndata(data) else data
@@ -139,6 +141,8 @@ def filter_genes(
         "max_cells": max_cells,
     }
     name = _one_threshold(op, thresholds)
+    if is_anndata(data) and (inplace or copy):
+        refuse_backed(data, op)
     if is_anndata(data) and copy:
         data = data.copy()
     x = data.X if is_anndata(data) else data
@@ -169,6 +173,7 @@ def filter_highly_variable(adata: AnnData) -> None:
     if "highly_variable" not in adata.var.columns:
         logger.warning("%s: no column 'highly_variable' in var: run pp.highly_variable_genes first", op)
         return
+    refuse_backed(adata, op)
     genes = flags_of(adata.var["highly_variable"], op, "var['highly_variable']")
     make_actual(adata, op)
     subset_inplace(adata, op, genes=genes)

@@ -10,7 +10,7 @@ from .. import _core
 from .._context import is_cupy, make_context
 from .._matrix import pack
 from .._settings import logger
-from .._slots import get_matrix, is_anndata, make_actual
+from .._slots import get_matrix, is_anndata, make_actual, refuse_backed
 from .._subset import subset_inplace
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def highly_variable_genes(
     given = {"min_mean": min_mean, "max_mean": max_mean, "min_disp": min_disp, "max_disp": max_disp}
     if n_top_genes is not None and flavor in _DISPERSION and given != _CUTOFFS:
         warnings.warn("If you pass `n_top_genes`, all cutoffs are ignored.", UserWarning, stacklevel=2)
+    if subset and inplace:
+        refuse_backed(adata, _OP)
     source = get_matrix(adata, _OP, layer=layer)
     codes, n_batches = _batches(adata, batch_key)
     ctx = make_context(source, op=_OP, device=device)

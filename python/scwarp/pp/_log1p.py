@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _core
 from .._context import make_context
-from .._matrix import pack
+from .._matrix import check_matrix, pack
 from .._on_disk import is_on_disk
 from .._settings import logger
 from .._slots import check_copy_inplace, get_matrix, is_anndata, make_actual, set_matrix
@@ -63,6 +63,9 @@ def log1p(
         return _transform(get_matrix(adata, _OP, layer=layer, obsm=obsm).copy(), base, device)
     if "log1p" in adata.uns:
         logger.warning("%s: the data seem to be logarithmised already (uns['log1p'] exists)", _OP)
+    if adata.is_view:  # what is wrong is said before the view becomes a copy
+        check_matrix(get_matrix(adata, _OP, layer=layer, obsm=obsm), _OP)
+        _core.pp.log1p(make_context(op=_OP, device="cpu"), np.empty((0, 0), np.float32), base)
     make_actual(adata, _OP)
     set_matrix(adata, _transform(get_matrix(adata, _OP, layer=layer, obsm=obsm), base, device), layer=layer, obsm=obsm)
     adata.uns["log1p"] = {"base": base}

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _core
 from .._context import is_cupy, make_context
-from .._matrix import pack
+from .._matrix import check_matrix, pack
 from .._on_disk import is_on_disk
 from .._settings import logger
 from .._slots import check_copy_inplace, get_matrix, make_actual, require_anndata, set_matrix
@@ -60,13 +60,17 @@ def normalize_total(
     Cells without counts stay as they are. Same bits on CPU and CUDA, for any number of threads (tier A).
     """
     check_copy_inplace(_OP, copy, inplace)
+    exclude_highly_expressed = bool(exclude_highly_expressed)
     require_anndata(adata, _OP)
     if copy:
         adata = adata.copy()
     source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
     ctx = make_context(source, op=_OP, device=device)
     if inplace:
-        if adata.is_view:
+        if adata.is_view:  # what is wrong is said before the view becomes a copy
+            check_matrix(source, _OP)
+            empty, host = np.empty((0, 0), np.float32), make_context(op=_OP, device="cpu")
+            _core.pp.normalize_total(host, empty, target_sum, exclude_highly_expressed, max_fraction, False)
             make_actual(adata, _OP)
             source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
     else:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import _core
 from .._context import is_cupy, make_context
-from .._matrix import is_sparse, pack, to_numpy
+from .._matrix import check_matrix, is_sparse, pack, to_numpy
 from .._settings import logger
 from .._slots import boolean_mask, check_copy_inplace, get_matrix, is_anndata, make_actual, set_matrix
 from ._regress_out import noted_residuals
@@ -94,9 +94,12 @@ def scale(
         raise ValueError(
             f"{_OP}: regress_out(lazy=True) is still to be done: use scale(lazy=True), or regress_out without it"
         )
-    get_matrix(adata, _OP, layer=layer, obsm=obsm)  # KeyError before a view becomes a copy
-    make_actual(adata, _OP)
     source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
+    if adata.is_view:  # what is wrong is said before the view becomes a copy
+        check_matrix(source, _OP)
+        _transform(np.empty((0, 0), np.float32), zero_center, max_value, None, "cpu", fresh=False)
+        make_actual(adata, _OP)
+        source = get_matrix(adata, _OP, layer=layer, obsm=obsm)
     result, mean, std = _transform(source, zero_center, max_value, mask, device, fresh=False)
     set_matrix(adata, result, layer=layer, obsm=obsm)
     if obsm is None:
@@ -153,7 +156,7 @@ def _transform(
             import cupy
 
             mask = cupy.asarray(mask)
-    max_value = None if max_value is None else float(max_value)
+    zero_center, max_value = bool(zero_center), None if max_value is None else float(max_value)
     if is_sparse(x) and zero_center:
         logger.info("%s: centring makes the sparse matrix dense", _OP)
         packed = pack(x, _OP, int_dtype="float64")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._slots import boolean_mask, make_actual, require_anndata
+from .._slots import boolean_mask, make_actual, refuse_backed, require_anndata
 from .._subset import subset_copy, subset_inplace
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def subset(adata: AnnData, *, cells: Any = None, genes: Any = None, copy: bool =
     require_anndata(adata, _OP)
     cells = boolean_mask(cells, adata.obs, adata.n_obs, _OP, "cells")
     genes = boolean_mask(genes, adata.var, adata.n_vars, _OP, "genes")
+    refuse_backed(adata, _OP)
     if copy:
         return subset_copy(adata, _OP, cells=cells, genes=genes)
     make_actual(adata, _OP)

@@ -4,6 +4,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
+import scipy.sparse as sp
 from conftest import dense
 
 import scwarp as scw
@@ -69,6 +70,30 @@ def test_view_and_copy(counts):
 def test_exactly_one_threshold(counts, kwargs):
     with pytest.raises(ValueError, match="exactly one of"):
         scw.pp.filter_cells(counts, **kwargs)
+
+
+@pytest.mark.parametrize("call", [
+    lambda a: scw.pp.filter_cells(a, min_genes=30),
+    lambda a: scw.pp.filter_genes(a, min_cells=3),
+    lambda a: scw.pp.filter_cells(a, min_genes=30, copy=True),
+    lambda a: scw.pp.filter_highly_variable(a),
+    lambda a: scw.pp.highly_variable_genes(a, n_top_genes=20, flavor="cell_ranger", subset=True),
+    lambda a: scw.pp.subset(a, genes="highly_variable"),
+    lambda a: scw.pp.subset(a, genes="highly_variable", copy=True),
+])  # fmt: skip
+@pytest.mark.parametrize("layout", [dense, lambda x: x])
+def test_backed_by_anndata_is_refused_before_anything_is_written(counts, tmp_path, call, layout):
+    counts.X = layout(counts.X)
+    counts.var["highly_variable"] = np.arange(counts.n_vars) % 2 == 0
+    counts.write_h5ad(tmp_path / "a.h5ad")
+    a = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    with pytest.raises(TypeError, match=r"to_memory\(\).*scwarp.read_h5ad"):
+        call(a)
+    assert list(a.var) == ["highly_variable"] and not list(a.obs) and not a.uns
+    keep, number = scw.pp.filter_cells(a, min_genes=30, inplace=False)
+    np.testing.assert_array_equal(number, np.diff(sp.csr_matrix(counts.X).indptr))
+    assert keep.sum() < a.n_obs
+    a.file.close()
 
 
 def test_nothing_left(counts):

@@ -43,6 +43,13 @@ def test_special_values():
         np.testing.assert_array_equal(r, np.log1p(x))
 
 
+def test_a_masked_array_is_refused(counts):
+    x = np.ma.masked_less(dense(counts.X), 2)
+    for call in (scw.pp.log1p, scw.pp.sqrt, scw.pp.scale, scw.pp.pca, lambda v: scw.pp.filter_cells(v, min_genes=3)):
+        with pytest.raises(TypeError, match=r"MaskedArray.*filled\(0\)"):
+            call(x)
+
+
 def test_errors(counts):
     with pytest.raises(ValueError, match="base must be positive"):
         scw.pp.log1p(counts, base=1)

@@ -96,6 +96,23 @@ def test_view_layer_obsm(counts):
     assert set(np.round(counts.obsm["o"].sum(1), 4)) == {0.0, 10.0}
 
 
+@pytest.mark.parametrize("call", [
+    lambda v: scw.pp.normalize_total(v, exclude_highly_expressed=True, max_fraction=7),
+    lambda v: scw.pp.normalize_total(v, target_sum=-1),
+    lambda v: scw.pp.normalize_total(v, layer="complex"),
+    lambda v: scw.pp.log1p(v, base=-1),
+    lambda v: scw.pp.log1p(v, layer="complex"),
+    lambda v: scw.pp.scale(v, max_value=-1),
+    lambda v: scw.pp.scale(v, layer="complex"),
+])  # fmt: skip
+def test_a_view_stays_a_view_when_an_argument_is_refused(counts, call):
+    counts.layers["complex"] = dense(counts.X).astype(complex)
+    v = counts[5:50]
+    with pytest.raises((ValueError, TypeError)):
+        call(v)
+    assert v.is_view
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_few_cells(n):
     a = ad.AnnData(sp.csr_matrix(np.ones((n, 4), np.float32)))
