@@ -92,7 +92,9 @@ def calculate_qc_metrics(
     n_genes, total, family_total, pct_top, n_cells, gene_total = _core.pp.calculate_qc_metrics(ctx, x.arg, flags, tops)
     n_cells, gene_total = to_numpy(n_cells), to_numpy(gene_total)
 
-    sum_type = source.dtype if source.dtype.kind == "f" or not is_sparse(source) else np.dtype(np.int64)
+    sum_type: Any = np.dtype(np.int64)
+    if source.dtype.kind == "f" or not is_sparse(source):
+        sum_type = source.dtype.newbyteorder("=")
     if source.dtype.kind in "iub":
         sum_type = np.dtype(np.uint64 if source.dtype.kind == "u" else np.int64)
     e, v = expr_type, var_type

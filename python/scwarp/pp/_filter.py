@@ -27,7 +27,7 @@ def _numbers(op: str, counts: Any, x: Any, name: str, device: str | None) -> Any
     total, n_positive = counts(ctx, pack(x, op, blocks=True).arg)
     if not name.endswith("_counts"):
         return to_numpy(n_positive).astype(np.int64)
-    return to_numpy(total).astype(x.dtype if x.dtype.kind == "f" else np.int64)
+    return to_numpy(total).astype(x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.int64)
 
 
 def _keep(number: Any, name: str, threshold: float) -> Any:

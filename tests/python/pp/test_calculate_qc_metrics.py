@@ -71,6 +71,16 @@ def test_raw(counts):
     np.testing.assert_array_equal(c.raw.var["total_counts"], a.var["total_counts"])
 
 
+def test_big_endian(counts):
+    a, b = ad.AnnData(dense(counts.X).astype(">f4")), ad.AnnData(dense(counts.X))
+    for x in (a, b):
+        scw.pp.calculate_qc_metrics(x, percent_top=[20], inplace=True)
+        scw.pp.filter_cells(x, min_counts=3)
+        scw.pp.filter_genes(x, min_counts=3)
+    pd.testing.assert_frame_equal(a.obs, b.obs)
+    pd.testing.assert_frame_equal(a.var, b.var)
+
+
 def test_view(counts):
     whole = with_families(counts)
     v = whole[10:90]
