@@ -8,6 +8,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+def is_text(column: Any) -> bool:
+    """Whether all values of a column that are there are text, and it is not categorical."""
+    import pandas as pd
+
+    return not isinstance(column.dtype, pd.CategoricalDtype) and pd.api.types.infer_dtype(column) == "string"
+
+
 def categorical_column(adata: AnnData, key: str, op: str) -> Any:
     """``obs[key]`` as a pandas Categorical.
 

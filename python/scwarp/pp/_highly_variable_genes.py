@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _core
 from .._context import is_cupy, make_context
+from .._groups import categorical_column, is_text
 from .._matrix import pack
 from .._settings import logger
 from .._slots import get_matrix, is_anndata, make_actual, refuse_backed
@@ -72,7 +73,7 @@ def highly_variable_genes(
     inplace
         ``False``: return a data frame and leave ``adata`` alone.
     batch_key
-        Column of ``obs``: select in each batch, then merge.
+        Column of ``obs``: select in each batch, then merge. A column of text becomes categorical (with ``inplace``).
     filter_unexpressed_genes
         ``seurat``, ``cell_ranger``: leave genes without counts out of the bins. ``None``: only with ``batch_key``,
         where it is always done.
@@ -156,6 +157,8 @@ def highly_variable_genes(
         frame = pd.DataFrame(columns, index=adata.var_names)
         return frame.loc[selected] if subset else frame
     make_actual(adata, _OP)
+    if batch_key and is_text(adata.obs[batch_key]):
+        categorical_column(adata, batch_key, _OP)
     adata.uns["hvg"] = {"flavor": "poisson_zeros" if flavor in _ZEROS else flavor}
     if flavor in _RESIDUALS:
         adata.uns["hvg"]["computed_on"] = layer or "adata.X"

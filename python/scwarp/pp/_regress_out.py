@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import _core
 from .._context import is_cupy, make_context
+from .._groups import categorical_column, is_text
 from .._matrix import is_sparse, pack, to_numpy
 from .._settings import logger
 from .._slots import check_copy_inplace, get_matrix, make_actual, require_anndata, set_matrix
@@ -39,7 +40,8 @@ def regress_out(
         are changed in their own buffer, as in scanpy.
     keys
         One or several numeric columns of ``obs``: residuals of the least-squares fit on them and a constant. Or one
-        categorical (or text) column: the mean of each category is subtracted. An empty list means all columns.
+        categorical column: the mean of each category is subtracted; a column of text becomes categorical (unless
+        ``inplace=False``). An empty list means all columns.
     layer
         What to transform instead of ``X``.
     copy
@@ -80,6 +82,7 @@ def regress_out(
     result = _residuals(source, regressor, names, device, fresh=not inplace or (names is not None and not own))
     if not inplace:
         return result
+    _categorise(adata, keys)
     set_matrix(adata, result, layer=layer)
     if _noted(adata, layer) is not None:
         del adata.uns["regress_out"]  # what was put off is done now
@@ -106,6 +109,7 @@ def _note(
     if layer is not None:
         note["layer"] = layer
     make_actual(adata, _OP)
+    _categorise(adata, keys)
     adata.varm["regress_out"] = np.ascontiguousarray(fit.T)
     adata.uns["regress_out"] = note
 
@@ -168,6 +172,12 @@ def _regressor(adata: AnnData, keys: list[str]) -> tuple[Any, Any]:
             f"{_OP}: key {keys[k]!r} is not a finite number for cell {adata.obs_names[cell]!r} (got {matrix[cell, k]})"
         )
     return matrix, None
+
+
+def _categorise(adata: AnnData, keys: list[str]) -> None:
+    for k in keys:
+        if is_text(adata.obs[k]):
+            categorical_column(adata, k, _OP)
 
 
 def _int_dtype(x: Any) -> str:

@@ -152,6 +152,27 @@ def test_filter_unexpressed_genes():
         assert not table[c].to_numpy()[~kept].any()
 
 
+@pytest.mark.parametrize("flavor", ["seurat", "cell_ranger"])
+def test_batches_of_text_become_categorical(counts, flavor):
+    sc.pp.log1p(counts)
+    counts.obs["batch"] = np.array(["b10", "b9", None], dtype=object)[np.arange(counts.n_obs) % 3]
+    counts.obs["number"] = np.arange(counts.n_obs) % 2
+    a, b = counts.copy(), counts[counts.obs["batch"].notna()].copy()
+    frame = scw.pp.highly_variable_genes(a, batch_key="batch", flavor=flavor, inplace=False)
+    assert a.obs["batch"].dtype == object
+    scw.pp.highly_variable_genes(a, batch_key="batch", flavor=flavor)
+    sc.pp.highly_variable_genes(b, batch_key="batch", flavor=flavor)
+    assert a.obs["batch"].dtype == b.obs["batch"].dtype
+    assert list(a.obs["batch"].cat.categories) == ["b9", "b10"]
+    assert a.obs["batch"].isna().sum() == 133
+    pd.testing.assert_series_equal(a.var["means"], frame["means"])
+    scw.pp.highly_variable_genes(a, batch_key="number", flavor=flavor)
+    assert a.obs["number"].dtype == np.int64
+    view = counts[:200]
+    scw.pp.highly_variable_genes(view, batch_key="batch", flavor=flavor)
+    assert view.obs["batch"].dtype == "category" and counts.obs["batch"].dtype == object
+
+
 def test_layer_and_view():
     a = prepared("log")
     a.layers["l"] = a.X.copy()

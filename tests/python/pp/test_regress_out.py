@@ -73,6 +73,24 @@ def test_categories(data, any_layout, key):
     np.testing.assert_allclose(a.X, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_text_becomes_categorical(data, lazy):
+    a, b = data[:, :40].copy(), data[:, :40].copy()
+    scw.pp.regress_out(a, "text", inplace=False)
+    assert a.obs["text"].dtype == object
+    scw.pp.regress_out(a, "text", lazy=lazy)
+    sc.pp.regress_out(b, "text")
+    assert a.obs["text"].dtype == b.obs["text"].dtype == "category"
+    if lazy:
+        scw.pp.scale(a, lazy=True)
+        scw.pp.pca(a, n_comps=3)
+        scw.pp.scale(b)
+        scw.pp.pca(b, n_comps=3)
+        np.testing.assert_allclose(a.obsm["X_pca"], b.obsm["X_pca"], atol=1e-4 * abs(b.obsm["X_pca"]).max())
+    else:
+        np.testing.assert_allclose(a.X, b.X, rtol=1e-5, atol=1e-6)
+
+
 def test_categories_equal_scanpy(data):
     a, b = data[:, :40].copy(), data[:, :40].copy()
     b.obs["cat"] = b.obs["cat"].cat.remove_unused_categories()
