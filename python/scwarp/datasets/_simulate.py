@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _core
-from .._context import make_context
+from .._context import make_context, require_integer
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,7 +37,7 @@ def simulate(
     mean_counts
         Mean UMI counts of an intact single cell.
     seed
-        Any whole number from 0.
+        Any whole number from 0 to 2**64 - 1.
 
     Returns
     -------
@@ -48,7 +48,14 @@ def simulate(
     import scipy.sparse as sp
     from anndata import AnnData
 
-    ctx = make_context(op="datasets.simulate", seed=seed)
+    op = "datasets.simulate"
+    n_cells, n_genes = require_integer(op, "n_cells", n_cells), require_integer(op, "n_genes", n_genes)
+    n_clusters = require_integer(op, "n_clusters", n_clusters)
+    n_batches = require_integer(op, "n_batches", n_batches)
+    seed = require_integer(op, "seed", seed)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"{op}: seed must be from 0 to 2**64 - 1 (got {seed})")
+    ctx = make_context(op=op, seed=seed)
     (indptr, indices, data), cells, genes, cluster, batch, doublet, damaged, marker = _core.datasets.simulate(
         ctx, n_cells, n_genes, n_clusters, n_batches, doublet_rate, damaged_rate, mean_counts
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._context import is_cupy, make_context
+from .._context import is_cupy, make_context, require_integer
 from .._groups import categorical_column, is_text
 from .._matrix import pack
 from .._settings import logger
@@ -112,6 +112,7 @@ def highly_variable_genes(
         warnings.warn("If you pass `n_top_genes`, all cutoffs are ignored.", UserWarning, stacklevel=2)
     if subset and inplace:
         refuse_backed(adata, _OP)
+    n_bins = require_integer(_OP, "n_bins", n_bins)
     source = get_matrix(adata, _OP, layer=layer)
     codes, n_batches = _batches(adata, batch_key)
     ctx = make_context(source, op=_OP, device=device)

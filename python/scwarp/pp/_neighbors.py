@@ -334,6 +334,8 @@ def _from_distances(adata: AnnData, distances: Any, n_neighbors: int) -> tuple[A
     n = adata.n_obs
     if distances.shape != (n, n):
         raise ValueError(f"{_OP}: distances are {distances.shape}, expected {(n, n)}")
+    if hasattr(distances, "tocsr"):  # of any format
+        distances = distances.tocsr()
     k = _lowered(n_neighbors, n)
     values = distances.data if is_sparse(distances) else np.asarray(distances)
     if not np.isfinite(values).all() or (values < 0).any():

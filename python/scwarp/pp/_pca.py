@@ -107,6 +107,8 @@ def pca(
         raise ValueError(f"{_OP}: layer and obsm need an AnnData (got {type(data).__name__})")
     adata = data.copy() if whole and copy else data
     x = get_matrix(adata, _OP, layer=layer, obsm=obsm) if whole else data
+    if x is None:
+        raise ValueError(f"{_OP}: X is None")
     if obsm is not None and hasattr(x, "to_numpy"):
         x = x.to_numpy()
     if whole and obsm is None and not scale and (note := noted_scale(adata, layer)) is not None:

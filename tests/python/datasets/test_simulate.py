@@ -37,3 +37,10 @@ def test_errors():
         scw.datasets.simulate(10, 10)
     with pytest.raises(ValueError, match="doublet_rate"):
         scw.datasets.simulate(10, 100, doublet_rate=2)
+    for kwargs in ({"n_cells": 50.0}, {"n_genes": 1e4}, {"n_clusters": 2.0}, {"n_batches": None}, {"seed": None}):
+        with pytest.raises(TypeError, match=f"{next(iter(kwargs))} must be an integer"):
+            scw.datasets.simulate(**kwargs)
+    for seed in (-1, 2**64):
+        with pytest.raises(ValueError, match="seed must be from 0"):
+            scw.datasets.simulate(60, 90, seed=seed)
+    assert scw.datasets.simulate(np.int32(60), np.int64(90), seed=np.int64(3)).shape == (60, 90)

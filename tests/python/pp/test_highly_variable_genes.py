@@ -236,6 +236,8 @@ def test_errors_leave_the_object():
         scw.pp.highly_variable_genes(a, flavor="seurat_v3", span=1.5)
     with pytest.raises(ValueError, match="expected an AnnData"):
         scw.pp.highly_variable_genes(a.X)
+    with pytest.raises(TypeError, match="n_bins must be an integer"):
+        scw.pp.highly_variable_genes(a, n_bins=20.0)
     with pytest.raises(ValueError, match="loess"):
         scw.pp.highly_variable_genes(a[:, 120:124].copy(), flavor="seurat_v3")
     x = a.X.copy()

@@ -193,6 +193,10 @@ def test_precomputed_distances(adata):
     assert_same_graph(b, adata)
     scw.pp.neighbors(b, distances=adata.obsp["distances"])
     assert_same_graph(b, adata, 1e-7)
+    for convert in (sp.coo_matrix, sp.csc_matrix, sp.lil_matrix, sp.coo_array):
+        b.obsp.clear()
+        scw.pp.neighbors(b, distances=convert(adata.obsp["distances"]))
+        assert_same_graph(b, adata, 1e-7)
     assert "use_rep" not in b.uns["neighbors"]["params"]
     with pytest.raises(ValueError, match="needs 19"):
         scw.pp.neighbors(b, 20, distances=adata.obsp["distances"])

@@ -249,6 +249,8 @@ def test_errors_leave_the_object_alone(counts):
         scw.pp.pca(counts, chunked=True, chunk_size=5, layer="l")
     with pytest.raises(KeyError, match="no layer"):
         scw.pp.pca(counts, layer="l")
+    with pytest.raises(ValueError, match="X is None"):
+        scw.pp.pca(ad.AnnData(obs=counts.obs))
     for shape in ((1, 30), (0, 30), (30, 1)):
         with pytest.raises(ValueError, match="n_comps must be between"):
             scw.pp.pca(np.ones(shape, np.float32))

@@ -107,6 +107,15 @@ def test_matrix_in_place(counts):
         np.testing.assert_array_equal(z, x)
 
 
+def test_flags_of_numpy(counts):
+    a, b = counts.copy(), counts.copy()
+    scw.pp.normalize_total(a, exclude_highly_expressed=np.True_)
+    scw.pp.normalize_total(b, exclude_highly_expressed=True)
+    scw.pp.scale(a, zero_center=np.False_)
+    scw.pp.scale(b, zero_center=False)
+    assert abs(a.X - b.X).max() == 0 and a.X.nnz > 0
+
+
 def test_copy_view_layer_obsm(counts):
     before = dense(counts.X).copy()
     c = scw.pp.scale(counts, copy=True)
