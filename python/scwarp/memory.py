@@ -89,10 +89,11 @@ def configured(**options: Any) -> Iterator[None]:
 def info(device: str = "cuda:0") -> dict[str, Any]:
     """Bytes of device memory, as a dict.
 
-    ``total``, ``free`` (for scwarp: on the device, or held by its pool and not used), ``pool_held``, ``pool_used``,
-    ``pinned`` (page-locked host memory of the transfer ring), ``used`` (by scwarp now), ``peak`` (since the last
-    operation began), ``limit`` (0: none), ``by_tag`` (``used`` by purpose), ``cache`` (device copies of results in
-    host slots: ``bytes``, ``entries``, ``hits``; ``uploads`` and ``uploaded_bytes`` of arguments since the start).
+    ``total``, ``free`` (for scwarp: on the device, or held by its pool and not used; what is left of a pool with a
+    size), ``pool_held``, ``pool_used``, ``pinned`` (page-locked host memory of the transfer ring), ``used`` (by scwarp
+    now), ``peak`` (since the last operation began), ``limit`` (0: none), ``by_tag`` (``used`` by purpose), ``cache``
+    (device copies of results in host slots: ``bytes``, ``entries``, ``hits``; ``uploads`` and ``uploaded_bytes`` of
+    arguments since the start).
     ``device="cpu"``: scwarp's host buffers.
     """
     if device != "cpu":

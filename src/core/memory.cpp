@@ -80,12 +80,12 @@ struct TrackedMemory::State {
 
   [[noreturn]] void refuse(std::size_t bytes, const char* tag) const {
     const bool host = upstream->device().type == DeviceType::cpu;
-    detail::fail<OutOfMemory>(
-        "memory limit",
-        "'{}' asked for {} bytes (limit {}, in use {}, free {}; biggest holders: {}); a limit of "
-        "at least {} bytes would fit this request: {}",
-        tag, bytes, limit, used, limit - std::min(limit, used), biggest(), used + bytes,
-        host ? "settings.memory_limit" : "memory.configure(limit=...); a matrix that stays on the host is streamed");
+    detail::fail<OutOfMemory>("memory limit",
+                              "'{}' asked for {} bytes (limit {}, in use {}, free {}; biggest holders: {}); a limit of "
+                              "at least {} bytes would fit this request: {}",
+                              tag, bytes, limit, used, limit - std::min(limit, used), biggest(), used + bytes,
+                              host ? "settings.memory_limit in Python, --memory-limit of the program"
+                                   : "memory.configure(limit=...); a matrix that stays on the host is streamed");
   }
 };
 
