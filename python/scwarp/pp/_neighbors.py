@@ -130,14 +130,15 @@ def neighbors(
         params["metric"] = "precomputed"
         ctx = make_context(op=_OP, device=device, seed=seed)
     else:
+        k = _lowered(n_neighbors, adata.n_obs)
+        # Before the representation, which may be a PCA that is written first.
+        name, search, kwds = _searcher(transformer, metric, metric_kwds, algorithm, algorithm_kwds, k)
         x = choose_representation(adata, _OP, use_rep=use_rep, n_pcs=n_pcs)
         ctx = make_context(x, op=_OP, device=device, seed=seed)
-        k = _lowered(n_neighbors, adata.n_obs)
         if not knn:
             stored, connectivities = _all_pairs(ctx, x, k, metric, metric_kwds)
             lists = None
         else:
-            name, search, kwds = _searcher(transformer, metric, metric_kwds, algorithm, algorithm_kwds, k)
             if search is None:
                 lists = None
                 packed = pack(x, _OP, name="the representation")
@@ -221,6 +222,7 @@ def _is_ours(metric: Any, metric_kwds: Mapping[str, Any]) -> bool:
         raise ValueError(f"{_OP}: p of the minkowski metric must be positive (got {p})")
     if not isinstance(metric, str) or not _core.pp.knows_metric(metric) or "w" in metric_kwds:
         return False
+    _p(metric_kwds)
     return metric not in ("minkowski", "lp") or 1 <= p < np.inf
 
 
@@ -258,9 +260,11 @@ def _searcher(
     kwds = {key: value for key, value in algorithm_kwds.items() if key in _DESCENT_KWDS}
     if _is_ours(metric, metric_kwds):
         return algorithm, None, kwds
-    from sklearn.neighbors import KNeighborsTransformer
+    from sklearn.neighbors import VALID_METRICS, KNeighborsTransformer
 
-    logger.info("%s: metric %r: searched by scikit-learn", _OP, metric)
+    if not callable(metric) and _SCIKIT.get(metric, metric) not in VALID_METRICS["brute"]:
+        raise ValueError(f"{_OP}: unknown metric {metric!r} (scikit-learn has: {', '.join(VALID_METRICS['brute'])})")
+    logger.info("%s: metric %r: distances by scikit-learn", _OP, metric)
     return (
         algorithm,
         KNeighborsTransformer(
@@ -282,7 +286,6 @@ def _all_pairs(ctx: _core.Context, x: Any, k: int, metric: Any, metric_kwds: Map
     else:
         from sklearn.metrics import pairwise_distances
 
-        logger.info("%s: metric %r: distances by scikit-learn", _OP, metric)
         x = _host(x)
         distances = pairwise_distances(x, metric=_SCIKIT.get(metric, metric), **metric_kwds).astype(np.float32)
         np.fill_diagonal(distances, 0)

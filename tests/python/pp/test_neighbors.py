@@ -381,6 +381,20 @@ def test_errors_leave_the_object_alone(adata):
     ]:
         with pytest.raises(error, match=text):
             scw.pp.neighbors(adata, **kwds)
+    wide = ad.AnnData(cells(100, 60))  # of which the PCA would be taken
+    for kwds, text in [
+        ({"metric": "foo"}, "unknown metric 'foo'"),
+        ({"metric": 3}, "unknown metric 3"),
+        ({"algorithm": "foo"}, "unknown algorithm"),
+        ({"metric_kwds": {"q": 1}}, "metric_kwds"),
+        ({"metric": "minkowski", "metric_kwds": {"p": 0}}, "p of the minkowski"),
+        ({"transformer": "foo"}, "unknown transformer"),
+    ]:
+        for more in ({}, {"knn": False, "method": "gauss"}):
+            if "transformer" not in kwds or not more:
+                with pytest.raises(ValueError, match=text):
+                    scw.pp.neighbors(wide, **kwds, **more)
+    assert not wide.uns and not wide.obsm and not wide.varm
     with pytest.raises(NotImplementedError, match="toarray"):
         scw.pp.neighbors(ad.AnnData(sp.csr_matrix(adata.X)), metric="correlation")
     assert not adata.uns and not adata.obsp
