@@ -116,6 +116,20 @@ def test_by_name():
         scw.memory.estimate(a, "pp.other")
     with pytest.raises(ValueError, match=r"'pp.pca' has no size option 'n_groups'"):
         scw.memory.estimate(a, "pp.pca", n_groups=3)
+    for op, sizes, text in (
+        ("pp.pca", {"n_comps": "x"}, r"n_comps must be an integer \(got 'x'\)"),
+        ("pp.pca", {"n_comps": 5.5}, r"n_comps must be an integer \(got 5.5\)"),
+        ("pp.pca", {"n_comps": -1}, r"n_comps must not be negative \(got -1\)"),
+        ("pp.pca", {"scale": "x"}, "scale must be True or False"),
+        ("pp.neighbors", {"n_neighbors": -3}, "n_neighbors must not be negative"),
+        ("pp.normalize_total", {"target_sum": "x"}, "target_sum must be a number"),
+        ("tl.rank_genes_groups", {"method": "foo"}, r"method must be one of t-test, .*logreg \(got 'foo'\)"),
+        ("tl.rank_genes_groups", {"method": 3}, "method must be a name"),
+        ("pp.highly_variable_genes", {"flavor": "foo"}, "flavor must be one of seurat, "),
+    ):
+        with pytest.raises(ValueError, match=f"memory.estimate: {text}"):
+            scw.memory.estimate(a, op, device="cpu", **sizes)
+    scw.memory.estimate(a, "pp.pca", n_comps=np.int64(5), scale=True)
     steps = scw.memory.estimate(a)
     assert next(iter(steps)) == "read" and steps["PCA"] > 0
     assert scw.memory.estimate(a, device="cuda")["PCA"] > steps["PCA"]

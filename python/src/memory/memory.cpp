@@ -77,6 +77,24 @@ nb::dict info(const std::string& name) {
 
 }  // namespace
 
+/// An option that a size depends on: counts are not negative.
+template <typename T>
+T option_of(const std::string& name, const nb::object& value) {
+  constexpr bool is_count = std::is_integral_v<T> && !std::is_same_v<T, bool>;
+  const std::string kind = is_count                         ? "an integer"
+                           : std::is_same_v<T, bool>        ? "True or False"
+                           : std::is_same_v<T, std::string> ? "a name"
+                                                            : "a number";
+  const auto wrong = [&](const std::string& what) {
+    return InvalidArgument("memory.estimate: " + name + " must " + what + " (got " + nb::repr(value).c_str() + ")");
+  };
+  T out{};
+  if (!nb::try_cast<T>(value, out)) throw wrong("be " + kind);
+  if constexpr (is_count)
+    if (out < 0) throw wrong("not be negative");
+  return out;
+}
+
 /// Peak and kept bytes of an operation by its Python name, with the options that its size depends on.
 std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const std::string& device, int n_threads,
                                                   std::int64_t n_rows, std::int64_t n_cols, std::int64_t nnz,
@@ -102,7 +120,17 @@ std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const s
         break;
       }
     const nb::object value = options[name];
-    return value.is_none() ? fallback : nb::cast<decltype(fallback)>(value);
+    return value.is_none() ? fallback : option_of<decltype(fallback)>(name, value);
+  };
+  const auto get_one_of = [&](const char* name, const char* fallback, std::initializer_list<const char*> known) {
+    const auto value = get(name, std::string(fallback));
+    std::string names;
+    for (const char* k : known) {
+      if (value == k) return value;
+      names += std::string(names.empty() ? "" : ", ") + k;
+    }
+    throw InvalidArgument("memory.estimate: " + std::string(name) + " must be one of " + names + " (got '" + value +
+                          "')");
   };
   using std::int64_t;
   const auto need = [&]() -> est::Need {
@@ -120,7 +148,11 @@ std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const s
     if (op == "pp.sqrt") return est::sqrt(s);
     if (op == "pp.gene_moments") return est::gene_moments(s, get("n_groups", int64_t{1}));
     if (op == "pp.highly_variable_genes")
-      return est::highly_variable_genes(s, get("flavor", std::string("seurat")).starts_with("seurat_v3"),
+      return est::highly_variable_genes(s,
+                                        get_one_of("flavor", "seurat",
+                                                   {"seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper",
+                                                    "pearson_residuals", "poisson_gene_selection"})
+                                            .starts_with("seurat_v3"),
                                         get("n_batches", int64_t{0}));
     if (op == "pp.scale") {
       const bool centred = get("zero_center", true);
@@ -143,7 +175,8 @@ std::pair<std::int64_t, std::int64_t> estimate_of(const std::string& op, const s
                             get("median", false));
     if (op == "tl.score_genes") return est::score_genes(s);
     if (op == "tl.rank_genes_groups") {
-      const auto method = get("method", std::string("t-test"));
+      const auto method =
+          get_one_of("method", "t-test", {"t-test", "t-test_overestim_var", "wilcoxon", "wilcoxon_binned", "logreg"});
       const auto test = method == "logreg"               ? est::Test::logreg
                         : method.starts_with("wilcoxon") ? est::Test::wilcoxon
                                                          : est::Test::t_test;
