@@ -37,6 +37,8 @@ int report_error(const Arguments& arguments) {
     return fail(e.what(), kBadInput);
   } catch (const scw::DataError& e) {
     return fail(e.what(), kBadInput);
+  } catch (const scw::DTypeMismatch& e) {
+    return fail(e.what(), kBadInput);
   } catch (const scw::InvalidArgument& e) {
     return fail(e.what(), kUsage);
   } catch (const std::exception& e) {

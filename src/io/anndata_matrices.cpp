@@ -236,6 +236,11 @@ std::optional<Matrix<V>> AnnDataReader::selected_dense(const StoredArray& d, con
   return out;
 }
 
+/// Nothing here computes on 64-bit integers, and what was rounded would be written back as if it were not.
+void AnnDataReader::inexact(const StoredArray& d) {
+  d.fail<DTypeMismatch>("holds integers above 2^53 ({}), which a double cannot hold exactly", d.type.name);
+}
+
 MatrixElement AnnDataReader::element(const std::string& name) {
   const auto node = source_->root()->find(name);
   SCW_EXPECT(node != nullptr, source_->op(), "'{}' has no '{}'", source_->name(), name);
@@ -403,7 +408,7 @@ MatrixElement AnnDataReader::sparse(const Node& node, bool keep_order) {
     if (value_set.type.kind != Kind::floating || value_set.type.size <= 4)
       if (auto m = pick(float{})) return std::move(*m);
     if (auto m = pick(double{})) return std::move(*m);
-    value_set.fail("holds values above 2^53, which a double cannot hold");
+    inexact(value_set);
   }
   // Straight to the device, unless there is something to do on the host: transpose, sort, look for counts that are
   // none.
@@ -452,9 +457,7 @@ MatrixElement AnnDataReader::sparse(const Node& node, bool keep_order) {
                           node.path));
   }
   Array<double> values(to.memory, nnz, "values", to.stream);
-  if (!read_pieces<double>(to, value_set, values.data(), piece_rows<double>(to, value_set, 1)))
-    ctx_.warn(
-        fmt::format("{}: '{}', object '{}': values above 2^53 are rounded", source_->op(), source_->name(), node.path));
+  if (!read_pieces<double>(to, value_set, values.data(), piece_rows<double>(to, value_set, 1))) inexact(value_set);
   return finish(std::move(values));
 }
 
@@ -473,7 +476,7 @@ MatrixElement AnnDataReader::dense(const StoredArray& d) {
     if (d.type.kind != Kind::floating || d.type.size <= 4)
       if (auto x = selected_dense<float>(d, rows, columns)) return finish(std::move(*x));
     if (auto x = selected_dense<double>(d, rows, columns)) return finish(std::move(*x));
-    d.fail("holds values above 2^53, which a double cannot hold");
+    inexact(d);
   }
   const bool direct =
       to_.device.type != DeviceType::cpu && !options_.check_counts && d.count > 0 && fits_ring<double>(to_, d, cols);
@@ -489,9 +492,7 @@ MatrixElement AnnDataReader::dense(const StoredArray& d) {
                           d.path));
   }
   Matrix<double> x(to.memory, d.dims[0], cols, "dense", to.stream);
-  if (!read(x))
-    ctx_.warn(
-        fmt::format("{}: '{}', object '{}': values above 2^53 are rounded", source_->op(), source_->name(), d.path));
+  if (!read(x)) inexact(d);
   return finish(std::move(x));
 }
 

@@ -29,7 +29,15 @@ Foreign AnnDataReader::foreign(const Node& node, const std::string& type) {
 
 std::optional<AxisElement> AnnDataReader::axis_element(const Node& node, bool keep_order) {
   const auto type = encoding(node);
-  if (is_sparse(node)) return sparse(node, keep_order);
+  if (is_sparse(node)) {
+    try {
+      return sparse(node, keep_order);
+    } catch (const DTypeMismatch& e) {  // a file is read for all the rest of it too
+      if (is_selection()) throw;
+      ctx_.info(fmt::format("{}; it is left as it is", e.what()));
+      return foreign(node, type);
+    }
+  }
   if (node.is_group) {
     if (type == "dataframe") return frame(node);
     return foreign(node, type);

@@ -71,6 +71,7 @@ class AnnDataReader {
   void repair(const Node& node, bool by_column, bool keep_order, std::int64_t n_major, std::int64_t n_minor,
               const Array<std::int64_t>& indptr, Array<std::int32_t>& indices, Array<V>& values);
   MatrixElement dense(const StoredArray& d);
+  [[noreturn]] static void inexact(const StoredArray& d);
   void not_streamed(const std::string& path) const {
     ctx_.info(fmt::format("{}: '{}', object '{}': cannot be read in pieces; it is held in memory", source_->op(),
                           source_->name(), path));

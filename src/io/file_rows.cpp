@@ -211,8 +211,14 @@ void picked_parts(const Request& r, std::int64_t first, std::int64_t n, std::int
   }
 }
 
-void check_fits(const Request& r, bool fits, const StoredArray& part) {
-  if (!fits && (&part == r.stored.indices.get())) part.fail("holds values out of range for 32 bits");
+/// Whoever asks for float was told by fits_float() what it does to large integers.
+template <class V>
+void check_fits(const Request& r, bool fits, const StoredArray& part, const V*) {
+  if (fits) return;
+  if (&part == r.stored.indices.get()) part.fail("holds values out of range for 32 bits");
+  if (std::is_same_v<V, double>)
+    part.fail<DTypeMismatch>("holds integers above 2^53 ({}), which a double cannot hold exactly: read the file whole",
+                             part.type.name);
 }
 
 template <class V>
@@ -227,16 +233,16 @@ void read(const Context& ctx, const Request& r, std::int64_t first, std::int64_t
   out.size = out.indptr.back();
   const auto read_part = [&](const StoredArray& part, auto* to) {
     const auto offsets = r.matrix.indptr();
-    if (r.picked == nullptr) return check_fits(r, part.read(ctx, offsets[first], out.size, to), part);
+    if (r.picked == nullptr) return check_fits(r, part.read(ctx, offsets[first], out.size, to), part, to);
     using T = std::remove_pointer_t<decltype(to)>;
     Array<T> piece;
     picked_parts(r, first, n, 0, [&](std::int64_t i, std::int64_t count) {
       const std::int64_t begin = offsets[r.file_row(i)], end = offsets[r.file_row(i + count - 1) + 1];
       T* const target = to + out.indptr[at(i - first)];
       if (r.file_row(i + count - 1) - r.file_row(i) == count - 1)  // no gap
-        return check_fits(r, part.read(ctx, begin, end - begin, target), part);
+        return check_fits(r, part.read(ctx, begin, end - begin, target), part, target);
       make_room(ctx, piece, end - begin);
-      check_fits(r, part.read(ctx, begin, end - begin, piece.data()), part);
+      check_fits(r, part.read(ctx, begin, end - begin, piece.data()), part, piece.data());
       for (std::int64_t k = i; k < i + count; ++k)
         std::copy(piece.data() + (offsets[r.file_row(k)] - begin), piece.data() + (offsets[r.file_row(k) + 1] - begin),
                   to + out.indptr[at(k - first)]);
@@ -256,7 +262,7 @@ void read(const Context& ctx, const Request& r, std::int64_t first, std::int64_t
   out.n_cols = cols;
   const StoredArray& data = *r.stored.data;
   if (r.picked == nullptr) {
-    data.read(ctx, first, n, out.values.data());
+    check_fits(r, data.read(ctx, first, n, out.values.data()), data, out.values.data());
     return;
   }
   Array<V> piece;
@@ -264,11 +270,11 @@ void read(const Context& ctx, const Request& r, std::int64_t first, std::int64_t
     const std::int64_t begin = r.file_row(i), rows = r.file_row(i + count - 1) + 1 - begin;
     V* const target = out.values.data() + (i - first) * cols;
     if (rows == count) {
-      data.read(ctx, begin, rows, target);
+      check_fits(r, data.read(ctx, begin, rows, target), data, target);
       return;
     }
     make_room(ctx, piece, checked_mul(rows, cols));
-    data.read(ctx, begin, rows, piece.data());
+    check_fits(r, data.read(ctx, begin, rows, piece.data()), data, piece.data());
     for (std::int64_t k = 0; k < count; ++k)
       std::copy_n(piece.data() + (r.file_row(i + k) - begin) * cols, cols, target + k * cols);
   });
@@ -321,12 +327,13 @@ bool read_straight(const Context& ctx, const Request& r, std::int64_t first, std
       const std::int64_t piece = piece_rows<std::int32_t>(ctx, part, 1);
       IndexCheck check(rows.indptr, rows.n_cols, piece);
       const auto look = [&](std::int64_t at, const std::int32_t* x, std::int64_t count) { check.look(at, x, count); };
-      check_fits(r, read_in_pieces(ctx, part, begin, size, indices, piece, look), part);
+      check_fits(r, read_in_pieces(ctx, part, begin, size, indices, piece, look), part, indices);
       clean = check.is_clean();
       if (!clean) return;
     }
     const StoredArray& part = *r.stored.data;
-    read_in_pieces(ctx, part, begin, size, values, piece_rows<V>(ctx, part, 1), [](auto...) {});
+    check_fits(r, read_in_pieces(ctx, part, begin, size, values, piece_rows<V>(ctx, part, 1), [](auto...) {}), part,
+               values);
   });
   return clean;
 }
@@ -336,7 +343,8 @@ bool read_straight(const Context& ctx, const Request& r, std::int64_t first, std
   const StoredArray& part = *r.stored.data;
   const std::int64_t cols = r.matrix.n_cols();
   room.fill(ctx, MatrixView<V>{nullptr, n, cols}, [&](V* values) {
-    read_in_pieces(ctx, part, first, n, values, piece_rows<V>(ctx, part, cols), [](auto...) {});
+    check_fits(r, read_in_pieces(ctx, part, first, n, values, piece_rows<V>(ctx, part, cols), [](auto...) {}), part,
+               values);
   });
   return true;
 }

@@ -14,6 +14,7 @@ import numpy as np
 from .. import _core
 from .._context import device_context, is_cupy, make_context
 from .._on_disk import open_columns, open_matrix
+from .._settings import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -128,7 +129,14 @@ def read_anndata(
                 for name in ours:
                     where = ctx if target(name) is None else target(name)
                     pick = masks if name != "raw/X" else masks[:1]  # genes of raw are its own
-                    x = matrix_from(how.matrix(where, path, name, check_counts and name == "X", *pick))
+                    try:
+                        x = matrix_from(how.matrix(where, path, name, check_counts and name == "X", *pick))
+                    except TypeError as error:  # integers above 2**53
+                        if target(name) is not None or (check_counts and name == "X"):
+                            raise
+                        logger.info("%s; read by anndata", error)
+                        read[name] = _selection(_read_elem()(f[name]), pick)
+                        continue
                     read[name] = x.tocsc() if encodings[name] == "csc_matrix" and target(name) is None else x
                 if check_counts and "X" in encodings and "X" not in read:
                     how.matrix(ctx, path, "X", True)
@@ -202,6 +210,13 @@ def _subset(parts: dict[str, Any], masks: list[Any]) -> dict[str, Any]:
         x = raw["X"]
         out["raw"] = {**raw, "X": None if x is None else x[obs]}
     return out
+
+
+def _selection(x: Any, masks: list[Any]) -> Any:
+    for axis, mask in enumerate(masks):
+        if mask is not None:
+            x = x[np.flatnonzero(mask)] if axis == 0 else x[:, np.flatnonzero(mask)]
+    return x
 
 
 class _Texts:

@@ -365,6 +365,20 @@ def test_errors(tmp_path, form):
         scw.pp.pca(read(path, backed="r").X, n_comps=3)
 
 
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_integers_that_no_double_holds(tmp_path, dtype, layout):
+    a = ad.AnnData(layout(np.array([[2**53 + 1, 0], [3, 1]], dtype)))
+    a.layers["fits"] = layout(np.array([[2**53 - 1, 0], [3, 1]], dtype))
+    a.write_h5ad(tmp_path / "a.h5ad")
+    b = scw.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    for use in (lambda: b.X[:], lambda: b.X[[0]], lambda: scw.pp.log1p(b.X)[:1], lambda: scw.pp.calculate_qc_metrics(b)):
+        with pytest.raises(TypeError, match=r"above 2\^53.*whole"):
+            use()
+    assert plain(b.X[1:]).tolist() == [[3, 1]]  # of these rows all fit
+    np.testing.assert_array_equal(plain(b.layers["fits"][:]), plain(a.layers["fits"]))
+
+
 def test_columns_beside_rows(tmp_path, form):
     """CSC in layers and raw does not keep a file from being opened, and scwarp.io.convert(csr=True) turns it."""
     a = example("int32")

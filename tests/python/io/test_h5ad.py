@@ -210,6 +210,35 @@ def test_matrix_types(tmp_path: Path, layout: str, dtype: str) -> None:
     np.testing.assert_array_equal(got, x)
 
 
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+@pytest.mark.filterwarnings("ignore")
+def test_integers_that_no_double_holds(tmp_path: Path, dtype: str, layout: Any) -> None:
+    """They are exact or an error, never rounded."""
+    a = ad.AnnData(layout(np.array([[2**53 + 1, 0, 2**62 + 1], [3, 1, 2**24 + 1]], dtype)))
+    a.layers["twice"] = a.X.copy()
+    a.obsm["wide"] = np.array([[2**53 + 1], [1]], dtype)
+    a.obsp["wide"] = layout(np.array([[2**53 + 1, 0], [1, 0]], dtype))
+    a.raw = a.copy()
+    a.write_h5ad(tmp_path / "a.h5ad")
+    a.write_zarr(tmp_path / "a.zarr")
+    some = {"obs_mask": np.array([True, False]), "var_mask": np.array([0, 2])}
+    for read, name in ((scw.read_h5ad, "a.h5ad"), (scw.read_zarr, "a.zarr")):
+        check_same_adata(a, read(tmp_path / name))
+        got, want = read(tmp_path / name, **some), a[[True, False], [0, 2]].copy()
+        for x, y in ((got.X, want.X), (got.layers["twice"], want.layers["twice"]), (got.raw.X, a.raw.X[:1])):
+            assert type(x) is type(y) and x.dtype == y.dtype == dtype
+            np.testing.assert_array_equal(x.toarray() if sp.issparse(x) else x, y.toarray() if sp.issparse(y) else y)
+        with pytest.raises(TypeError, match=r"above 2\^53"):
+            read(tmp_path / name, check_counts=True)
+    with pytest.raises(TypeError, match=r"above 2\^53"):
+        copy(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
+    b = ad.AnnData(np.ones((2, 3), "f4"), layers=a.layers, obsp=a.obsp)  # elsewhere they stay as they are
+    b.write_h5ad(tmp_path / "a.h5ad")
+    copy(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
+    check_same_adata(b, ad.read_h5ad(tmp_path / "b.h5ad"))
+
+
 def test_wide_indices_and_odd_chunks(tmp_path: Path) -> None:
     a = ad.AnnData(sp.csr_matrix(counts(400, 90)))
     a.obsm["tiles"] = np.random.default_rng(0).normal(size=(400, 90))
