@@ -41,9 +41,7 @@ template <class F>
 int write(const char* op, const Arguments& a, const std::vector<std::string>& inputs, F&& work) {
   Console console(a);
   const io::ConcatOptions options = options_of(op, a);
-  for (const auto& path : inputs)
-    if (std::error_code none; !std::filesystem::exists(path, none))
-      throw FormatError(fmt::format("read: {}: there is no such file", path));
+  for (const auto& path : inputs) expect_input(path);
   Arguments own = a;
   own.device = "cpu";
   const Context ctx = make_context(own, console, 0);

@@ -30,15 +30,14 @@ bool is_hdf5(const std::string& path) {
 }  // namespace
 
 int info_command(const Arguments& a) {
+  expect_input(a.input);
   std::error_code error;
-  if (!std::filesystem::exists(a.input, error))
-    throw FormatError(fmt::format("info: {}: there is no such file", a.input));
   std::vector<io::FileEntry> entries;
-  if (is_hdf5(a.input) || io::is_zarr(a.input)) {
+  if (std::filesystem::is_directory(a.input, error) || is_hdf5(a.input)) {
     entries = io::inspect(a.input);
-  } else {  // tables and matrix folders have no headers: they are read
+  } else {  // tables have no headers: they are read
     const auto shape = pipeline::shape_of(io::read(Context::cpu(), a.input));
-    entries.push_back({"X", "table", {shape.n_obs, shape.n_vars}, "", shape.nnz, -1, 0});
+    entries.push_back({"X", "table", {shape.n_obs, shape.n_vars}, "", shape.nnz, -1, stored_bytes(a.input)});
   }
   const std::int64_t bytes = stored_bytes(a.input);
   if (a.json) {

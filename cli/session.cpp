@@ -53,14 +53,24 @@ Context make_context(const Arguments& a, Console& console, std::uint64_t seed) {
   return ctx;
 }
 
+void expect_input(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::exists(path, error)) throw FormatError(fmt::format("read: {}: there is no such file", path));
+  if (::access(path.c_str(), R_OK) != 0)
+    throw FormatError(fmt::format("read: {}: cannot be read ({})", path, std::strerror(errno)));
+  if (!fs::is_directory(path, error) || io::is_zarr(path)) return;
+  for (const auto& entry : fs::directory_iterator(path, error))
+    if (const auto file = entry.path().filename().string(); file == "matrix.mtx" || file == "matrix.mtx.gz") return;
+  throw FormatError(fmt::format("read: {}: a folder that is neither a Zarr store nor has a matrix.mtx", path));
+}
+
 AnnData read_input(const Context& ctx, const Arguments& a, std::string& name) {
   if (a.input.empty()) {
     name = "Simulated data";
     return pipeline::simulated_anndata(ctx, a.simulate);
   }
-  std::error_code error;
-  if (!std::filesystem::exists(a.input, error))
-    throw FormatError(fmt::format("read: {}: there is no such file", a.input));
+  expect_input(a.input);
   name = std::filesystem::path(a.input).filename().string();
   if (std::filesystem::path(a.input).extension() == ".h5ad") {
     io::ReadH5adOptions options;

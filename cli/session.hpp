@@ -16,6 +16,9 @@ namespace scw::cli {
 /// Sets the memory limit, finds the device (throws BackendUnavailable), connects cancellation, progress and log.
 Context make_context(const Arguments& arguments, Console& console, std::uint64_t seed);
 
+/// FormatError, a bad input, unless there is a file that may be read, a Zarr store, or a folder with matrix.mtx.
+void expect_input(const std::string& path);
+
 /// Reads any supported file, or simulates if `input` is empty; `name` is a title for people.
 AnnData read_input(const Context& ctx, const Arguments& arguments, std::string& name);
 

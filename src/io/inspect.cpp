@@ -1,14 +1,19 @@
 #include "scwarp/io/inspect.hpp"
 
 #include <algorithm>
+#include <filesystem>
+#include <sstream>
 
 #include "core/check.hpp"
+#include "io/lines.hpp"
 #include "io/store.hpp"
+#include "scwarp/io/zarr.hpp"
 
 namespace scw::io {
 
 namespace {
 
+constexpr const char* kOp = "inspect";
 constexpr int kDeepest = 32;
 
 struct Inspector {
@@ -94,10 +99,34 @@ struct Inspector {
   }
 };
 
+/// From the header of the matrix: genes x cells, and how many values.
+FileEntry mtx_folder(const std::string& path) {
+  const Context ctx = Context::cpu(1);
+  std::error_code none;
+  const std::filesystem::path folder(path);
+  auto file = folder / "matrix.mtx";
+  if (!std::filesystem::exists(file, none)) file = folder / "matrix.mtx.gz";
+  SCW_EXPECT_AS(FormatError, std::filesystem::exists(file, none), kOp,
+                "'{}' is a folder that is neither a Zarr store nor has a matrix.mtx", path);
+  Lines lines(ctx, kOp, file.string());
+  auto line = lines.next();
+  const std::string banner(line.value_or(""));
+  if (!banner.starts_with("%%MatrixMarket")) lines.fail("expected %%MatrixMarket");
+  while (line && (line->empty() || line->starts_with('%'))) line = lines.next();
+  std::int64_t genes = 0, cells = 0, values = 0;
+  std::istringstream sizes{std::string(line.value_or(""))};
+  if (!(sizes >> genes >> cells >> values)) lines.fail("expected three sizes");
+  const char* const type = banner.find("integer") != std::string::npos ? "integer" : "real";
+  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file, none));
+  return {"X", "10x counts", {cells, genes}, type, values, -1, bytes};
+}
+
 }  // namespace
 
 std::vector<FileEntry> inspect(const std::string& path) {
-  const auto source = open_store("inspect", path);
+  std::error_code none;
+  if (std::filesystem::is_directory(path, none) && !is_zarr(path)) return {mtx_folder(path)};
+  const auto source = open_store(kOp, path);
   const auto session = source->session();
   Inspector inspector;
   inspector.visit(*source->root(), 0);

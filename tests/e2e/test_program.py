@@ -203,6 +203,9 @@ def test_quiet(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
         (3, ["run", "missing.h5ad", "-o", "OUT"], "missing.h5ad"),
         (3, ["run", "TEXT", "-o", "OUT"], "text.h5ad"),
         (3, ["info", "TEXT"], "text.h5ad"),
+        (3, ["run", ".", "-o", "OUT"], "neither a Zarr store nor has a matrix.mtx"),
+        (3, ["info", "."], "neither a Zarr store nor has a matrix.mtx"),
+        (3, ["convert", ".", "OUT"], "neither a Zarr store nor has a matrix.mtx"),
         (4, ["run", "IN", "-o", "OUT", "--memory-limit", "1MB"], "memory"),
         (1, ["run", "IN", "-o", "no/such/folder/out.h5ad"], "folder"),
     ],
@@ -415,6 +418,19 @@ def test_info(scwarp: Run, simulated: Path) -> None:
     by_path = {e["path"]: e for e in data["elements"]}
     assert by_path["/X"]["shape"] == [800, 2000] and by_path["/X"]["nnz"] > 0
     assert by_path["/obs/cluster"]["n_categories"] == 4
+
+
+def test_info_of_a_10x_folder(scwarp: Run, tmp_path: Path) -> None:
+    import gzip
+
+    scwarp("simulate", "-o", f"{tmp_path}/mtx/", "--n-cells", 50, "--n-genes", 60)
+    matrix = tmp_path / "mtx/matrix.mtx.gz"
+    assert re.search(r"^X +10x counts +50 x 60 +integer ", scwarp("info", tmp_path / "mtx").stdout, re.MULTILINE)
+    (element,) = json.loads(scwarp("info", tmp_path / "mtx", "--json").stdout)["elements"]
+    assert element["stored_bytes"] == matrix.stat().st_size and element["nnz"] > 500
+    header = gzip.decompress(matrix.read_bytes()).split(b"\n")[:4]
+    matrix.write_bytes(gzip.compress(b"\n".join(header) + b"\nno numbers\n"))  # its values are not read
+    assert "50 x 60" in scwarp("info", tmp_path / "mtx").stdout
 
 
 def test_info_and_run_on_a_table(scwarp: Run, simulated: Path, tmp_path: Path) -> None:
