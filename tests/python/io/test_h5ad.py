@@ -24,6 +24,7 @@ import scwarp as scw
 from scwarp import _core
 from scwarp._context import make_context
 from scwarp.io import _anndata, _h5ad
+from scwarp.io._h5ad import _refuse_duplicates
 
 N, M = 37, 23
 
@@ -669,6 +670,26 @@ def test_write_refuses_broken_indices(tmp_path: Path) -> None:
     with pytest.raises(scw.DataError, match=r"'X'.*out of range"):
         scw.write_h5ad(ad.AnnData(x), tmp_path / "a.h5ad")
     assert not list(tmp_path.iterdir())
+
+
+def test_duplicates_are_found_without_a_copy(tmp_path: Path) -> None:
+    import tracemalloc
+
+    r = np.random.default_rng(0)
+    indices = np.concatenate([r.permutation(2000)[:100] for _ in range(20_000)]).astype(np.int32)
+    x = sp.csr_matrix((np.ones(indices.size, "f4"), indices, np.arange(20_001, dtype=np.int32) * 100), (20_000, 2000))
+    tracemalloc.start()
+    _refuse_duplicates("X", x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.data.nbytes / 2
+    x.indices[100 * 17_345 + 3] = x.indices[100 * 17_345 + 50]
+    for y, kind in ((x, "row"), (sp.csc_matrix((x.data, x.indices, x.indptr), (2000, 20_000)), "column")):
+        y.has_canonical_format = False
+        with pytest.raises(scw.DataError, match=f"duplicate index {x.indices[100 * 17_345 + 3]} in {kind} 17345 "):
+            _refuse_duplicates("X", y)
+    wide = sp.csr_matrix((np.ones(400_000, "f4"), np.arange(400_000)[::-1], [0, 0, 400_000, 400_000]), (3, 400_000))
+    _refuse_duplicates("X", wide)
 
 
 def test_write_view_and_missing_folder(tmp_path: Path) -> None:
