@@ -15,8 +15,8 @@ constexpr const char* kOp = "convert";
 void expect_output(const char* op, const std::string& out, bool overwrite) {
   std::error_code none;
   static_cast<void>(format_of(op, out));
-  SCW_EXPECT(overwrite || !std::filesystem::exists(out, none), op, "'{}' is there already (overwrite it with --force)",
-             out);
+  SCW_EXPECT(overwrite || !std::filesystem::exists(out, none), op,
+             "'{}' is there already (overwrite=True, or --force of the program, replaces it)", out);
 }
 
 void expect_unchanged(const char* op, const AnnData& data) {

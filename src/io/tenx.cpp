@@ -228,6 +228,7 @@ AnnData read_v3(const Context& ctx, const std::shared_ptr<const Source>& source,
 
 AnnData read_v2(const Context& ctx, const std::shared_ptr<const Source>& source, const h5::Node& root,
                 const Read10xH5Options& options) {
+  if (h5::find(root, "obs") && h5::find(root, "var")) root.fail("holds AnnData, not 10x Genomics HDF5: use read_h5ad");
   std::vector<std::string> genomes;
   for (const auto& link : h5::links(root))
     if (link.hard && h5::child(root, link.name).is_group) genomes.push_back(link.name);

@@ -9,7 +9,7 @@
 namespace scw::io {
 namespace {
 
-constexpr const char* kOp = "read_text";
+constexpr const char* kOp = "read_csv";  // as users know it
 constexpr std::size_t kMostFields = std::size_t{1} << 26;
 
 char find_delimiter(std::string_view line) {
@@ -69,6 +69,8 @@ Table parse(Lines lines, char delimiter) {
   // Of a file of its own the format is known before it comes here.
   if (line->starts_with("\x89HDF"))
     lines.fail("this is HDF5 that is packed or comes through a pipe (expected the name of an HDF5 file)");
+  if (line->starts_with("%%MatrixMarket"))
+    lines.fail("this is the matrix of a 10x folder, not a table: read the folder that it is in (read_10x_mtx)");
   if (line->starts_with("\xEF\xBB\xBF")) line->remove_prefix(3);
   if (delimiter == 0) delimiter = find_delimiter(*line);
   split(lines, *line, delimiter, t.column_names);

@@ -95,6 +95,8 @@ def read_anndata(
     on_device = None if device in (None, "cpu") else device_context(op, str(device))
     with how.open(path) as f:
         known = f.attrs.get("encoding-type") == "anndata" and _is_group(f.get("obs"))
+        if not known:
+            _expect_anndata(op, path, f)
         elements = ["X", *(f"layers/{k}" for k in _keys(f, "layers"))] if known else []
         selected = obs_mask is not None or var_mask is not None
         if selected and _is_group(f.get("raw")):

@@ -125,6 +125,8 @@ def concat_on_disk(
     for name, value in (("merge", merge), ("uns_merge", uns_merge)):
         if value not in ("same", "unique", "first", "only", None):
             raise ValueError(f"{op}: {name} must be 'same', 'unique', 'first', 'only' or None (got {value!r})")
+    if isinstance(in_files, str | bytes | os.PathLike):
+        raise TypeError(f"{op}: in_files must be a list of files or a mapping (got the one file {in_files!r})")
     _core.io.concat(
         make_context(op=op),
         [os.fspath(f) for f in in_files],

@@ -63,3 +63,28 @@ def test_zarr(tmp_path: Path) -> None:
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         scw.read(tmp_path / "none")
+
+
+def test_what_a_wrong_file_is(tmp_path: Path) -> None:
+    """Errors name what the file is and who reads it."""
+    import gzip
+
+    a = ad.AnnData(sp.random(9, 7, 0.5, "csr", np.float32, random_state=0))
+    a.write_h5ad(tmp_path / "a.h5ad")
+    a.write_zarr(tmp_path / "a.zarr")
+    scw.write_10x_h5(a, tmp_path / "a.h5")
+    scw.write_10x_mtx(a, tmp_path / "mtx")
+    with gzip.open(tmp_path / "t.csv.gz", "wt") as f:
+        f.write("g,a\nc1,x\n")
+    for use, says in (
+        (lambda: scw.read_10x_h5(tmp_path / "a.h5ad"), "use read_h5ad"),
+        (lambda: scw.read_h5ad(tmp_path / "a.h5"), "use read_10x_h5"),
+        (lambda: scw.read(tmp_path / "a.zarr/X"), "is no AnnData: it is one csr_matrix of a file"),
+        (lambda: scw.read(tmp_path / "mtx/matrix.mtx.gz"), "read the folder.*read_10x_mtx"),
+        (lambda: scw.read_csv(tmp_path / "t.csv.gz"), "^read_csv: "),
+        (lambda: scw.io.convert(tmp_path / "a.h5ad", tmp_path / "a.h5"), "overwrite=True"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            use()
+    with pytest.raises(TypeError, match="in_files must be a list"):
+        scw.io.concat_on_disk(str(tmp_path / "a.h5ad"), tmp_path / "o.h5ad")
