@@ -19,6 +19,14 @@ std::string describe_node(const Node& node, const std::string& type) {
   return node.is_group ? "group without encoding" : "dataset without encoding";
 }
 
+/// Not complex numbers, say. What has no values at all is for the reader to complain of.
+bool holds_numbers(const Node& sparse) {
+  const auto values = sparse.find("data");
+  if (!values || values->is_group) return true;
+  const Kind kind = values->array()->type.kind;
+  return kind == Kind::integer || kind == Kind::floating || kind == Kind::boolean;
+}
+
 }  // namespace
 
 Foreign AnnDataReader::foreign(const Node& node, const std::string& type) {
@@ -30,6 +38,7 @@ Foreign AnnDataReader::foreign(const Node& node, const std::string& type) {
 std::optional<AxisElement> AnnDataReader::axis_element(const Node& node, bool keep_order) {
   const auto type = encoding(node);
   if (is_sparse(node)) {
+    if (!holds_numbers(node)) return foreign(node, type);
     try {
       return sparse(node, keep_order);
     } catch (const DTypeMismatch& e) {  // a file is read for all the rest of it too
@@ -90,7 +99,7 @@ AxisElements AnnDataReader::axis(const Node& parent, const char* name, std::int6
 
 /// Whether axis_element reads a matrix that it can select from.
 bool AnnDataReader::is_selectable(const Node& node) const {
-  if (is_sparse(node)) return true;
+  if (is_sparse(node)) return holds_numbers(node);
   if (node.is_group) return false;
   const auto d = node.array();
   return !d->is_null && d->dims.size() == 2 &&

@@ -68,6 +68,23 @@ def _is_group(node: Any) -> bool:
     return node is not None and not hasattr(node, "dtype")
 
 
+def _holds_numbers(node: Any) -> bool:
+    """Whether it is a matrix of real numbers; of other things scwarp reads nothing."""
+    values = node.get("data") if _is_group(node) else node
+    return getattr(getattr(values, "dtype", None), "kind", "f") in "biuf"
+
+
+def _expect_anndata(op: str, path: str, f: Any) -> None:
+    """For files without the mark of anndata 0.8 and later: older ones have it by their groups."""
+    names = set(f)
+    if names & {"X", "obs", "var"} or not names:
+        return
+    what = f"is one {kind} of a file" if (kind := f.attrs.get("encoding-type")) else f"holds {', '.join(sorted(names))}"
+    if "matrix" in names or any(_is_group(f[k]) and "barcodes" in f[k] for k in names):
+        what = "is 10x Genomics HDF5: use read_10x_h5"
+    raise ValueError(f"{op}: {path!r} is no AnnData: it {what}")
+
+
 def _keys(group: Any, name: str) -> list[str]:
     return list(group[name]) if name in group else []
 
@@ -115,7 +132,8 @@ def read_anndata(
 
         # CSC stays CSC on the host, which anndata reads.
         kinds = (*_MATRICES, "csc_matrix") if selected else _MATRICES
-        ours = [k for k, e in encodings.items() if e in kinds or (e == "csc_matrix" and target(k) is not None)]
+        numbers = {k: e for k, e in encodings.items() if _holds_numbers(f[k])}  # the rest is anndata's
+        ours = [k for k, e in numbers.items() if e in kinds or (e == "csc_matrix" and target(k) is not None)]
         if ours or selected:
             # anndata works in a thread of its own, beside ours and so that Ctrl-C stops ours. A million names take it
             # longer than a fast disk takes for the matrix: the AnnData is made there too.
@@ -320,6 +338,8 @@ def _read_backed(how: Format, path: str, backed: str | bool) -> AnnData:
             if name not in f:
                 return None
             kind = f[name].attrs.get("encoding-type")
+            if not _holds_numbers(f[name]):
+                return read(f[name])
             if kind == "csc_matrix" and name != "X":
                 return open_columns(path, name, f[name])
             if kind in (*_MATRICES, "csc_matrix"):

@@ -138,6 +138,12 @@ def _light(adata: AnnData) -> tuple[bytes, list[tuple[str, tuple[Any, ...]]]]:
     streams = {k: s for k, v in matrices.items() if (s := _stream(v)) is not None}
     for name in streams:
         _refuse_duplicates(name, matrices[name])
+    for name, x in matrices.items():
+        if getattr(getattr(x, "dtype", None), "kind", "") == "c" and (name in ("X", "raw/X") or sp.issparse(x)):
+            raise TypeError(
+                f"write: {name} is {x.dtype}, and only dense layers and obsm can hold complex numbers: write its real "
+                "and its imaginary part"
+            )
 
     def rest(path: str, value: Any) -> Any:
         """What anndata is given: a matrix of the same shape without values where scwarp writes them."""

@@ -240,6 +240,31 @@ def test_integers_that_no_double_holds(tmp_path: Path, dtype: str, layout: Any) 
     check_same_adata(b, ad.read_h5ad(tmp_path / "b.h5ad"))
 
 
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.filterwarnings("ignore")
+def test_complex_numbers(tmp_path: Path, layout: Any) -> None:
+    """They keep nothing else from being read, and what cannot be written says so by its name."""
+    z = layout(np.array([[1 + 2j, 0, 0], [0, 0, 1j]]))
+    a = ad.AnnData(sp.csr_matrix(np.eye(2, 3, dtype="f4")), layers={"n": np.ones((2, 3), "f4"), "z": z})
+    a.write_h5ad(tmp_path / "a.h5ad")
+    a.write_zarr(tmp_path / "a.zarr")
+    for read, name in ((scw.read_h5ad, "a.h5ad"), (scw.read_zarr, "a.zarr")):
+        check_same_adata(a, read(tmp_path / name))
+        some = read(tmp_path / name, obs_mask=np.array([False, True]), var_mask=np.array([1, 2]))
+        check_same_adata(a[[False, True], [1, 2]].copy(), some)
+        b = read(tmp_path / name, backed="r")
+        assert (b.X.to_memory() != a.X).nnz == 0 and b.layers["z"].dtype == complex
+    copy(tmp_path / "a.h5ad", tmp_path / "b.h5ad")
+    check_same_adata(a, ad.read_h5ad(tmp_path / "b.h5ad"))
+    a.X, a.layers = z, {}
+    a.write_h5ad(tmp_path / "a.h5ad")
+    check_same_adata(a, scw.read_h5ad(tmp_path / "a.h5ad"))
+    for write in (scw.write_h5ad, scw.write_zarr):
+        with pytest.raises(TypeError, match=r"^write: X is complex128"):
+            write(a, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
 def test_wide_indices_and_odd_chunks(tmp_path: Path) -> None:
     a = ad.AnnData(sp.csr_matrix(counts(400, 90)))
     a.obsm["tiles"] = np.random.default_rng(0).normal(size=(400, 90))
