@@ -115,9 +115,10 @@ def test_columns_of_two_kinds(tmp_path: Path, caplog: Any, kind: str, other: str
     with caplog.at_level("WARNING", "scwarp"):
         got = concat(tmp_path, parts, join="outer").obs["k"]
     e = expected.obs["k"]
-    if {"categories of bool", "one category of bool"} & {kind, other} and e.dtype == "category":
-        exact = kind == other or "int" not in kind + other  # where True happens to be a 1 among the categories
     texts = [is_text(COLUMNS[k]) for k in (kind, other) if k != "absent"]
+    if e.dtype == "category" and not any(texts) and len({"bool" in k for k in (kind, other) if k != "absent"}) == 2:
+        exact = False  # anndata mistakes True for a 1 among the categories: the inputs are what counts
+        e = pd.concat([p.obs["k"].astype(float) for p in parts])
     assert ("becomes text" in caplog.text) == (any(texts) and not all(texts))
     if all(texts):
         assert [None if x != x else x for x in got] == [None if x != x else x for x in e]
