@@ -159,7 +159,7 @@ def highly_variable_genes(
         return frame.loc[selected] if subset else frame
     make_actual(adata, _OP)
     if batch_key and is_text(adata.obs[batch_key]):
-        categorical_column(adata, batch_key, _OP)
+        adata.obs[batch_key] = categorical_column(adata, batch_key, _OP)
     adata.uns["hvg"] = {"flavor": "poisson_zeros" if flavor in _ZEROS else flavor}
     if flavor in _RESIDUALS:
         adata.uns["hvg"]["computed_on"] = layer or "adata.X"

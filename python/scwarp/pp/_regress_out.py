@@ -177,7 +177,7 @@ def _regressor(adata: AnnData, keys: list[str]) -> tuple[Any, Any]:
 def _categorise(adata: AnnData, keys: list[str]) -> None:
     for k in keys:
         if is_text(adata.obs[k]):
-            categorical_column(adata, k, _OP)
+            adata.obs[k] = categorical_column(adata, k, _OP)
 
 
 def _int_dtype(x: Any) -> str:
