@@ -42,7 +42,7 @@ def read_h5ad(
         read the matrix stream it in blocks of rows (``settings.block_bytes``), on the CPU or through the GPU;
         ``pp.normalize_total``, ``pp.log1p``, ``pp.sqrt``, filters and subsets are noted and done to every block that is
         read; indexing and ``adata.to_memory()`` load. All of it with the bits of the same steps in memory. The file is
-        never changed, and must stay where it is. Needs anndata 0.10 and an ``X`` that is dense or CSR; ``layers`` and
+        never changed, and must stay where it is. It needs an ``X`` that is dense or CSR; ``layers`` and
         ``raw.X`` that are CSC load as a whole where their values are used, and are not streamed
         (:func:`scwarp.io.convert` with ``csr=True`` turns them). Integers above 2**53 are an error.
     check_counts
