@@ -19,9 +19,8 @@ struct FileEntry {
   std::int64_t stored_bytes = 0;  ///< in the file, compressed
 };
 
-/// Of HDF5, a Zarr store, or a folder with matrix.mtx (one element, from its header):
-/// every element in the order of the file's names, parents first. Throws IoError (no such file, damaged), FormatError
-/// (something else). Memory: the list.
+/// Of HDF5, a Zarr store, or a folder with matrix.mtx (one element, from its header): every element in the order of the
+/// file's names, parents first. Throws IoError (no such file, damaged), FormatError (something else). Memory: the list.
 SCW_API std::vector<FileEntry> inspect(const std::string& path);
 
 }  // namespace scw::io

@@ -153,9 +153,9 @@ def neighbors(
                 if info["algorithm"] == "nn_descent":
                     params["recall"], params["recall_cells"] = info["recall"], info["recall_cells"]
             else:
-                if transformer is search:
-                    k = int(search.get_params()["n_neighbors"])
                 theirs = transformer is search
+                if theirs:
+                    k = int(search.get_params()["n_neighbors"])
                 stored, lists = _transform(search, x, k, whole=theirs, long_lists=theirs and method == "gauss")
                 params["algorithm"] = type(search).__name__
     params["n_neighbors"] = k

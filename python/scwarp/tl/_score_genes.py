@@ -169,10 +169,8 @@ def _averages(ctx: Any, packed: Any, x: Any, pool: Any) -> Any:
     if not is_sparse(x):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # genes of NaN only are dropped later
-            every = (
-                len(pool) == x.shape[1] and (pool == np.arange(len(pool))).all()
-            )  # in this order: then x is not copied
-            return np.nanmean(x if every else x[:, pool], axis=0)
+            all_in_order = np.array_equal(pool, np.arange(x.shape[1]))  # then x is not copied
+            return np.nanmean(x if all_in_order else x[:, pool], axis=0)
     missing = np.isnan(x.data)
     counts: Any = x.shape[0]
     if missing.any():
