@@ -52,16 +52,23 @@ inline std::int64_t device_block_bytes(const Shape& s, std::int64_t held) {
   if (s.limit_bytes == 0) return detail::kBlockBytes;
   return std::clamp((s.limit_bytes - held) / 8, detail::kMinBlockBytes, detail::kBlockBytes);
 }
-/// Beside `held` bytes; values: without the column indices.
+/// Rows of the largest block where `target` bytes are given.
+inline std::int64_t largest_block_rows(const Shape& s, std::int64_t target) {
+  const std::int64_t per_row =
+      s.sparse ? ceil_div(s.nnz * (s.value_bytes + 4), s.n_rows) + 8 : s.n_cols * s.value_bytes;
+  const std::int64_t rows = std::clamp<std::int64_t>(target / std::max<std::int64_t>(1, per_row), 1, s.n_rows);
+  if (rows <= detail::kAlignedRows || rows == s.n_rows) return rows;
+  const std::int64_t step = rows / detail::kAlignedRows * detail::kAlignedRows;
+  return std::max(step, s.n_rows - ceil_div(s.n_rows - rows, step) * step);  // the last block is not rounded
+}
+/// Beside `held` bytes; values: without the column indices. held may be a little above what is held in truth, and the
+/// blocks then larger, by whole tiles: the larger of two cases is taken.
 inline Rooms rooms(const Shape& s, std::int64_t held, RowParts parts = RowParts::all) {
   Rooms r{s, 0};
   r.block.in_file = false;
   if (!streams_to_device(s) || s.n_rows == 0) return r;
-  const std::int64_t per_row =
-      s.sparse ? ceil_div(s.nnz * (s.value_bytes + 4), s.n_rows) + 8 : s.n_cols * s.value_bytes;
-  const std::int64_t target = device_block_bytes(s, held) / std::max<std::int64_t>(1, per_row);
-  std::int64_t rows = std::clamp<std::int64_t>(target, 1, s.n_rows);
-  if (rows > detail::kAlignedRows && rows < s.n_rows) rows = rows / detail::kAlignedRows * detail::kAlignedRows;
+  const std::int64_t rows = std::max(largest_block_rows(s, device_block_bytes(s, held)),
+                                     largest_block_rows(s, device_block_bytes(s, held - held / 64)));
   r.block.n_rows = rows;
   r.block.nnz = s.sparse ? ceil_div(s.nnz, s.n_rows) * rows : rows * s.n_cols;
   if (rows == s.n_rows) r.block.nnz = s.nnz;

@@ -73,6 +73,11 @@ class Data:
         other.block_bytes, other.limit_bytes = block_bytes, limit_bytes
         return other
 
+    @property
+    def bytes(self) -> int:
+        """Of the values, and of the column indices of CSR."""
+        return self.nnz * (np.dtype(self.dtype).itemsize + (4 if self.sparse else 0))
+
     def copy(self) -> Any:
         return (*self.arg[:2], self.arg[2].copy(), self.m) if self.sparse else self.arg.copy()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from estimate_cases import (
     CASES,
     GRAPH_CASES,
     SHAPES,
     SLACK,
+    STREAMED,
     Data,
     applicable,
     estimate,
@@ -17,16 +19,18 @@ from estimate_cases import (
 )
 from gpu import cp
 
+import scwarp as scw
 from scwarp._context import make_context
 
-_data: dict[tuple, Data] = {}
+Key = tuple[int, int, float, str, bool]
+_data: dict[tuple[Key, str], Data] = {}
 
 
-def on_device(key: tuple[int, int, float, str, bool]) -> Data:
+def made(key: Key, device: str) -> Data:
     """Matrices are made once: a few GB of counts."""
-    if key not in _data:
-        _data[key] = Data(*key, "cuda:0", cp)
-    return _data[key]
+    if (key, device) not in _data:
+        _data[key, device] = Data(*key, device, np if device == "cpu" else cp)
+    return _data[key, device]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -35,11 +39,35 @@ def test_operations(case):
     keys = [*applicable(case, SHAPES), *((n, m, d, "float32", False) for n, m, d in shapes or ())]
     wrong = []
     for key in keys:
-        d = on_device(key)
+        d = made(key, "cuda:0")
         peak = peak_of("cuda:0", lambda d=d: case.call(make_context(cp.zeros(1), op="test"), d))
         figure = estimate(case, d, 1)
         if not peak <= figure <= case.factor * peak + SLACK:
             wrong.append(f"{key}: measured {peak}, estimated {figure}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("case", STREAMED, ids=str)
+def test_matrices_on_the_host(case):
+    """Blocks of a few MB, less than the tiles of the PCA, and those for a limit somewhat larger than the matrix."""
+    wrong = []
+    for key in applicable(case, SHAPES[1:]):
+        resident = made(key, "cpu")
+        for block_bytes, limit in ((6_000_000, None), (1_000_000, None), (None, resident.bytes * 3 // 2)):
+            d = resident.on_host(block_bytes or 0, limit or 0)
+            figure = estimate(case, d, 1)
+            with scw.settings.override(block_bytes=block_bytes), scw.memory.configured(limit=limit):
+                context = make_context(np.zeros(1), op="test", device="cuda")
+                if limit and figure > 1.1 * limit:
+                    with pytest.raises(MemoryError, match="limit"):
+                        case.call(context, d)
+                elif not limit or figure <= limit:
+                    peak = peak_of("cuda:0", lambda d=d, context=context: case.call(context, d))
+                    if not peak <= figure <= case.factor * peak + SLACK:
+                        wrong.append(
+                            f"{key}, block_bytes {block_bytes}, limit {limit}: measured {peak}, estimated {figure}"
+                        )
+            scw.memory.free()
     assert not wrong, "\n".join(wrong)
 
 
