@@ -57,7 +57,7 @@ def test_matrices_on_the_host(case):
             d = resident.on_host(block_bytes or 0, limit or 0)
             figure = estimate(case, d, 1)
             with scw.settings.override(block_bytes=block_bytes), scw.memory.configured(limit=limit):
-                context = make_context(np.zeros(1), op="test", device="cuda")
+                context = make_context(np.zeros(1), op="pp.log1p", device="cuda")
                 if limit and figure > 1.1 * limit:
                     with pytest.raises(MemoryError, match="limit"):
                         case.call(context, d)
