@@ -54,6 +54,15 @@ struct FixedScale {
   }
 };
 
+/// Of x > 0.
+SCW_HD inline int leading_zeros(std::uint64_t x) {
+#if defined(__CUDA_ARCH__)
+  return __clzll(static_cast<long long>(x));
+#else
+  return __builtin_clzll(x);
+#endif
+}
+
 /// Nearest double, halves to even (in a written order: the same on every compiler and device).
 SCW_HD inline double to_double(Int128 value) {
   const bool negative = value < 0;
@@ -64,12 +73,9 @@ SCW_HD inline double to_double(Int128 value) {
   if (high == 0) {
     r = static_cast<double>(low);
   } else {
-    int shift = 0;  // bring the leading one to bit 63 of `high`; what falls off stays as a sticky bit
-    while ((high >> 63) == 0) {
-      high = (high << 1) | (low >> 63);
-      low <<= 1;
-      ++shift;
-    }
+    const int shift = leading_zeros(high);  // bring the leading one to bit 63; what falls off stays as a sticky bit
+    if (shift > 0) high = (high << shift) | (low >> (64 - shift));
+    low <<= shift;
     r = static_cast<double>(high | static_cast<std::uint64_t>(low != 0)) * power_of_two(64 - shift);
   }
   return negative ? -r : r;
@@ -142,25 +148,33 @@ SCW_HD inline Int128 divide_to_nearest(Int128 sum, std::int64_t n, Int128& remai
   return quotient;
 }
 
+/// n > 0 terms, with q their mean: quotient q and the remainder r = sum - n q, |r| <= n / 2, which is exact.
+struct FixedCentre {
+  Int128 quotient = 0, remainder = 0;
+
+  SCW_HD FixedCentre(Int128 sum, std::int64_t n) { quotient = divide_to_nearest(sum, n, remainder); }
+  SCW_HD double mean(std::int64_t n, FixedScale scale) const {
+    return scale_by(to_double(quotient) + to_double(remainder) / static_cast<double>(n), -scale.shift);
+  }
+  /// Of (x - mean)^2: (sum_sq - n q^2 - 2 q r) - r^2/n, where the parenthesis is an exact integer.
+  SCW_HD double centred_sum_sq(const FixedMoments& v, std::int64_t n, FixedScale scale) const {
+    const Int128 centred = v.sum_sq - quotient * quotient * n - 2 * quotient * remainder;
+    const double rd = to_double(remainder);
+    const double d = to_double(centred) - rd * rd / static_cast<double>(n);
+    return scale_by(d > 0 ? d : 0.0, -2 * scale.shift);
+  }
+};
+
 /// Mean over n terms (implicit zeros are counted by n alone); NaN for n = 0. Equal terms have exactly their value as
 /// mean, whatever n, so that two groups of a constant gene do not differ.
 SCW_HD inline double fixed_mean(Int128 sum, std::int64_t n, FixedScale scale) {
   if (n <= 0) return math::from_bits(0x7FF8000000000000ull);
-  Int128 r = 0;
-  const Int128 m = divide_to_nearest(sum, n, r);
-  return scale_by(to_double(m) + to_double(r) / static_cast<double>(n), -scale.shift);
+  return FixedCentre(sum, n).mean(n, scale);
 }
 
-/// Sum of (x - mean)^2 over n terms: with m = round(sum/n) and r = sum - n m, it is
-/// (sum_sq - n m^2 - 2 m r) - r^2/n, where the parenthesis is an exact integer and |r| <= n/2.
+/// Sum of (x - mean)^2 over n terms.
 SCW_HD inline double fixed_centred_sum_sq(const FixedMoments& v, std::int64_t n, FixedScale scale) {
-  if (n <= 0) return 0.0;
-  Int128 r = 0;
-  const Int128 m = divide_to_nearest(v.sum, n, r);
-  const Int128 centred = v.sum_sq - m * m * n - 2 * m * r;
-  const double rd = to_double(r);
-  const double d = to_double(centred) - rd * rd / static_cast<double>(n);
-  return scale_by(d > 0 ? d : 0.0, -2 * scale.shift);
+  return n > 0 ? FixedCentre(v.sum, n).centred_sum_sq(v, n, scale) : 0.0;
 }
 /// Variance with ddof; NaN for n <= ddof.
 SCW_HD inline double fixed_variance(const FixedMoments& v, std::int64_t n, int ddof, FixedScale scale) {

@@ -80,9 +80,9 @@ void benjamini_hochberg(Span<const double> p, Span<double> adjusted, SortScratch
   sort_by_key(p.size, [&](std::int64_t j) { return prim::sortable_bits(p[j] == 0 ? 0.0 : p[j]); }, scratch);
   double smallest = 1.0;
   for (std::int64_t i = p.size - 1; i >= 0; --i) {
-    const std::int32_t j = scratch.sorted[i].index;
-    smallest = std::min(smallest, p[j] / (static_cast<double>(i + 1) / static_cast<double>(p.size)));
-    adjusted[j] = smallest;
+    const double own = prim::from_sortable_bits(scratch.sorted[i].key);
+    smallest = std::min(smallest, own / (static_cast<double>(i + 1) / static_cast<double>(p.size)));
+    adjusted[scratch.sorted[i].index] = smallest;
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -40,8 +41,26 @@ void sort_by_key(std::int64_t n, const Key& key, SortScratch& s) {
     high = std::max(high, k);
     s.entries[static_cast<std::size_t>(j)] = {k, static_cast<std::int32_t>(j)};
   }
-  s.sorted = prim::radix_sort(
-      s.entries.data(), s.other.data(), n, [](const SortScratch::Entry& e) { return e.key; }, low, high, s.histogram);
+  using Entry = SortScratch::Entry;
+  if (n < 2) {
+    s.sorted = s.entries.data();
+    return;
+  }
+  // By the first bits of what keys differ in, which is nearly all of the work; then what is equal in them by the rest.
+  constexpr int kFirst = 33;
+  const int rest = std::max(0, static_cast<int>(std::bit_width(high - low)) - kFirst);
+  const auto first_bits = [=](const Entry& e) { return (e.key - low) >> rest; };
+  Entry* const a = prim::radix_sort(s.entries.data(), s.other.data(), n, first_bits, std::uint64_t{0},
+                                    (high - low) >> rest, s.histogram);
+  s.sorted = a;
+  if (rest == 0) return;
+  const auto by_key = [](const Entry& x, const Entry& y) { return x.key < y.key; };
+  for (std::int64_t begin = 0, end = 0; begin < n; begin = end) {
+    bool in_order = true;
+    for (end = begin + 1; end < n && first_bits(a[end]) == first_bits(a[begin]); ++end)
+      in_order = in_order && a[end - 1].key <= a[end].key;
+    if (!in_order) std::stable_sort(a + begin, a + end, by_key);
+  }
 }
 
 /// Benjamini & Hochberg 1995: p m / rank, running minimum from the largest p down, at most 1. p in [0, 1].

@@ -35,6 +35,16 @@ struct Score {
   double value = 0, p = 1;
 };
 
+/// Of n values; as: the number that the test takes them for. NaN where there are too few.
+Side side(const prim::FixedMoments& v, std::int64_t n, double as, prim::FixedScale scale, bool with_variance) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  if (n <= 0) return {kNan, kNan, as};
+  const prim::FixedCentre centre(v.sum, n);
+  const double variance =
+      n > 1 && with_variance ? centre.centred_sum_sq(v, n, scale) / static_cast<double>(n - 1) : kNan;
+  return {centre.mean(n, scale), variance, as};
+}
+
 /// scipy.stats.ttest_ind_from_stats(equal_var=False): Welch's t with the Welch-Satterthwaite degrees of freedom.
 Score welch(const Side& a, const Side& b) {
   const double va = a.variance / a.n;
@@ -203,20 +213,19 @@ RankGenesGroups rank_genes_groups(const Context& ctx, const RowBlocks& x, Span<c
         const std::int64_t n2 = o.reference ? sizes[static_cast<std::size_t>(*o.reference)] : n_cells - n1;
         const prim::FixedMoments& mine = moments.at(g, j);
         const prim::FixedMoments other = o.reference ? moments.at(*o.reference, j) : total - mine;
-        const double m1 = prim::fixed_mean(mine.sum, n1, scale);
-        const double m2 = prim::fixed_mean(other.sum, n2, scale);
+        const auto n_other = static_cast<double>(o.test == RankTest::t_test_overestim_var ? n1 : n2);
+        const Side own = side(mine, n1, static_cast<double>(n1), scale, is_t_test(o.test));
+        const Side rest = side(other, n2, n_other, scale, is_t_test(o.test));
         Score s;
         if (is_t_test(o.test)) {
-          const double n_other = static_cast<double>(o.test == RankTest::t_test ? n2 : n1);
-          s = welch({m1, prim::fixed_variance(mine, n1, 1, scale), static_cast<double>(n1)},
-                    {m2, prim::fixed_variance(other, n2, 1, scale), n_other});
+          s = welch(own, rest);
         } else {
           s = rank_sum(ranks.twice_rank_sum[g * n_genes + j], n1, n2, ranks.ties[o.reference ? g * n_genes + j : j], o);
         }
         const std::int64_t at = t * n_genes + j;
         out.scores.data[at] = s.value;
         out.pvals.data[at] = std::isnan(s.p) ? 1.0 : s.p;
-        out.logfoldchanges.data[at] = std::log2((expm1_mean(m1) + 1e-9) / (expm1_mean(m2) + 1e-9));
+        out.logfoldchanges.data[at] = std::log2((expm1_mean(own.mean) + 1e-9) / (expm1_mean(rest.mean) + 1e-9));
       }
       if (!o.pts) continue;
       for (std::int64_t g = 0; g < n_groups; ++g) {
@@ -230,14 +239,20 @@ RankGenesGroups rank_genes_groups(const Context& ctx, const RowBlocks& x, Span<c
     }
   });
 
-  parallel_for(host, n_tested, 1, [&](std::int64_t t, std::int64_t) {
-    const Span<const double> p(out.pvals.data.data() + t * n_genes, n_genes);
-    const Span<double> adjusted(out.pvals_adj.data.data() + t * n_genes, n_genes);
-    SortScratch scratch;
-    if (o.p_adjust == PAdjust::benjamini_hochberg)
-      benjamini_hochberg(p, adjusted, scratch);
-    else
-      for (std::int64_t j = 0; j < n_genes; ++j) adjusted[j] = std::min(p[j] * static_cast<double>(n_genes), 1.0);
+  // Two lists to sort for each test: adjusted p-values, and the order of the genes.
+  auto scratches = make_for_workers(host, 2 * n_tested, [] { return SortScratch{}; });
+  parallel_chunks(host, 2 * n_tested, 1, [&](std::int64_t chunk, std::int64_t, std::int64_t, int worker) {
+    SortScratch& scratch = scratches[static_cast<std::size_t>(worker)];
+    const std::int64_t t = chunk / 2;
+    if (chunk % 2 == 0) {
+      const Span<const double> p(out.pvals.data.data() + t * n_genes, n_genes);
+      const Span<double> adjusted(out.pvals_adj.data.data() + t * n_genes, n_genes);
+      if (o.p_adjust == PAdjust::benjamini_hochberg)
+        benjamini_hochberg(p, adjusted, scratch);
+      else
+        for (std::int64_t j = 0; j < n_genes; ++j) adjusted[j] = std::min(p[j] * static_cast<double>(n_genes), 1.0);
+      return;
+    }
     std::int32_t* const order = out.order.data.data() + t * n_genes;
     const double* const scores = out.scores.data.data() + t * n_genes;
     sort_by_key(
