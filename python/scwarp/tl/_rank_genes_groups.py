@@ -265,22 +265,32 @@ def select_groups(
         reference_category = as_text.index(str(reference))
         if reference_category not in wanted:
             wanted.append(reference_category)
-    own = labels.codes.view(np.uint8) if labels.codes.dtype == np.int8 else labels.codes[labels.codes >= 0]
-    counts = np.bincount(own, minlength=len(categories))  # the byte of code -1 is beyond the categories
-    small = [i for i in wanted if counts[i] < 2]
+    small = _small_groups(labels.codes[: 1 << 16], wanted, len(categories))  # nearly always all that has to be counted
+    if small and len(labels.codes) > 1 << 16:
+        small = _small_groups(labels.codes, wanted, len(categories))
     if small and not skip_empty:
-        text = ", ".join(f"{as_text[i]} ({counts[i]})" for i in small)
+        text = ", ".join(f"{as_text[i]} ({count})" for i, count in small.items())
         raise ValueError(f"{_OP}: groups need at least two cells (got {text}); skip_empty_groups=True leaves them out")
     if reference_category in small:
         raise ValueError(f"{_OP}: the reference {reference!r} has fewer than two cells")
     wanted = [i for i in wanted if i not in small]
     if not wanted:
         raise ValueError(f"{_OP}: no group of obs[{groupby!r}] has two cells")
-    lookup = np.full(len(categories) + 1, -1, dtype=np.int32)  # the last entry is for cells without a label (code -1)
-    lookup[wanted] = np.arange(len(wanted), dtype=np.int32)
-    codes = lookup.take(labels.codes, mode="wrap")
+    if wanted == list(range(len(categories))):
+        codes = labels.codes.astype(np.int32)
+    else:
+        lookup = np.full(len(categories) + 1, -1, dtype=np.int32)  # the last entry is for cells without a label
+        lookup[wanted] = np.arange(len(wanted), dtype=np.int32)
+        codes = lookup.take(labels.codes, mode="wrap")
     reference_index = None if reference_category is None else wanted.index(reference_category)
     return [as_text[i] for i in wanted], codes, reference_index
+
+
+def _small_groups(codes: Any, wanted: list[int], n: int) -> dict[int, int]:
+    """The wanted of n groups that have fewer than two cells, and how many."""
+    own = codes.view(np.uint8) if codes.dtype == np.int8 else codes[codes >= 0]
+    counts = np.bincount(own, minlength=n)  # the byte of code -1 is beyond the categories
+    return {i: int(counts[i]) for i in wanted if counts[i] < 2}
 
 
 def _logreg_options(kwds: dict[str, Any]) -> dict[str, Any]:
@@ -341,11 +351,8 @@ def _tables(
 ) -> dict[str, Any]:
     n = len(var_names) if n_genes is None else min(int(n_genes), len(var_names))
     order = np.ascontiguousarray(r["order"], dtype=np.int32)
-    # numpy.zeros leaves the objects out, which numpy.empty would set to None one by one.
-    best = np.zeros(n, dtype=_fields(names, "O"))
     ctx = make_context(op=_OP, device="cpu")
-    assert len(order) == len(names)
-    _core.tl.gather_names(ctx, list(var_names), order, best.ctypes.data, n)
+    best = _core.tl.gather_names(ctx, var_names.tolist(), order, n, _fields(names, "O"))
     tables: dict[str, Any] = {"names": best.view(np.recarray)}
     for key, dtype in _DTYPES.items():
         if key in r:

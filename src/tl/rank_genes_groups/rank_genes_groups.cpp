@@ -86,6 +86,26 @@ void check(const RowBlocks& x, Span<const std::int32_t> codes, std::int32_t n_gr
              o.bin_range ? o.bin_range->second : 0);
 }
 
+/// Cells of each group, and of none at the end.
+std::vector<std::int64_t> count_codes(const Context& host, Span<const std::int32_t> codes, std::int32_t n_groups) {
+  constexpr std::int64_t kGrain = 1 << 16;
+  const auto size = static_cast<std::size_t>(n_groups) + 1;
+  auto counts =
+      make_for_workers(host, chunk_count(codes.size, kGrain), [&] { return std::vector<std::int64_t>(size, 0); });
+  parallel_chunks(host, codes.size, kGrain, [&](std::int64_t, std::int64_t begin, std::int64_t end, int worker) {
+    std::int64_t* const mine = counts[static_cast<std::size_t>(worker)].data();
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int32_t c = codes[i];
+      SCW_EXPECT(c < n_groups, kOp, "group codes must be below n_groups (got {}, expected < {})", c, n_groups);
+      ++mine[c < 0 ? n_groups : c];
+    }
+  });
+  std::vector<std::int64_t> sizes(size, 0);
+  for (const auto& one : counts)
+    for (std::size_t g = 0; g < size; ++g) sizes[g] += one[g];
+  return sizes;
+}
+
 RankSpec make_spec(const Context& ctx, const RowBlocks& x, std::int32_t n_groups, const RankGenesGroupsOptions& o) {
   RankSpec spec;
   spec.n_groups = n_groups;
@@ -134,6 +154,34 @@ void gather_ranked(const Context& ctx, MatrixView<const double> values, MatrixVi
   gather(ctx, values, order, out);
 }
 
+void gather_ranked(const Context& ctx, Span<const std::uintptr_t> of_gene, MatrixView<const std::int32_t> order,
+                   MatrixView<std::uintptr_t> out, Span<std::int64_t> uses) {
+  SCW_EXPECT_AS(ShapeMismatch, out.n_cols == order.n_rows && out.n_rows <= order.n_cols && uses.size == of_gene.size,
+                kOp, "a table of {} x {} and {} counts from {} genes in an order of {} x {}", out.n_rows, out.n_cols,
+                uses.size, of_gene.size, order.n_rows, order.n_cols);
+  const auto genes = static_cast<std::size_t>(of_gene.size);
+  auto counts = make_for_workers(ctx.host(), order.n_rows, [&] { return std::vector<std::int64_t>(genes, 0); });
+  parallel_chunks(ctx.host(), order.n_rows, 1, [&](std::int64_t t, std::int64_t, std::int64_t, int worker) {
+    auto& mine = counts[static_cast<std::size_t>(worker)];
+    const std::int32_t* const place = order.row(t);
+    for (std::int64_t k = 0; k < out.n_rows; ++k) {
+      SCW_EXPECT(place[k] >= 0 && place[k] < of_gene.size, kOp, "order names gene {} of {}", place[k], of_gene.size);
+      ++mine[static_cast<std::size_t>(place[k])];
+    }
+  });
+  for (std::size_t j = 0; j < genes; ++j) {
+    std::int64_t sum = 0;
+    for (const auto& one : counts) sum += one[j];
+    uses[static_cast<std::int64_t>(j)] = sum;
+  }
+  parallel_for(ctx.host(), out.n_rows, kGeneGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = 0; t < out.n_cols; ++t) {
+      const std::int32_t* const place = order.row(t);
+      for (std::int64_t k = begin; k < end; ++k) out(k, t) = of_gene[place[k]];
+    }
+  });
+}
+
 RankGenesGroups rank_genes_groups(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes_in,
                                   std::int32_t n_groups, const RankGenesGroupsOptions& o) {
   check(x, codes_in, n_groups, o);
@@ -142,12 +190,14 @@ RankGenesGroups rank_genes_groups(const Context& ctx, const RowBlocks& x, Span<c
 
   // Cells in no group are group n_groups: part of the rest, nothing of their own.
   RankGenesGroups out;
-  std::vector<std::int32_t> codes(codes_in.begin(), codes_in.end());
-  std::vector<std::int64_t> sizes(static_cast<std::size_t>(n_groups) + 1, 0);
-  for (std::int32_t& c : codes) {
-    SCW_EXPECT(c < n_groups, kOp, "group codes must be below n_groups (got {}, expected < {})", c, n_groups);
-    if (c < 0) c = n_groups;
-    ++sizes[static_cast<std::size_t>(c)];
+  std::vector<std::int64_t> sizes = count_codes(ctx.host(), codes_in, n_groups);
+  Span<const std::int32_t> codes = codes_in;
+  std::vector<std::int32_t> moved;
+  if (sizes.back() > 0) {
+    moved.assign(codes_in.begin(), codes_in.end());
+    for (std::int32_t& c : moved)
+      if (c < 0) c = n_groups;
+    codes = moved;
   }
   for (std::int32_t g = 0; g < n_groups; ++g)
     SCW_EXPECT(sizes[static_cast<std::size_t>(g)] >= 2, kOp, "group {} needs at least two cells (got {})", g,
