@@ -63,7 +63,7 @@ SCW_API Need knn(const Shape&, std::int64_t n_neighbors);
 SCW_API Need connectivities(DeviceType device, std::int64_t n_cells, std::int64_t n_neighbors);
 /// A symmetric graph. How many edges remain between the parts of the first level depends on the graph: all are taken.
 SCW_API Need leiden(const Shape& graph, std::int64_t n_resolutions = 1);
-/// From a spectral start: a connected graph none of whose edges fall below the cutoff.
+/// From a spectral start: a connected, symmetric graph; where the cutoff leaves all its edges, 8 bytes an edge less.
 SCW_API Need umap(const Shape& graph, std::int64_t n_components);
 /// n_functions besides count_nonzero, the median among them. Medians on the CPU take it that a gene may have an entry
 /// in every cell, as Wilcoxon ranks.

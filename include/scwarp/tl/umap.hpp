@@ -46,6 +46,7 @@ struct Umap {
   Matrix<float> embedding;  ///< n_cells x n_components
   double a = 0, b = 0;      ///< the curve that was used
   int n_epochs = 0;
+  bool symmetric = true;  ///< whether connectivities were; else (A + A^T) / 2 was embedded
 };
 
 /// A layout in progress: run(100) and then run(200) gives the bits of run(200).
@@ -64,6 +65,8 @@ class SCW_API UmapLayout {
   int n_epochs() const;
   double a() const;
   double b() const;
+  /// Whether the graph was symmetric.
+  bool symmetric() const;
   /// A copy of the positions, n_cells x n_components, in the order of the cells.
   Matrix<float> embedding(const Context& ctx) const;
 
@@ -74,22 +77,20 @@ class SCW_API UmapLayout {
 
 /// Embeds cells in a few dimensions so that neighbours in the graph are near each other.
 ///
-/// connectivities: symmetric (see is_symmetric; on the CPU this is checked), non-negative, finite weights, n x n, on
-/// ctx.device (UMAP's fuzzy graph, or any other).
-/// Random numbers come from ctx.rng. Positions: McInnes, Healy, Melville, arXiv:1802.03426, sections 3 and 4, with one
-/// change: an epoch is cut into rounds over fixed blocks of cells, and within a round every cell of the block sums the
-/// forces along its own edges and moves itself alone (umap-learn moves both ends of an edge, in one sequential order).
-/// A cell without edges stays where it is placed.
+/// connectivities: non-negative, finite weights, n x n, on ctx.device (UMAP's fuzzy graph, or any other). Where it is
+/// not symmetric (A + A^T) / 2 is embedded: an edge pulls both of its ends. A stored 0 is no edge. One pass over the
+/// graph finds this out by a sum of hashes, which takes a graph that is not symmetric for symmetric with a probability
+/// of 2^-64. Random numbers come from ctx.rng. Positions: McInnes, Healy, Melville, arXiv:1802.03426, sections 3 and 4,
+/// with one change: an epoch is cut into rounds over fixed blocks of cells, and within a round every cell of the block
+/// sums the forces along its own edges and moves itself alone (umap-learn moves both ends of an edge, in one sequential
+/// order). A cell without edges stays where it is placed.
 ///
-/// Memory: 8 bytes per edge and 8 + 12 n_components bytes per cell; while the start is made, 24 bytes per edge and
-/// about 130 per cell. Time: O(epochs (edges + cells n_components negative_sample_rate)). Floor on CUDA:
-/// src/tl/umap/cuda.cu.
-/// Throws InvalidArgument (options), ShapeMismatch (not square; init_positions), DataError (negative or non-finite
-/// weights or positions; on the CPU a graph that is not symmetric), Cancelled.
+/// Memory beside the graph: 8 bytes per edge and 8 + 12 n_components bytes per cell, on CUDA 4 more per edge for cells
+/// that have many (src/tl/umap/cuda.cu); while the start is made and the edges are ordered, 16 bytes per edge (8 where
+/// the cutoff leaves all of them) and about 130 per cell; if the graph is not symmetric, up to 32 bytes per entry.
+/// Time: O(epochs (edges + cells n_components negative_sample_rate)). Floor on CUDA: src/tl/umap/cuda.cu. Throws
+/// InvalidArgument (options), ShapeMismatch (not square; init_positions), DataError (negative or non-finite weights or
+/// positions), Cancelled.
 SCW_API Umap umap(const Context& ctx, const CsrView<const float>& connectivities, const UmapOptions& options = {});
-
-/// Whether graph equals its transpose, entry by entry (a stored zero needs a stored zero). graph: on the host, column
-/// indices sorted in every row; n x n. Memory: none. Time: O(edges log(edges of a cell)).
-SCW_API bool is_symmetric(const Context& ctx, const CsrView<const float>& graph);
 
 }  // namespace scw::tl

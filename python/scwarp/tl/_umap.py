@@ -96,7 +96,6 @@ def umap(
         raise ValueError(f"{_OP}: the graph is {graph.shape}, expected {(adata.n_obs, adata.n_obs)}")
     if graph.dtype != np.float32:
         graph = graph.astype(np.float32)
-    graph = _symmetric(graph)
     seed = resolve_seed(_OP, random_state, rng)
     n_components = require_integer(_OP, "n_components", n_components)
     if isinstance(init_pos, str) and init_pos == "paga" and "paga" not in adata.obsm and n_components != 2:
@@ -108,11 +107,13 @@ def umap(
         import cupy
 
         init = cupy.asarray(init)
-    embedding, a, b, n_epochs = _core.tl.umap(
+    embedding, a, b, n_epochs, symmetric = _core.tl.umap(
         ctx, pack(graph, _OP, name="the graph").arg, float(min_dist), float(spread), n_components,
         None if maxiter is None else int(maxiter), float(alpha), float(gamma), int(negative_sample_rate), init,
         None if a is None else float(a), None if b is None else float(b),
     )  # fmt: skip
+    if not symmetric:
+        logger.info("%s: the graph is not symmetric: (A + A^T) / 2 is embedded", _OP)
     if is_cupy(embedding):
         embedding = embedding.get()  # embeddings live on the host
     params: dict[str, Any] = {"a": a, "b": b}
@@ -124,20 +125,6 @@ def umap(
     adata.uns[key_uns] = {"params": params}
     logger.info("%s: obsm[%r]: %d cells in %d dimensions, %d epochs", _OP, key_obsm, *embedding.shape, n_epochs)
     return adata if copy else None
-
-
-def _symmetric(graph: Any) -> Any:
-    if is_cupy(graph):
-        transposed = graph.T.tocsr()
-        difference = (graph - transposed).data
-        same = not bool((difference != 0).any())
-    else:
-        same = _core.tl.is_symmetric(make_context(op=_OP, device="cpu"), pack(graph, _OP, name="the graph").arg)
-        transposed = None if same else graph.T.tocsr()
-    if same:
-        return graph
-    logger.info("%s: the graph is not symmetric: (A + A^T) / 2 is embedded", _OP)
-    return (graph + transposed) * np.float32(0.5)
 
 
 def _start(adata: AnnData, init_pos: Any, n_components: int, seed: int) -> Any:

@@ -6,15 +6,6 @@ namespace scw::python {
 
 SCW_PYTHON(tl, umap) {
   m.def(
-      "is_symmetric",
-      [](PyContext& py, nb::handle graph) {
-        const AnyMatrixView packed = matrix_arg(py, graph);
-        const auto* const view = std::get_if<CsrView<const float>>(&packed);
-        if (view == nullptr) throw nb::type_error("graph: expected a CSR matrix of float32");
-        return run(py, [&](const Context& ctx) { return tl::is_symmetric(ctx, *view); });
-      },
-      nb::arg("ctx"), nb::arg("graph"), "Whether a graph on the host equals its transpose.");
-  m.def(
       "umap",
       [](PyContext& py, nb::handle graph, double min_dist, double spread, int n_components, std::optional<int> maxiter,
          double alpha, double gamma, int negative_sample_rate, nb::handle init, std::optional<double> a,
@@ -42,11 +33,12 @@ SCW_PYTHON(tl, umap) {
           options.init_positions = matrix2d_arg<float>(py, init, "init_pos");
         }
         tl::Umap result = run(py, [&](const Context& ctx) { return tl::umap(ctx, *view, options); });
-        return nb::make_tuple(to_array(std::move(result.embedding)), result.a, result.b, result.n_epochs);
+        return nb::make_tuple(to_array(std::move(result.embedding)), result.a, result.b, result.n_epochs,
+                              result.symmetric);
       },
       nb::arg("ctx"), nb::arg("graph"), nb::arg("min_dist"), nb::arg("spread"), nb::arg("n_components"),
       nb::arg("maxiter").none(), nb::arg("alpha"), nb::arg("gamma"), nb::arg("negative_sample_rate"), nb::arg("init"),
-      nb::arg("a").none(), nb::arg("b").none(), "(embedding, a, b, n_epochs)");
+      nb::arg("a").none(), nb::arg("b").none(), "(embedding, a, b, n_epochs, symmetric)");
 }
 
 }  // namespace scw::python

@@ -67,10 +67,16 @@ extern SCW_API Kernel<void(const Context&, const UmapGraph&, const UmapSchedule&
 struct UmapWeights {
   float most = 0;         ///< the largest weight
   std::int64_t bad = -1;  ///< the first entry that is negative or not finite, or -1
+  bool symmetric = true;  ///< if none is bad
 };
+/// One pass over the graph.
 extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, UmapWeights&)> umap_weights_kernel;
 
-/// The rows without loops and without edges below the cutoff or of weight 0; in ctx.workspace.
+/// (A + A^T) / 2, with the entries that A or A^T has; in ctx.workspace.
+extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, Csr<float>&)> umap_average_kernel;
+
+/// The rows without loops and without edges below the cutoff or of weight 0, in ctx.workspace; nothing (no indptr)
+/// where that is the whole graph.
 extern SCW_API Kernel<void(const Context&, const CsrView<const float>&, float, Csr<float>&)> umap_prune_kernel;
 
 struct UmapStart {

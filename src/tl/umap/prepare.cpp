@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "core/parallel.hpp"
+#include "prim/csr_to_csc.hpp"
+#include "tl/leiden/graph.hpp"
 #include "tl/umap/kernel.hpp"
 #include "tl/umap/start.hpp"
 
@@ -15,22 +17,76 @@ namespace {
 constexpr std::int64_t kGrain = 4096;
 
 void weights(const Context& ctx, const CsrView<const float>& g, UmapWeights& out) {
-  std::vector<UmapWeights> partial(static_cast<std::size_t>(chunk_count(g.n_rows, kGrain)));
+  struct Part {
+    UmapWeights weights;
+    std::uint64_t asymmetry = 0;
+  };
+  std::vector<Part> partial(static_cast<std::size_t>(chunk_count(g.n_rows, kGrain)));
   parallel_chunks(ctx, g.n_rows, kGrain, [&](std::int64_t c, std::int64_t begin, std::int64_t end, int) {
-    UmapWeights& mine = partial[static_cast<std::size_t>(c)];
-    for (std::int64_t e = g.indptr[begin]; e < g.indptr[end]; ++e) {
-      const float w = g.values[e];
-      if (!(w >= 0 && std::isfinite(w))) {
-        mine.bad = e;
-        return;
+    Part& mine = partial[static_cast<std::size_t>(c)];
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t e = g.indptr[i]; e < g.indptr[i + 1]; ++e) {
+        const float w = g.values[e];
+        if (!(w >= 0 && std::isfinite(w))) {
+          mine.weights.bad = e;
+          return;
+        }
+        if (w == 0) continue;
+        mine.weights.most = std::max(mine.weights.most, w);
+        mine.asymmetry += symmetry_term(i, g.indices[e], static_cast<double>(w));
       }
-      mine.most = std::max(mine.most, w);
+  });
+  std::uint64_t asymmetry = 0;
+  for (const Part& p : partial) {
+    out.most = std::max(out.most, p.weights.most);
+    if (out.bad < 0) out.bad = p.weights.bad;
+    asymmetry += p.asymmetry;
+  }
+  out.symmetric = asymmetry == 0;
+}
+
+void average(const Context& ctx, const CsrView<const float>& g, Csr<float>& out) {
+  Context inner = ctx;
+  inner.memory = ctx.workspace;
+  const Csc<float> transposed = prim::csr_to_csc(inner, g);
+  const CscView<const float> t = transposed.view();
+  const std::int64_t n = g.n_rows;
+  /// put(column, weight) for row i of the average, columns increasing.
+  const auto merge = [&](std::int64_t i, const auto& put) {
+    std::int64_t k = t.indptr[i];
+    const std::int64_t end = t.indptr[i + 1];
+    for (std::int64_t e = g.indptr[i]; e < g.indptr[i + 1]; ++e) {
+      const std::int32_t j = g.indices[e];
+      for (; k < end && t.indices[k] < j; ++k) put(t.indices[k], 0.5f * t.values[k]);
+      float w = 0.5f * g.values[e];
+      if (k < end && t.indices[k] == j) w += 0.5f * t.values[k++];
+      put(j, w);
+    }
+    for (; k < end; ++k) put(t.indices[k], 0.5f * t.values[k]);
+  };
+  out.n_rows = n;
+  out.n_cols = g.n_cols;
+  out.indptr = Array<std::int64_t>(ctx.workspace, n + 1, "umap graph");
+  out.indptr[0] = 0;
+  parallel_for(ctx, n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      std::int64_t count = 0;
+      merge(i, [&](std::int32_t, float) { ++count; });
+      out.indptr[i + 1] = count;
     }
   });
-  for (const UmapWeights& p : partial) {
-    out.most = std::max(out.most, p.most);
-    if (out.bad < 0) out.bad = p.bad;
-  }
+  std::partial_sum(out.indptr.begin(), out.indptr.end(), out.indptr.begin());
+  out.indices = Array<std::int32_t>(ctx.workspace, out.indptr[n], "umap graph");
+  out.values = Array<float>(ctx.workspace, out.indptr[n], "umap graph");
+  parallel_for(ctx, n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      std::int64_t to = out.indptr[i];
+      merge(i, [&](std::int32_t j, float w) {
+        out.indices[to] = j;
+        out.values[to++] = w;
+      });
+    }
+  });
 }
 
 void prune(const Context& ctx, const CsrView<const float>& g, float cutoff, Csr<float>& out) {
@@ -49,6 +105,10 @@ void prune(const Context& ctx, const CsrView<const float>& g, float cutoff, Csr<
     }
   });
   std::partial_sum(out.indptr.begin(), out.indptr.end(), out.indptr.begin());
+  if (out.indptr[g.n_rows] == g.nnz()) {
+    out = {};
+    return;
+  }
   out.indices = Array<std::int32_t>(ctx.workspace, out.indptr[g.n_rows], "umap graph");
   out.values = Array<float>(ctx.workspace, out.indptr[g.n_rows], "umap graph");
   parallel_for(ctx, g.n_rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -170,6 +230,7 @@ void unorder(const Context&, Span<const std::int32_t> order, Span<const float> y
 }  // namespace
 
 SCW_REGISTER(umap_weights_kernel, cpu, &weights);
+SCW_REGISTER(umap_average_kernel, cpu, &average);
 SCW_REGISTER(umap_prune_kernel, cpu, &prune);
 SCW_REGISTER(umap_start_kernel, cpu, &start);
 SCW_REGISTER(umap_order_kernel, cpu, &order);

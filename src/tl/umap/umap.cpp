@@ -1,11 +1,9 @@
 #include "scwarp/tl/umap.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 #include "core/check.hpp"
-#include "core/parallel.hpp"
 #include "core/transfer.hpp"
 #include "tl/umap/kernel.hpp"
 #include "tl/umap/spectral.hpp"
@@ -16,6 +14,8 @@ constinit Kernel<void(const Context&, const UmapGraph&, const UmapSchedule&, int
     umap_run_kernel{"tl.umap"};
 constinit Kernel<void(const Context&, const CsrView<const float>&, UmapWeights&)> umap_weights_kernel{
     "tl.umap: weights"};
+constinit Kernel<void(const Context&, const CsrView<const float>&, Csr<float>&)> umap_average_kernel{
+    "tl.umap: average"};
 constinit Kernel<void(const Context&, const CsrView<const float>&, float, Csr<float>&)> umap_prune_kernel{
     "tl.umap: prune"};
 constinit Kernel<void(const Context&, UmapStart&, Matrix<float>&)> umap_start_kernel{"tl.umap: start"};
@@ -53,8 +53,8 @@ void check(const CsrView<const float>& g, const UmapOptions& o) {
                   o.init_positions.n_cols, g.n_rows, o.n_components);
 }
 
-/// The largest weight; DataError if one is negative or not finite.
-float max_weight(const Context& ctx, const CsrView<const float>& g) {
+/// DataError if a weight is negative or not finite.
+UmapWeights check_weights(const Context& ctx, const CsrView<const float>& g) {
   UmapWeights weights;
   umap_weights_kernel(ctx, g, weights);
   if (weights.bad >= 0) {
@@ -65,7 +65,7 @@ float max_weight(const Context& ctx, const CsrView<const float>& g) {
                   to_host<float>(ctx, g.values.subspan(weights.bad, 1))[0], row,
                   to_host<std::int32_t>(ctx, g.indices.subspan(weights.bad, 1))[0]);
   }
-  return weights.most;
+  return weights;
 }
 
 Matrix<float> start_positions(const Context& ctx, const CsrView<const float>& graph, const UmapOptions& o) {
@@ -97,6 +97,7 @@ struct UmapLayout::State {
   UmapSchedule schedule;
   double a = 0, b = 0;
   int epoch = 0;
+  bool symmetric = true;
 };
 
 UmapLayout::UmapLayout(UmapLayout&&) noexcept = default;
@@ -126,14 +127,25 @@ UmapLayout::UmapLayout(const Context& ctx, const CsrView<const float>& g, const 
   if (n == 0) return;
 
   // An edge of weight w is sampled w / max times an epoch. With few epochs umap-learn keeps the edges of the default.
-  const float most = max_weight(ctx, g);
-  if (ctx.device.type == DeviceType::cpu)
-    SCW_EXPECT_AS(DataError, is_symmetric(ctx, g), kOp, "connectivities must be symmetric ({} cells)", g.n_rows);
-  const float cutoff = most / static_cast<float>(s.schedule.n_epochs > 10 ? s.schedule.n_epochs : default_epochs(n));
-  Csr<float> graph;
-  umap_prune_kernel(ctx, g, cutoff, graph);
-  const Matrix<float> start = start_positions(ctx, std::as_const(graph).view(), o);
-  umap_order_kernel(ctx, std::as_const(graph).view(), most, start.view(), s.layout);
+  UmapWeights weights = check_weights(ctx, g);
+  s.symmetric = weights.symmetric;
+  CsrView<const float> graph = g;
+  Csr<float> own;  // what the layout is made from, where that is not g
+  if (!s.symmetric) {
+    umap_average_kernel(ctx, g, own);
+    graph = std::as_const(own).view();
+    weights = check_weights(ctx, graph);
+  }
+  const float cutoff =
+      weights.most / static_cast<float>(s.schedule.n_epochs > 10 ? s.schedule.n_epochs : default_epochs(n));
+  Csr<float> pruned;
+  umap_prune_kernel(ctx, graph, cutoff, pruned);
+  if (!pruned.indptr.empty()) {
+    own = std::move(pruned);
+    graph = std::as_const(own).view();
+  }
+  const Matrix<float> start = start_positions(ctx, graph, o);
+  umap_order_kernel(ctx, graph, weights.most, start.view(), s.layout);
 }
 
 void UmapLayout::run(const Context& ctx, int until_epoch) {
@@ -155,36 +167,13 @@ int UmapLayout::epoch() const { return state_->epoch; }
 int UmapLayout::n_epochs() const { return state_->schedule.n_epochs; }
 double UmapLayout::a() const { return state_->a; }
 double UmapLayout::b() const { return state_->b; }
+bool UmapLayout::symmetric() const { return state_->symmetric; }
 
 Matrix<float> UmapLayout::embedding(const Context& ctx) const {
   const State& s = *state_;
   Matrix<float> out(ctx.memory, s.n_cells, s.schedule.dims, "umap embedding", ctx.stream);
   if (s.n_cells > 0) umap_unorder_kernel(ctx, s.layout.order.view(), s.layout.y.view(), out.view());
   return out;
-}
-
-bool is_symmetric(const Context& ctx, const CsrView<const float>& g) {
-  if (g.n_rows != g.n_cols) return false;
-  // Every entry above the diagonal has its equal below, and there are no more below than above.
-  std::atomic<bool> equal{true};
-  std::atomic<std::int64_t> surplus{0};
-  parallel_for(ctx.host(), g.n_rows, 1024, [&](std::int64_t begin, std::int64_t end) {
-    std::int64_t above = 0, below = 0;
-    for (std::int64_t i = begin; i < end && equal.load(std::memory_order_relaxed); ++i) {
-      for (std::int64_t e = g.indptr[i]; e < g.indptr[i + 1]; ++e) {
-        const std::int32_t j = g.indices[e];
-        if (j < i) ++below;
-        if (j <= i) continue;
-        ++above;
-        const std::int32_t* const last = g.indices.data + g.indptr[j + 1];
-        const std::int32_t* const at =
-            std::lower_bound(g.indices.data + g.indptr[j], last, static_cast<std::int32_t>(i));
-        if (at == last || *at != i || g.values[at - g.indices.data] != g.values[e]) equal = false;
-      }
-    }
-    surplus += above - below;
-  });
-  return equal && surplus == 0;
 }
 
 Umap umap(const Context& ctx, const CsrView<const float>& connectivities, const UmapOptions& options) {
@@ -195,6 +184,7 @@ Umap umap(const Context& ctx, const CsrView<const float>& connectivities, const 
   out.a = layout.a();
   out.b = layout.b();
   out.n_epochs = layout.n_epochs();
+  out.symmetric = layout.symmetric();
   return out;
 }
 

@@ -90,6 +90,23 @@ struct Graph {
   }
 };
 
+/// Both triangles are thinned, each in its own way; `lower` and `upper` of 10 entries are kept there.
+Graph thinned(const Graph& g, int lower, int upper) {
+  Graph out;
+  out.n = g.n;
+  for (std::int64_t i = 0; i < g.n; ++i) {
+    for (std::int64_t e = g.indptr[static_cast<std::size_t>(i)]; e < g.indptr[static_cast<std::size_t>(i) + 1]; ++e) {
+      const std::int32_t j = g.indices[static_cast<std::size_t>(e)];
+      const auto item = static_cast<std::uint64_t>(i) * 1000000 + static_cast<std::uint64_t>(j);
+      if (static_cast<int>(math::random_words({5, 5}, item, 0).v[0] % 10) >= (j < i ? lower : upper)) continue;
+      out.indices.push_back(j);
+      out.values.push_back(g.values[static_cast<std::size_t>(e)]);
+    }
+    out.indptr.push_back(static_cast<std::int64_t>(out.indices.size()));
+  }
+  return out;
+}
+
 /// Five epochs of the layout alone, on guarded buffers.
 std::vector<float> epochs(const Context& ctx, int dims) {
   const Graph g = Graph::rings(777, 7, 0);
@@ -162,6 +179,57 @@ TEST(UmapParity, ComponentsAndHubs) {
   }
 }
 
+/// The average of a graph and its transpose.
+Csr<float> averaged(const Context& ctx, const Graph& g) {
+  const Guarded<std::int64_t> indptr(ctx, g.indptr);
+  const Guarded<std::int32_t> indices(ctx, g.indices);
+  const Guarded<float> values(ctx, g.values);
+  Csr<float> out, host;
+  umap_average_kernel(ctx, {g.n, static_cast<std::int32_t>(g.n), indptr.cview(), indices.cview(), values.cview()}, out);
+  host.indptr = to_host<std::int64_t>(ctx, std::as_const(out.indptr).view());
+  host.indices = to_host<std::int32_t>(ctx, std::as_const(out.indices).view());
+  host.values = to_host<float>(ctx, std::as_const(out.values).view());
+  return host;
+}
+
+void expect_same_average(const Context& cuda, const Graph& g) {
+  const Csr<float> a = averaged(Context::cpu(2), g);
+  const Csr<float> b = averaged(cuda, g);
+  EXPECT_GT(a.values.size(), 0);
+  EXPECT_TRUE(std::equal(a.indptr.begin(), a.indptr.end(), b.indptr.begin(), b.indptr.end()));
+  EXPECT_TRUE(std::equal(a.indices.begin(), a.indices.end(), b.indices.begin(), b.indices.end()));
+  EXPECT_TRUE(std::equal(a.values.begin(), a.values.end(), b.values.begin(), b.values.end()));
+}
+
+TEST(UmapParity, GraphsThatAreNotSymmetric) {
+  SCW_CUDA_CONTEXT(cuda);
+  const Graph g = Graph::mixed(1300);
+  for (const auto& [lower, upper] : {std::pair{0, 10}, std::pair{10, 0}, std::pair{4, 7}, std::pair{10, 9}}) {
+    const Graph h = thinned(g, lower, upper);
+    expect_same_average(cuda, h);
+    for (const UmapInit init : {UmapInit::spectral, UmapInit::random})
+      parity::expect_same_bits(whole(Context::cpu(2), h, 2, init, 20), whole(cuda, h, 2, init, 20));
+  }
+  // All of one triangle: half of the weights, the same embedding.
+  parity::expect_same_bits(whole(cuda, thinned(g, 0, 10), 2, UmapInit::random, 20),
+                           whole(cuda, g, 2, UmapInit::random, 20));
+  Graph one = g;  // one weight of one direction
+  one.values[4321] = 0.71f;
+  for (const Context& ctx : {Context::cpu(2), cuda}) {
+    for (const Graph* h : std::vector<const Graph*>{&g, &one}) {
+      const Guarded<std::int64_t> indptr(ctx, h->indptr);
+      const Guarded<std::int32_t> indices(ctx, h->indices);
+      const Guarded<float> values(ctx, h->values);
+      UmapWeights seen;
+      umap_weights_kernel(ctx, {h->n, static_cast<std::int32_t>(h->n), indptr.cview(), indices.cview(), values.cview()},
+                          seen);
+      EXPECT_EQ(seen.symmetric, h == &g);
+      EXPECT_EQ(seen.bad, -1);
+      EXPECT_EQ(seen.most, 1.0f);
+    }
+  }
+}
+
 TEST(UmapParity, EqualRowsOfAStartAreMovedApart) {
   SCW_CUDA_CONTEXT(cuda);
   const Graph g = Graph::rings(300, 3, 2);
@@ -195,6 +263,9 @@ TEST(UmapSmall, OnCuda) {  // small enough for the sanitizers
   EXPECT_TRUE(std::any_of(g.indptr.begin(), g.indptr.end(), [](std::int64_t p) { return p > 0; }));
   parity::expect_same_bits(whole(Context::cpu(2), g, 2, UmapInit::spectral, 3),
                            whole(cuda, g, 2, UmapInit::spectral, 3));
+  expect_same_average(cuda, thinned(g, 5, 6));
+  parity::expect_same_bits(whole(Context::cpu(2), thinned(g, 5, 6), 2, UmapInit::random, 3),
+                           whole(cuda, thinned(g, 5, 6), 2, UmapInit::random, 3));
 }
 
 TEST(UmapParity, GuardsAndMovementOnTheCpu) {

@@ -74,6 +74,26 @@ def test_separate_groups_and_single_cells():
     assert len(np.unique(b.obsm["X_umap"], axis=0)) == n
 
 
+def test_graphs_that_are_not_symmetric(cells):
+    """(A + A^T) / 2 is embedded, on the GPU as on the CPU, and the caller's graph stays as it is."""
+    import scipy.sparse as sp
+
+    whole = cells.obsp["connectivities"]
+    thinned = whole.copy()
+    thinned.data[np.random.default_rng(0).random(whole.nnz) < 0.3] = 0  # stored zeros
+    for graph in (sp.triu(whole).tocsr(), thinned, cells.obsp["distances"].astype(np.float32)):
+        a, b = cells.copy(), cells.copy()
+        a.obsp["connectivities"] = graph.copy()
+        b.obsp["connectivities"] = ((graph + graph.T) / 2).tocsr()
+        on_device = on_gpu(a)
+        for start in ("spectral", "random"):
+            for x in (a, b, on_device):
+                scw.tl.umap(x, init_pos=start, maxiter=30)
+            np.testing.assert_array_equal(on_device.obsm["X_umap"], a.obsm["X_umap"])
+            np.testing.assert_array_equal(b.obsm["X_umap"], a.obsm["X_umap"])
+        np.testing.assert_array_equal(on_device.obsp["connectivities"].get().toarray(), graph.toarray())
+
+
 def test_errors(cells):
     a = on_gpu(cells)
     a.obsp["connectivities"].data[7] = -1

@@ -72,9 +72,6 @@ def score_genes(ctx: _core.Context, x: object, genes: Sequence[int], control: Se
     Mean over the columns `genes` minus mean over the columns `control`, per row.
     """
 
-def is_symmetric(ctx: _core.Context, graph: object) -> bool:
-    """Whether a graph on the host equals its transpose."""
-
 def umap(
     ctx: _core.Context,
     graph: object,
@@ -89,4 +86,4 @@ def umap(
     a: float | None,
     b: float | None,
 ) -> tuple[Any, ...]:
-    """(embedding, a, b, n_epochs)"""
+    """(embedding, a, b, n_epochs, symmetric)"""
