@@ -80,7 +80,9 @@ class SCW_API UmapLayout {
 /// connectivities: non-negative, finite weights, n x n, on ctx.device (UMAP's fuzzy graph, or any other). Where it is
 /// not symmetric (A + A^T) / 2 is embedded: an edge pulls both of its ends. A stored 0 is no edge. One pass over the
 /// graph finds this out by a sum of hashes, which takes a graph that is not symmetric for symmetric with a probability
-/// of 2^-64. Random numbers come from ctx.rng. Positions: McInnes, Healy, Melville, arXiv:1802.03426, sections 3 and 4,
+/// of 2^-64.
+///
+/// Random numbers come from ctx.rng. Positions: McInnes, Healy, Melville, arXiv:1802.03426, sections 3 and 4,
 /// with one change: an epoch is cut into rounds over fixed blocks of cells, and within a round every cell of the block
 /// sums the forces along its own edges and moves itself alone (umap-learn moves both ends of an edge, in one sequential
 /// order). A cell without edges stays where it is placed.
@@ -88,9 +90,10 @@ class SCW_API UmapLayout {
 /// Memory beside the graph: 8 bytes per edge and 8 + 12 n_components bytes per cell, on CUDA 4 more per edge for cells
 /// that have many (src/tl/umap/cuda.cu); while the start is made and the edges are ordered, 16 bytes per edge (8 where
 /// the cutoff leaves all of them) and about 130 per cell; if the graph is not symmetric, up to 32 bytes per entry.
-/// Time: O(epochs (edges + cells n_components negative_sample_rate)). Floor on CUDA: src/tl/umap/cuda.cu. Throws
-/// InvalidArgument (options), ShapeMismatch (not square; init_positions), DataError (negative or non-finite weights or
-/// positions), Cancelled.
+/// Time: O(epochs (edges + cells n_components negative_sample_rate)). Floor on CUDA: src/tl/umap/cuda.cu.
+///
+/// Throws InvalidArgument (options), ShapeMismatch (not square; init_positions), DataError (negative or non-finite
+/// weights or positions), Cancelled.
 SCW_API Umap umap(const Context& ctx, const CsrView<const float>& connectivities, const UmapOptions& options = {});
 
 }  // namespace scw::tl

@@ -10,6 +10,7 @@
 #include "scwarp/core/context.hpp"
 #include "scwarp/core/views.hpp"
 #include "tl/leiden/rules.hpp"
+#include "tl/symmetry.hpp"
 
 namespace scw::tl {
 
@@ -32,16 +33,6 @@ SCW_API void check_total(const char* op, double total);
 template <class V>
 SCW_API void check_row(const char* op, std::int64_t i, std::int64_t n, Span<const std::int32_t> indices,
                        Span<const V> values);
-
-/// The number of stored entry (i, j, w) in the sum that is 0 for symmetric graphs: entries above and below the
-/// diagonal, mirrored, are the same multiset if their hashes have the same sum. Two different multisets pass with a
-/// probability of 2^-64.
-SCW_HD inline std::uint64_t symmetry_term(std::int64_t i, std::int32_t j, double w) {
-  const auto low = static_cast<std::uint64_t>(i < j ? i : j);
-  const auto high = static_cast<std::uint64_t>(i < j ? j : i);
-  const std::uint64_t h = mix(mix(low << 32 | high) ^ math::bits_of(w));
-  return i < j ? h : i > j ? std::uint64_t{0} - h : 0;
-}
 
 /// A graph of non-negative weights, checked, as a symmetric matrix: the input itself, or A + A^T where it is not
 /// symmetric. The input must outlive it.

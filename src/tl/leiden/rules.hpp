@@ -8,6 +8,7 @@
 #include "prim/fixed_point.hpp"
 #include "scwarp/core/config.hpp"
 #include "scwarp/core/views.hpp"
+#include "tl/symmetry.hpp"
 
 namespace scw::tl {
 
@@ -23,13 +24,6 @@ inline constexpr std::int64_t kStartEntries = 1 << 18;  // stored entries over a
 inline constexpr std::int64_t kMaxStarts = 4;
 inline constexpr std::uint64_t kRngTag = 0x4C656964656Eull;  // "Leiden"
 inline constexpr std::uint64_t kMoveTag = 2, kRefineTag = 3;
-
-/// The finaliser of splitmix64: a bijection.
-SCW_HD inline std::uint64_t mix(std::uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  return z ^ (z >> 31);
-}
 
 /// The quality in integers. With a = 2W 2^s and g = round(resolution 2^s), the quality of a clustering is
 /// sum over clusters of (a e_c - g K_c^2) up to a constant factor: e_c = weight inside, K_c = strength. Factors stay

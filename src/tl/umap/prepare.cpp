@@ -7,7 +7,7 @@
 
 #include "core/parallel.hpp"
 #include "prim/csr_to_csc.hpp"
-#include "tl/leiden/graph.hpp"
+#include "tl/symmetry.hpp"
 #include "tl/umap/kernel.hpp"
 #include "tl/umap/start.hpp"
 

@@ -7,7 +7,7 @@
 
 #include "core/cuda/cuda_check.cuh"
 #include "core/transfer.hpp"
-#include "tl/leiden/graph.hpp"
+#include "tl/symmetry.hpp"
 #include "tl/umap/cuda_launch.cuh"
 #include "tl/umap/kernel.hpp"
 #include "tl/umap/start.hpp"

@@ -260,6 +260,15 @@ def test_graphs_that_are_not_symmetric(data):
     np.testing.assert_array_equal(a.obsm["X_umap"], scw.tl.umap(data, copy=True).obsm["X_umap"])
 
 
+def test_weights_are_reported_as_they_were_given(data):
+    """Before the average of a graph that is not symmetric is made."""
+    a = data.copy()
+    a.obsp["connectivities"] = sp.csr_matrix(a.obsp["connectivities"], copy=True)
+    a.obsp["connectivities"].data[7] = -1
+    with pytest.raises(ValueError, match=r"must be finite and not negative \(got -1 between cells 0 and"):
+        scw.tl.umap(a)
+
+
 def test_errors_leave_the_object_alone(data):
     a = data.copy()
     a.obsm["sparse"] = sp.csr_matrix(np.ones((a.n_obs, 2)))
