@@ -132,7 +132,7 @@ def _score(
     average = np.asarray(
         _averages(ctx, packed, x, pool) if not is_on_disk(packed.matrix) else _streamed_averages(packed.matrix)[pool]
     )
-    chosen = list(_controls(pd, average, genes, pool, var_names, ctrl_as_ref, ctrl_size, n_bins, generator))
+    chosen = list(_controls(average, genes, pool, var_names, ctrl_as_ref, ctrl_size, n_bins, generator))
     control = np.unique(np.concatenate([np.empty(0, np.int64), *chosen]))
     if len(control) == 0:
         advice = " Try setting `ctrl_as_ref=False`." if ctrl_as_ref else ""
@@ -207,7 +207,6 @@ def _streamed_averages(x: Any) -> Any:
 
 
 def _controls(
-    pd: Any,
     average: Any,
     genes: Any,
     pool: Any,
@@ -221,7 +220,8 @@ def _controls(
     finite = np.isfinite(average)
     average, pool = average[finite], pool[finite]
     n_items = int(np.round(len(average) / (n_bins - 1)))
-    bins = (pd.Series(average).rank(method="min") // n_items).to_numpy()
+    with np.errstate(divide="ignore"):
+        bins = _first_rank(average) // n_items
     of_gene = np.full(len(var_names), np.nan)
     of_gene[pool] = bins
     outside = genes[np.isnan(of_gene[genes])]
@@ -229,14 +229,27 @@ def _controls(
         raise KeyError(f"{_OP}: listed genes without a mean, or not in gene_pool: {list(var_names[outside])}")
     listed = np.zeros(len(var_names), dtype=bool)
     listed[genes] = True
+    candidate = None if ctrl_as_ref else ~listed[pool]
     for cut in np.unique(of_gene[genes]):
-        chosen = pool[(bins == cut) & (ctrl_as_ref | ~listed[pool])]
+        in_cut = bins == cut
+        chosen = pool[np.flatnonzero(in_cut if candidate is None else in_cut & candidate)]
         if len(chosen) == 0:
             logger.warning("%s: no control genes for cut=%s; a larger gene_pool may help", _OP, cut)
         if ctrl_size < len(chosen):
             draw = np.random if generator is None else generator.spawn(1)[0]
             chosen = chosen[draw.choice(len(chosen), size=ctrl_size, replace=False)]
         yield chosen[~listed[chosen]] if ctrl_as_ref else chosen
+
+
+def _first_rank(x: Any) -> Any:
+    """Rank from 1, as float64; equal numbers have the rank of the first of them: pandas' rank(method="min")."""
+    order = np.argsort(x)
+    ordered = x[order]
+    first = np.arange(1, len(x) + 1)
+    first[1:][ordered[1:] == ordered[:-1]] = 0
+    ranks = np.empty(len(x))
+    ranks[order] = np.maximum.accumulate(first)
+    return ranks
 
 
 def score_genes_cell_cycle(

@@ -1,10 +1,12 @@
 #include "scwarp/tl/score_genes.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "core/built_on.hpp"
 #include "core/check.hpp"
+#include "core/parallel.hpp"
 #include "core/transfer.hpp"
 #include "prim/group_moments/group_moments.hpp"
 #include "tl/score_genes/kernel.hpp"
@@ -98,7 +100,13 @@ Array<double> score_genes(const Context& ctx, const RowBlocks& x, Span<const std
                       on_device.view().subspan(first, n_rows(rows)));
   });
   Array<double> out = to_host<double>(ctx, std::as_const(on_device).view(), "gene scores");
-  if (std::any_of(out.begin(), out.end(), [](double s) { return s != s; })) {  // rare: four more passes
+  std::atomic<bool> has_nan{false};
+  parallel_for(ctx.host(), out.size(), 1 << 15, [&](std::int64_t begin, std::int64_t end) {
+    bool here = false;
+    for (std::int64_t i = begin; i < end; ++i) here |= out[i] != out[i];
+    if (here) has_nan = true;
+  });
+  if (has_nan) {  // rare: four more passes
     const Array<double> a = mean_without_nan(ctx, x, set), b = mean_without_nan(ctx, x, reference);
     for (std::int64_t i = 0; i < out.size(); ++i) out[i] = a[i] - b[i];
   }
