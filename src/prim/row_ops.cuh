@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "core/cuda/cuda_check.cuh"
+#include "prim/packs.cuh"
 #include "scwarp/core/views.hpp"
 
 namespace scw::prim::cuda {
@@ -46,15 +47,26 @@ __host__ __device__ inline V& value_at(const MatrixView<V>& x, std::int64_t k) {
   return x.data[k];
 }
 
+inline constexpr int kReduceUnroll = 8;
+
 template <class X, class Map>
 __global__ void __launch_bounds__(kRowBlock) row_reduce_kernel(X x, Map map, Span<double> out) {
+  using V = std::remove_cvref_t<decltype(value_at(x, 0))>;
   const int lane = static_cast<int>(threadIdx.x) & 31;
   const std::int64_t warps = std::int64_t{gridDim.x} * (kRowBlock / 32);
   for (std::int64_t i = (std::int64_t{blockIdx.x} * kRowBlock + threadIdx.x) / 32; i < x.n_rows; i += warps) {
     const std::int64_t begin = row_begin(x, i);
     const std::int64_t count = row_count(x, i);
-    double sum = 0;
-    for (std::int64_t k = begin + lane; k < begin + count; k += 32) sum += map(value_at(x, k), column_of(x, i, k));
+    const std::int64_t end = begin + count;
+    double sum = 0;  // a lane's values in order, see row_ops.hpp; kReduceUnroll loads are under way together
+    for (std::int64_t k = begin + lane; k < end; k += 32 * kReduceUnroll) {
+      V v[kReduceUnroll];
+#pragma unroll
+      for (int u = 0; u < kReduceUnroll; ++u) v[u] = k + 32 * u < end ? value_at(x, k + 32 * u) : V{0};
+#pragma unroll
+      for (int u = 0; u < kReduceUnroll; ++u)
+        if (k + 32 * u < end) sum += map(v[u], column_of(x, i, k + 32 * u));
+    }
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_down_sync(0xFFFFFFFFu, sum, offset);
     if (lane == 0) out.data[i] = sum;
   }
@@ -148,18 +160,15 @@ __global__ void __launch_bounds__(kRowBlock) for_each_value_kernel(X x, Update u
 }
 
 inline constexpr int kMapUnroll = 4;
-inline constexpr std::int64_t kMapBlocks = 132 * 16;  // each starts with a wait for the ends of the rows
+inline constexpr std::int64_t kMapBlocks = 132 * 32;  // each starts with a wait for the ends of the rows
 
-/// value = map(value) from data[first] to data[last - 1], 16 bytes at a time where they are aligned. With offsets,
-/// first and last are offsets[0] and offsets[n_rows].
+/// value = map(value) from data[first] to data[last - 1], in packs where they are aligned. With offsets, first and last
+/// are offsets[0] and offsets[n_rows].
 template <class V, class Map>
 __global__ void __launch_bounds__(kRowBlock)
     map_values_kernel(V* data, std::int64_t first, std::int64_t last, const std::int64_t* offsets, std::int64_t n_rows,
                       Map map) {
-  constexpr int kWide = 16 / sizeof(V), kUnroll = kMapUnroll;
-  struct alignas(16) Pack {
-    V v[kWide];
-  };
+  constexpr int kWide = kPackWidth<V>, kUnroll = kMapUnroll;
   if (offsets != nullptr) {
     first = offsets[0];
     last = offsets[n_rows];
@@ -167,22 +176,19 @@ __global__ void __launch_bounds__(kRowBlock)
   const auto address = reinterpret_cast<std::uintptr_t>(data + first);
   const std::int64_t head = min(static_cast<std::int64_t>((16 - address % 16) % 16 / sizeof(V)), last - first);
   const std::int64_t packs = (last - first - head) / kWide;
-  auto* const wide = reinterpret_cast<uint4*>(data + first + head);
+  V* const aligned = data + first + head;
   const std::int64_t step = std::int64_t{gridDim.x} * kRowBlock * kUnroll;
   for (std::int64_t p = std::int64_t{blockIdx.x} * kRowBlock * kUnroll + threadIdx.x; p < packs; p += step) {
-    uint4 raw[kUnroll];
+    Pack<V, kWide> pack[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u)
-      if (p + u * kRowBlock < packs) raw[u] = __ldcs(wide + p + u * kRowBlock);
+      if (p + u * kRowBlock < packs) pack[u] = load_pack<kWide>(aligned + (p + u * kRowBlock) * kWide);
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       if (p + u * kRowBlock >= packs) continue;
-      Pack pack;
-      memcpy(&pack, &raw[u], sizeof(pack));
 #pragma unroll
-      for (int w = 0; w < kWide; ++w) pack.v[w] = map(pack.v[w]);
-      memcpy(&raw[u], &pack, sizeof(pack));
-      __stcs(wide + p + u * kRowBlock, raw[u]);
+      for (int w = 0; w < kWide; ++w) pack[u].v[w] = map(pack[u].v[w]);
+      store_pack(aligned + (p + u * kRowBlock) * kWide, pack[u]);
     }
   }
   if (blockIdx.x == 0 && threadIdx.x < 2 * kWide) {  // the ends that are not aligned

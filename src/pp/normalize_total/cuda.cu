@@ -1,4 +1,5 @@
 #include <cub/device/device_radix_sort.cuh>
+#include <utility>
 
 #include "core/transfer.hpp"
 #include "pp/normalize_total/kernel.hpp"
@@ -52,10 +53,6 @@ __global__ void keep_positive_kernel(Span<const double> counts, double* kept, un
   if ((threadIdx.x & 31) == 0 && mine > 0) atomicAdd(n, static_cast<unsigned long long>(mine));
 }
 
-double element(const Context& ctx, const double* x, std::int64_t i) {
-  return to_host<double>(ctx, {x + i, 1}, "element")[0];
-}
-
 }  // namespace
 
 void positive_counts(const Context& ctx, Span<const double> counts, bool want_median, PositiveCounts& out) {
@@ -78,9 +75,9 @@ void positive_counts(const Context& ctx, Span<const double> counts, bool want_me
   sort(nullptr);
   Array<unsigned char> scratch(ctx.workspace, static_cast<std::int64_t>(bytes), "sort", ctx.stream);
   sort(scratch.data());
-  const std::int64_t first = out.n / 2;
-  const double high = element(ctx, sorted.data(), out.n - 1 - first);
-  out.median = out.n % 2 == 1 ? high : (element(ctx, sorted.data(), out.n - first) + high) / 2;
+  const std::int64_t from_top = out.n - 1 - out.n / 2, middle = 2 - out.n % 2;  // one value or two beside each other
+  const auto values = to_host<double>(ctx, {std::as_const(sorted).data() + from_top, middle}, "median");
+  out.median = middle == 1 ? values[0] : (values[1] + values[0]) / 2;
 }
 
 SCW_REGISTER(row_totals_kernel, cuda, &row_totals);
