@@ -61,7 +61,8 @@ SCW_API Need pca(const Shape&, std::int64_t n_comps, bool scale = false, bool do
 SCW_API Need knn(const Shape&, std::int64_t n_neighbors);
 /// The graph of n cells with lists of k (method umap). Its edges are between n (k - 1) and twice that, which is taken.
 SCW_API Need connectivities(DeviceType device, std::int64_t n_cells, std::int64_t n_neighbors);
-/// A symmetric graph. How many edges remain between the parts of the first level depends on the graph: all are taken.
+/// A symmetric graph, on CUDA without loops and zeros. How many edges remain between the parts of the first level
+/// depends on the graph: all are taken.
 SCW_API Need leiden(const Shape& graph, std::int64_t n_resolutions = 1);
 /// From a spectral start: a connected, symmetric graph; where the cutoff leaves all its edges, 8 bytes an edge less.
 SCW_API Need umap(const Shape& graph, std::int64_t n_components);

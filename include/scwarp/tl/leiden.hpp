@@ -54,7 +54,10 @@ struct Leiden {
 /// Weights are rounded once to integers (41 bits for their sum), so that gains are compared exactly; ties go to the
 /// present cluster, then to the smaller id. Every cluster is connected; vertices without edges are clusters of their
 /// own. Random numbers: ctx.rng. Memory on the CPU: about 24 bytes a stored entry and (150 + 16 n_threads) bytes a
-/// vertex; on CUDA 56 bytes a stored entry (sorting, while the first level is made) and 230 bytes a vertex. Floor: one
+/// vertex. On CUDA 187 bytes a vertex, 8 or 12 for each edge of the next level, and 32 for each of the edges that are
+/// sorted at once while it is made: at most 2^28 (8 GiB) or what fits a quarter of the free memory or ctx.block_bytes,
+/// but all of one community of the level; the matrix itself is read throughout, unless it has loops or zeros (a copy
+/// of 8 bytes an entry), weights that are not float (4) or is not symmetric (A + A^T, 16 an entry of it). Floor: one
 /// read of the graph per pass and round of level 0, in which 8 bytes an entry come from memory. Throws InvalidArgument
 /// (options), ShapeMismatch (not square), DataError (negative or non-finite weights, bad indices).
 SCW_API Leiden leiden(const Context& ctx, const AnyCsrView& graph, const LeidenOptions& options = {});

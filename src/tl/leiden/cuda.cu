@@ -12,7 +12,7 @@
 
 namespace scw::tl::cuda {
 
-DeviceSpace::DeviceSpace(const Context& ctx, std::int64_t n) {
+DeviceSpace::DeviceSpace(const Context& ctx, std::int64_t n, std::int64_t n_edges) {
   const auto make = [&](auto& a, std::int64_t size, const char* tag) {
     a = std::remove_reference_t<decltype(a)>(ctx.workspace, size, tag, ctx.stream);
   };
@@ -32,14 +32,13 @@ DeviceSpace::DeviceSpace(const Context& ctx, std::int64_t n) {
   make(leaving, 2 * n, "leiden strengths that leave");
   make(first_in, 2 * n, "leiden first to enter");
   make(first_out, 2 * n, "leiden first to leave");
-  make(refined_strength, n, "leiden refinement strengths");
-  make(refined_outside, n, "leiden refinement cuts");
   make(noise, kNoiseSize, "leiden noise");
   make(counters, kCounters, "leiden counters");
   fill_zero(ctx, entering.data(), 2 * n);
   fill_zero(ctx, leaving.data(), 2 * n);
   fill_zero(ctx, first_in.data(), 2 * n);
   fill_zero(ctx, first_out.data(), 2 * n);
+  batch_entries = batch_entries_for(ctx, n_edges);
 }
 
 namespace {
@@ -58,37 +57,38 @@ class Run {
       std::int64_t start)
       : ctx_(ctx),
         host_(ctx.host()),
-        graph_(input.view()),
+        input_(input),
         space_(space),
         quality_(resolution, input.total(), input.scale()),
         key_(ctx.rng.fold(kRngTag).fold(static_cast<std::uint64_t>(start))),
         sequential_(host_, kSmallVertices, quality_, options.theta, key_),
-        label_(scratch<std::int32_t>(ctx, graph_.n, "leiden labels")),
-        parent_(scratch<std::int32_t>(ctx, graph_.n, "leiden hierarchy")) {
+        label_(scratch<std::int32_t>(ctx, input.n(), "leiden labels")),
+        parent_(scratch<std::int32_t>(ctx, input.n(), "leiden hierarchy")) {
     const std::vector<std::int64_t> noise = refinement_noise(quality_, options.theta);
     copy_bytes(ctx, space.noise.data(), ctx.device, noise.data(), Device{}, noise.size() * sizeof(std::int64_t));
-    launch(ctx, "leiden first labels", graph_.n, first_labels_kernel, graph_.n, label_.data());
+    launch(ctx, "leiden first labels", input.n(), first_labels_kernel, input.n(), label_.data());
   }
 
   /// One pass over all levels; the number of moves.
   std::int64_t pass() {
     depth_ = 0;
-    std::int64_t moves = move_level(graph_, label_.data());
-    bool coarser = coarsen(graph_, label_.data(), parent_.data());
+    std::int64_t moves = move_level(input_, label_.data());
+    bool coarser = coarsen(input_, label_.data(), parent_.data());
     while (coarser) {
       DeviceLevel& level = levels_[depth_++];
       if (level.n <= kSmallVertices) {
         moves += finish_on_host(level);
         break;
       }
-      moves += move_level(level.view(), level.label.data());
-      coarser = coarsen(level.view(), level.label.data(), level.parent.data());
+      moves += move_level(level, level.label.data());
+      coarser = coarsen(level, level.label.data(), level.parent.data());
     }
     for (std::size_t d = depth_; d-- > 1;) {
       DeviceLevel& fine = levels_[d - 1];
       project(fine.n, fine.parent.data(), levels_[d].label.data(), fine.label.data());
     }
-    if (depth_ > 0) project(graph_.n, parent_.data(), levels_[0].label.data(), label_.data());
+    if (depth_ > 0) project(input_.n(), parent_.data(), levels_[0].label.data(), label_.data());
+    levels_.clear();
     ++pass_;
     return moves;
   }
@@ -100,16 +100,20 @@ class Run {
   RngKey level_key() const {
     return key_.fold(static_cast<std::uint64_t>(std::min(pass_, kExploringPasses))).fold(depth_);
   }
-  template <class W>
-  std::int64_t move_level(const DeviceGraph<W>& graph, std::int32_t* label) {
-    return move(ctx_, graph, quality_, level_key(), label, space_, clusters_);
+  // Level: the input or a DeviceLevel.
+  template <class Level>
+  std::int64_t move_level(const Level& level, std::int32_t* label) {
+    return level.visit(
+        [&](const auto& graph) { return move(ctx_, graph, quality_, level_key(), label, space_, clusters_); });
   }
-  template <class W>
-  bool coarsen(const DeviceGraph<W>& graph, const std::int32_t* label, std::int32_t* parent) {
-    if (clusters_ == graph.n) return false;
-    if (levels_.size() <= depth_) levels_.resize(depth_ + 1);
-    refine(ctx_, graph, quality_, level_key(), label, space_);
-    return aggregate(ctx_, graph, label, space_, parent, levels_[depth_]);
+  template <class Level>
+  bool coarsen(const Level& level, const std::int32_t* label, std::int32_t* parent) {
+    return level.visit([&](const auto& graph) {
+      if (clusters_ == graph.n) return false;
+      DeviceLevel& next = levels_.emplace_back();
+      refine(ctx_, graph, quality_, level_key(), label, space_);
+      return aggregate(ctx_, graph, label, space_, parent, next);
+    });
   }
   void project(std::int64_t n, const std::int32_t* parent, const std::int32_t* coarse, std::int32_t* label) {
     launch(ctx_, "leiden project", n, project_kernel, n, parent, coarse, label);
@@ -118,13 +122,13 @@ class Run {
   std::int64_t finish_on_host(DeviceLevel& level) {
     const Array<std::int64_t> offsets = to_host<std::int64_t>(ctx_, std::as_const(level.offsets).view());
     const Array<std::int64_t> strength = to_host<std::int64_t>(ctx_, std::as_const(level.strength).view());
-    const Array<std::int64_t> weight =
-        to_host<std::int64_t>(ctx_, std::as_const(level.weight).view().subspan(0, level.n_edges));
+    const Array<std::int64_t> wide = to_host<std::int64_t>(ctx_, std::as_const(level.wide_weight).view());
+    const Array<std::uint32_t> narrow = to_host<std::uint32_t>(ctx_, std::as_const(level.narrow_weight).view());
     const Array<std::int32_t> to = to_host<std::int32_t>(ctx_, std::as_const(level.to).view());
     const Array<std::int32_t> id = to_host<std::int32_t>(ctx_, std::as_const(level.id).view());
     Array<std::int32_t> label = to_host<std::int32_t>(ctx_, std::as_const(level.label).view());
     Array<SumEdge> edges(host_.workspace, level.n_edges, "leiden level edges");
-    for (std::int64_t e = 0; e < level.n_edges; ++e) edges[e] = {to[e], weight[e]};
+    for (std::int64_t e = 0; e < level.n_edges; ++e) edges[e] = {to[e], level.narrow ? narrow[e] : wide[e]};
     const GraphView<SumEdge> view{level.n,      offsets.data(),  offsets.data() + 1,
                                   edges.data(), strength.data(), id.data()};
     const std::int64_t moves = sequential_.pass(view, label.data(), pass_, depth_);
@@ -135,7 +139,7 @@ class Run {
 
   const Context& ctx_;
   const Context host_;
-  const DeviceGraph<std::uint32_t> graph_;
+  const DeviceInput& input_;
   DeviceSpace& space_;
   const Quality quality_;
   const RngKey key_;
@@ -180,12 +184,12 @@ Leiden cluster(const Context& ctx, const DeviceInput& input, DeviceSpace& space,
       break;
     }
   }
-  const std::vector<std::int64_t> sizes = finish(ctx, input.view(), run.label(), out.labels.data());
+  const std::vector<std::int64_t> sizes = finish(ctx, input, run.label(), out.labels.data());
   out.n_clusters = static_cast<std::int32_t>(sizes.size());
   out.cluster_sizes = Array<std::int64_t>(host_memory(), out.n_clusters, "leiden cluster sizes");
   std::copy(sizes.begin(), sizes.end(), out.cluster_sizes.begin());
   out.modularity = input.modularity(ctx, out.labels.data(), out.n_clusters, resolution);
-  if (compared) quality = quality_of(ctx, input.view(), run.quality(), out.labels.data(), out.n_clusters);
+  if (compared) quality = quality_of(ctx, input, run.quality(), out.labels.data(), out.n_clusters);
   return out;
 }
 
@@ -199,7 +203,7 @@ void leiden(const Context& ctx, const AnyCsrView& graph, Span<const double> reso
     return;
   }
   const DeviceInput input(ctx, graph, options.use_weights);
-  DeviceSpace space(ctx, input.n());
+  DeviceSpace space(ctx, input.n(), input.n_edges());
   const std::int64_t starts = number_of_starts(options.n_starts, input.n_edges());
   for (std::int64_t r = 0; r < resolutions.size; ++r) {
     Wide best = 0;

@@ -81,6 +81,7 @@ __global__ void __launch_bounds__(kThreads)
   if (lane == 0) atomicAdd(&totals->sum, static_cast<unsigned long long>(sum));
 }
 
+/// to, weights: null where the matrix itself will do.
 template <class V>
 __global__ void __launch_bounds__(kThreads)
     integers_kernel(Entries<V> x, double scale, const std::int64_t* offsets, std::int32_t* to, std::uint32_t* weights,
@@ -98,8 +99,8 @@ __global__ void __launch_bounds__(kThreads)
       const unsigned mask = __ballot_sync(kAll, edge);
       if (edge) {
         const std::int64_t slot = at + __popc(mask & ((1u << lane) - 1));
-        to[slot] = x.to(e + lane);
-        weights[slot] = static_cast<std::uint32_t>(weight);
+        if (to != nullptr) to[slot] = x.to(e + lane);
+        if (weights != nullptr) weights[slot] = static_cast<std::uint32_t>(weight);
       }
       at += __popc(mask);
     }
@@ -111,43 +112,46 @@ __global__ void __launch_bounds__(kThreads)
   if (lane == 0) atomicAdd(&totals->sum, static_cast<unsigned long long>(total));
 }
 
-/// Both directions of every entry; entries that are 0 sort to the end.
+/// The entries of A + A^T in each row, counts starting at 0; what is on both sides counts twice, zeros do not.
 template <class V>
-__global__ void __launch_bounds__(kThreads)
-    both_kernel(Entries<V> x, int bits, std::uint64_t* keys, std::int64_t* values) {
+__global__ void __launch_bounds__(kThreads) count_both_kernel(Entries<V> x, std::int64_t* counts) {
   const int lane = static_cast<int>(threadIdx.x) & 31;
-  const std::int64_t first = x.begin(0);
   SCW_FOR_WARPS(i, x.graph.n_rows) {
+    std::int64_t count = 0;
     for (std::int64_t e = x.begin(i) + lane; e < x.end(i); e += 32) {
-      const double w = x.weight(e);
-      const auto from = static_cast<std::uint64_t>(i), to = static_cast<std::uint64_t>(x.to(e));
-      const auto none = static_cast<std::uint64_t>(x.graph.n_rows) << bits;
-      const std::int64_t at = 2 * (e - first);
-      keys[at] = w == 0 ? none : from << bits | to;
-      keys[at + 1] = w == 0 ? none : to << bits | from;
-      values[at] = values[at + 1] = static_cast<std::int64_t>(math::bits_of(w));
+      if (x.weight(e) == 0) continue;
+      ++count;
+      add(counts + x.to(e), 1);
     }
+    count = warp_sum(count);
+    if (lane == 0 && count > 0) add(counts + i, count);
   }
 }
 
-__global__ void heads_kernel(std::int64_t count, const std::uint64_t* keys, std::uint64_t none, std::int64_t* marks) {
-  SCW_FOR_ITEMS(e, count + 1)
-  marks[e] = e < count && keys[e] < none && (e == 0 || keys[e - 1] != keys[e]) ? 1 : 0;
-}
-
-/// An entry and its mirror image are at most two.
-__global__ void merge_kernel(std::int64_t count, int bits, const std::uint64_t* keys, const std::int64_t* values,
-                             std::uint64_t none, const std::int64_t* ranks, std::uint64_t* unique,
-                             std::int32_t* indices, double* weights) {
-  const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
-  SCW_FOR_ITEMS(e, count) {
-    const std::uint64_t key = keys[e];
-    if (key >= none || ranks[e + 1] == ranks[e]) continue;
-    double w = math::from_bits(static_cast<std::uint64_t>(values[e]));
-    if (e + 1 < count && keys[e + 1] == key) w += math::from_bits(static_cast<std::uint64_t>(values[e + 1]));
-    unique[ranks[e]] = key;
-    indices[ranks[e]] = static_cast<std::int32_t>(key & mask);
-    weights[ranks[e]] = w;
+/// Those of a batch of rows, at places that are drawn from place[row]: they are sorted, and what is added up are two.
+template <class V>
+__global__ void __launch_bounds__(kThreads)
+    both_kernel(Entries<V> x, int bits, RowBatch batch, std::int64_t* place, std::uint64_t* keys, double* values) {
+  const int lane = static_cast<int>(threadIdx.x) & 31;
+  const auto put = [&](std::int64_t slot, std::int64_t row, std::int64_t column, double w) {
+    keys[slot] = static_cast<std::uint64_t>(row - batch.first_row) << bits | static_cast<std::uint64_t>(column);
+    if (values != nullptr) values[slot] = w;
+  };
+  SCW_FOR_WARPS(i, x.graph.n_rows) {
+    const bool own = i >= batch.first_row && i < batch.last_row;
+    const std::int64_t end = x.end(i);
+    for (std::int64_t e = x.begin(i); e < end; e += 32) {
+      const std::int64_t j = e + lane < end ? x.to(e + lane) : -1;
+      const bool mirrored = j >= batch.first_row && j < batch.last_row;
+      const double w = j >= 0 && (own || mirrored) ? x.weight(e + lane) : 0;
+      const unsigned mask = own ? __ballot_sync(kAll, w != 0) : 0;
+      if (mask != 0) {
+        std::int64_t at = lane == 0 ? draw(place + i, __popc(mask)) - batch.begin : 0;
+        at = __shfl_sync(kAll, static_cast<long long>(at), 0);
+        if (w != 0) put(at + __popc(mask & ((1u << lane) - 1)), i, j, w);
+      }
+      if (mirrored && w != 0) put(draw(place + j, 1) - batch.begin, j, i, w);
+    }
   }
 }
 
@@ -172,14 +176,15 @@ __global__ void __launch_bounds__(kThreads)
   if (lane == 0) atomicAdd(&totals->sum, static_cast<unsigned long long>(inside));
 }
 
-__global__ void __launch_bounds__(kThreads) quality_kernel(DeviceGraph<std::uint32_t> graph, const std::int32_t* labels,
-                                                           std::int64_t* strength, Totals* totals) {
+template <class W>
+__global__ void __launch_bounds__(kThreads)
+    quality_kernel(DeviceGraph<W> graph, const std::int32_t* labels, std::int64_t* strength, Totals* totals) {
   const int lane = static_cast<int>(threadIdx.x) & 31;
   std::int64_t inside = 0;
   SCW_FOR_WARPS(i, graph.n) {
     const std::int32_t label = labels[i];
     for (std::int64_t e = graph.offsets[i] + lane; e < graph.offsets[i + 1]; e += 32)
-      inside += labels[graph.to[e]] == label ? static_cast<std::int64_t>(graph.weight[e]) : 0;
+      inside += labels[graph.to[e]] == label ? static_cast<std::int64_t>(graph.weight_at(e)) : 0;
     if (lane == 0) add(strength + label, graph.strength[i]);
   }
   inside = warp_sum(inside);
@@ -203,8 +208,9 @@ __device__ inline std::int32_t root_of(std::int32_t* parent, std::int32_t v) {
 }
 
 /// Joins the trees of neighbours with the same label: the root of a part becomes its smallest vertex.
+template <class W>
 __global__ void __launch_bounds__(kThreads)
-    parts_kernel(DeviceGraph<std::uint32_t> graph, const std::int32_t* label, std::int32_t* parent) {
+    parts_kernel(DeviceGraph<W> graph, const std::int32_t* label, std::int32_t* parent) {
   const int lane = static_cast<int>(threadIdx.x) & 31;
   SCW_FOR_WARPS(i, graph.n) {
     const auto v = static_cast<std::int32_t>(i);
@@ -295,7 +301,7 @@ void DeviceInput::read(const Context& ctx, const CsrView<const V>& graph) {
     check_row<V>("tl.leiden", row, n_, indices.view(), values.view());
   }
   if (t.asymmetry == 0) {
-    convert(ctx, graph, math::from_bits(t.most));
+    convert(ctx, graph, bounds[0], terms_, math::from_bits(t.most));
   } else {
     symmetrise(ctx, graph);
     terms_ = checked_mul(2, terms_);
@@ -304,58 +310,63 @@ void DeviceInput::read(const Context& ctx, const CsrView<const V>& graph) {
     const CsrView<const double> sum = std::as_const(own_).view();
     DeviceTotals again(ctx, n_);
     launch_warps(ctx, "leiden check", n_, check_kernel<double>, Entries<double>{sum, weighted_}, again.get());
-    convert(ctx, sum, math::from_bits(again.host().most));
+    convert(ctx, sum, 0, own_.indices.size(), math::from_bits(again.host().most));
   }
 }
 
 template <class V>
 void DeviceInput::symmetrise(const Context& ctx, const CsrView<const V>& graph) {
-  const std::int64_t count = checked_mul(2, terms_);
+  const Entries<V> entries{graph, weighted_};
   const int bits = bits_for(n_);
-  const std::uint64_t none = static_cast<std::uint64_t>(n_) << bits;
-  Array<std::uint64_t> keys = scratch<std::uint64_t>(ctx, count, "leiden transposed keys");
-  Array<std::int64_t> values = scratch<std::int64_t>(ctx, count, "leiden transposed weights");
-  launch_warps(ctx, "leiden both directions", n_, both_kernel<V>, Entries<V>{graph, weighted_}, bits, keys.data(),
-               values.data());
-  sort_pairs(ctx, keys, values, count, 2 * bits + 1);
-  Array<std::int64_t> ranks = scratch<std::int64_t>(ctx, count + 1, "leiden transposed ranks");
-  launch(ctx, "leiden heads", count + 1, heads_kernel, count, static_cast<const std::uint64_t*>(keys.data()), none,
-         ranks.data());
-  exclusive_scan(ctx, ranks.data(), count);
-  std::int64_t nnz = 0;
-  read_back<std::int64_t>(ctx, &nnz, ranks.data() + count, 1);
-  Array<std::uint64_t> unique = scratch<std::uint64_t>(ctx, nnz, "leiden symmetric keys");
   own_.n_rows = n_;
   own_.n_cols = static_cast<std::int32_t>(n_);
   own_.indptr = scratch<std::int64_t>(ctx, n_ + 1, "leiden symmetric offsets");
-  own_.indices = scratch<std::int32_t>(ctx, nnz, "leiden symmetric indices");
-  own_.values = scratch<double>(ctx, nnz, "leiden symmetric weights");
-  launch(ctx, "leiden merge", count, merge_kernel, count, bits, static_cast<const std::uint64_t*>(keys.data()),
-         static_cast<const std::int64_t*>(values.data()), none, static_cast<const std::int64_t*>(ranks.data()),
-         unique.data(), own_.indices.data(), own_.values.data());
-  row_offsets(ctx, "leiden symmetric rows", n_, bits, unique.data(), nnz, own_.indptr.data());
+  Array<std::int64_t> before = scratch<std::int64_t>(ctx, n_ + 1, "leiden transposed offsets");
+  Array<std::int64_t> place = scratch<std::int64_t>(ctx, n_, "leiden transposed places");
+  fill_zero(ctx, before.data(), n_ + 1);
+  launch_warps(ctx, "leiden both directions", n_, count_both_kernel<V>, entries, before.data());
+  exclusive_scan(ctx, before.data(), n_);
+  std::int64_t both = 0;
+  read_back<std::int64_t>(ctx, &both, before.data() + n_, 1);
+  std::vector<RowBatch> batches{{0, n_, 0, both}};
+  const std::int64_t batch_entries = batch_entries_for(ctx, both);
+  if (both > batch_entries) batches = row_batches(ctx, before.data(), n_, both, batch_entries);
+  const auto fill = [&](const RowBatch& batch, std::uint64_t* keys, double* values) {
+    start_places(ctx, batch, before.data(), place.data());
+    launch_warps(ctx, "leiden both directions", n_, both_kernel<V>, entries, bits, batch, place.data(), keys, values);
+  };
+  sum_rows<double, double>(ctx, batches, bits, fill, own_.indptr.data(), own_.indices, own_.values);
 }
 
 template <class V>
-void DeviceInput::convert(const Context& ctx, const CsrView<const V>& graph, double most) {
-  const Entries<V> entries{graph, weighted_};
+void DeviceInput::convert(const Context& ctx, const CsrView<const V>& graph, std::int64_t first, std::int64_t entries,
+                          double most) {
+  const Entries<V> x{graph, weighted_};
   check_total("tl.leiden", most);
   fixed_ = weight_scale(most, terms_);
   offsets_ = scratch<std::int64_t>(ctx, n_ + 1, "leiden offsets");
   strength_ = scratch<std::int64_t>(ctx, n_, "leiden strengths");
   DeviceTotals sums(ctx);
   fill_zero(ctx, offsets_.data() + n_, 1);
-  launch_warps(ctx, "leiden sums", n_, sum_kernel<V>, entries, fixed_, offsets_.data(), sums.get());
+  launch_warps(ctx, "leiden sums", n_, sum_kernel<V>, x, fixed_, offsets_.data(), sums.get());
   exclusive_scan(ctx, offsets_.data(), n_);
   fixed_total_ = static_cast<std::int64_t>(sums.host().sum);
   const double total = prim::fixed_sum(fixed_total_, fixed_);
   check_total("tl.leiden", total);
   scale_ = integer_scale(total, most);
   read_back<std::int64_t>(ctx, &n_edges_, offsets_.data() + n_, 1);
-  to_ = scratch<std::int32_t>(ctx, n_edges_, "leiden edges");
-  weight_ = scratch<std::uint32_t>(ctx, n_edges_, "leiden edge weights");
+  // Where every entry is an edge, the matrix itself is read later on.
+  const bool all = n_edges_ == entries;
+  edges_ = graph.indices.data + first;
+  if (!all) {
+    to_ = scratch<std::int32_t>(ctx, n_edges_, "leiden edges");
+    edges_ = to_.data();
+  }
+  if constexpr (std::is_same_v<V, float>)
+    if (all && weighted_) caller_weight_ = graph.values.data + first;
+  if (caller_weight_ == nullptr) weight_ = scratch<std::uint32_t>(ctx, n_edges_, "leiden edge weights");
   DeviceTotals strengths(ctx);
-  launch_warps(ctx, "leiden integers", n_, integers_kernel<V>, entries, scale_,
+  launch_warps(ctx, "leiden integers", n_, integers_kernel<V>, x, scale_,
                static_cast<const std::int64_t*>(offsets_.data()), to_.data(), weight_.data(), strength_.data(),
                strengths.get());
   total_ = static_cast<std::int64_t>(strengths.host().sum);
@@ -379,9 +390,9 @@ double DeviceInput::modularity(const Context& ctx, const std::int32_t* labels, s
   return std::visit([&](const auto& g) { return modularity_of_graph(ctx, g, labels, n_labels, resolution); }, graph_);
 }
 
-std::vector<std::int64_t> finish(const Context& ctx, const DeviceGraph<std::uint32_t>& graph, const std::int32_t* label,
+std::vector<std::int64_t> finish(const Context& ctx, const DeviceInput& input, const std::int32_t* label,
                                  std::int32_t* out) {
-  const std::int64_t n = graph.n;
+  const std::int64_t n = input.n();
   Array<std::int32_t> parent = scratch<std::int32_t>(ctx, n, "leiden parts");
   Array<std::int32_t> part = scratch<std::int32_t>(ctx, n, "leiden parts");
   Array<std::int32_t> size = scratch<std::int32_t>(ctx, n, "leiden sizes");
@@ -390,7 +401,9 @@ std::vector<std::int64_t> finish(const Context& ctx, const DeviceGraph<std::uint
   fill_zero(ctx, size.data(), n);
   fill_zero(ctx, count.data(), 1);
   launch(ctx, "leiden parts", n, iota_kernel, n, parent.data());
-  launch_warps(ctx, "leiden parts", n, parts_kernel, graph, label, parent.data());
+  input.visit([&]<class W>(const DeviceGraph<W>& graph) {
+    launch_warps(ctx, "leiden parts", n, parts_kernel<W>, graph, label, parent.data());
+  });
   launch(ctx, "leiden roots", n, roots_kernel, n, parent.data(), part.data(), size.data());
   launch(ctx, "leiden roots", n, list_roots_kernel, n, static_cast<const std::int32_t*>(size.data()), list.data(),
          count.data());
@@ -418,12 +431,14 @@ std::vector<std::int64_t> finish(const Context& ctx, const DeviceGraph<std::uint
   return result;
 }
 
-Wide quality_of(const Context& ctx, const DeviceGraph<std::uint32_t>& graph, const Quality& quality,
-                const std::int32_t* label, std::int64_t clusters) {
+Wide quality_of(const Context& ctx, const DeviceInput& input, const Quality& quality, const std::int32_t* label,
+                std::int64_t clusters) {
   Array<std::int64_t> strength = scratch<std::int64_t>(ctx, clusters, "leiden cluster strengths");
   fill_zero(ctx, strength.data(), clusters);
   DeviceTotals totals(ctx);
-  launch_warps(ctx, "leiden quality", graph.n, quality_kernel, graph, label, strength.data(), totals.get());
+  input.visit([&]<class W>(const DeviceGraph<W>& graph) {
+    launch_warps(ctx, "leiden quality", graph.n, quality_kernel<W>, graph, label, strength.data(), totals.get());
+  });
   const Array<std::int64_t> host = to_host<std::int64_t>(ctx, std::as_const(strength).view());
   return quality.total(static_cast<std::int64_t>(totals.host().sum), host.view());
 }

@@ -101,8 +101,8 @@ __global__ void __launch_bounds__(kThreads)
       continue;
     }
     evaluate(v, lane == 0, [&](std::int32_t own_number, const auto& number, const auto& consider, std::int64_t& own) {
-      return small_row_best<MoveBest>(evaluate.graph.to + begin, evaluate.graph.weight + begin,
-                                      static_cast<int>(degree), own_number, number, consider, own);
+      return small_row_best<MoveBest>(evaluate.graph, begin, static_cast<int>(degree), own_number, number, consider,
+                                      own);
     });
   }
 }
@@ -110,16 +110,15 @@ __global__ void __launch_bounds__(kThreads)
 template <class W>
 __global__ void __launch_bounds__(kThreads)
     evaluate_large_kernel(Evaluate<W> evaluate, const std::int32_t* list, TableView tables) {
-  for_large_rows(list, evaluate.s.counters + kLarge, evaluate.graph.offsets, tables,
-                 [&](std::int32_t v, const TableView& table) {
-                   const std::int64_t begin = evaluate.graph.offsets[v];
-                   evaluate(v, threadIdx.x == 0,
-                            [&](std::int32_t own_number, const auto& number, const auto& consider, std::int64_t& own) {
-                              return large_row_best<MoveBest>(evaluate.graph.to + begin, evaluate.graph.weight + begin,
-                                                              evaluate.graph.offsets[v + 1] - begin, own_number, number,
-                                                              consider, table, own);
-                            });
+  for_large_rows(
+      list, evaluate.s.counters + kLarge, evaluate.graph.offsets, tables, [&](std::int32_t v, const TableView& table) {
+        const std::int64_t begin = evaluate.graph.offsets[v];
+        evaluate(v, threadIdx.x == 0,
+                 [&](std::int32_t own_number, const auto& number, const auto& consider, std::int64_t& own) {
+                   return large_row_best<MoveBest>(evaluate.graph, begin, evaluate.graph.offsets[v + 1] - begin,
+                                                   own_number, number, consider, table, own);
                  });
+      });
 }
 
 /// The first step of MoveRound, and the sums for the second.
@@ -359,6 +358,8 @@ std::int64_t move(const Context& ctx, const DeviceGraph<W>& graph, const Quality
   return moves;
 }
 
+template std::int64_t move(const Context&, const DeviceGraph<float>&, const Quality&, RngKey, std::int32_t*,
+                           DeviceSpace&, std::int64_t&);
 template std::int64_t move(const Context&, const DeviceGraph<std::uint32_t>&, const Quality&, RngKey, std::int32_t*,
                            DeviceSpace&, std::int64_t&);
 template std::int64_t move(const Context&, const DeviceGraph<std::int64_t>&, const Quality&, RngKey, std::int32_t*,

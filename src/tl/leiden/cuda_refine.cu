@@ -1,5 +1,6 @@
 // Refinement on CUDA, in the rounds of RefineRound, and aggregation: the edges between aggregates are sorted and summed
-// (38 bits of key and 8 bytes of weight for an entry: five passes of a radix sort, 2 ms for 2 * 10^7 entries).
+// (38 bits of key and 8 bytes of weight for an entry: five passes of a radix sort, 2 ms for 2 * 10^7 entries). More
+// edges than space.batch_entries are sorted in batches of parts, whose rows are complete.
 #include <climits>
 
 #include "math/philox.hpp"
@@ -48,7 +49,7 @@ __global__ void __launch_bounds__(kThreads) alone_kernel(DeviceGraph<W> graph, R
     const std::int32_t label = s.label[v];
     std::int64_t outside = 0;
     for (std::int64_t e = graph.offsets[v] + lane; e < graph.offsets[v + 1]; e += 32)
-      if (s.label[graph.to[e]] == label) outside += static_cast<std::int64_t>(graph.weight[e]);
+      if (s.label[graph.to[e]] == label) outside += static_cast<std::int64_t>(graph.weight_at(e));
     outside = warp_sum(outside);
     if (lane != 0) continue;
     s.refined[v] = v;
@@ -112,8 +113,8 @@ __global__ void __launch_bounds__(kThreads)
       continue;
     }
     choose(v, lane == 0, [&](std::int32_t own_number, const auto& number, const auto& consider, std::int64_t& own) {
-      return small_row_best<ChoiceBest>(choose.graph.to + begin, choose.graph.weight + begin, static_cast<int>(degree),
-                                        own_number, number, consider, own);
+      return small_row_best<ChoiceBest>(choose.graph, begin, static_cast<int>(degree), own_number, number, consider,
+                                        own);
     });
   }
 }
@@ -126,9 +127,8 @@ __global__ void __launch_bounds__(kThreads)
                    const std::int64_t begin = choose.graph.offsets[v];
                    choose(v, threadIdx.x == 0,
                           [&](std::int32_t own_number, const auto& number, const auto& consider, std::int64_t& own) {
-                            return large_row_best<ChoiceBest>(choose.graph.to + begin, choose.graph.weight + begin,
-                                                              choose.graph.offsets[v + 1] - begin, own_number, number,
-                                                              consider, table, own);
+                            return large_row_best<ChoiceBest>(choose.graph, begin, choose.graph.offsets[v + 1] - begin,
+                                                              own_number, number, consider, table, own);
                           });
                  });
 }
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kThreads)
     std::int64_t inside = 0;
     for (std::int64_t e = graph.offsets[v] + lane; e < graph.offsets[v + 1]; e += 32) {
       const std::int32_t u = graph.to[e];
-      if (s.refined[u] == r) inside += static_cast<std::int64_t>(graph.weight[e]) * (s.joined[u] == round ? 1 : 2);
+      if (s.refined[u] == r) inside += static_cast<std::int64_t>(graph.weight_at(e)) * (s.joined[u] == round ? 1 : 2);
     }
     inside = warp_sum(inside);
     if (lane == 0) add(s.outside + r, s.outside[v] - inside);
@@ -209,9 +209,10 @@ __global__ void parents_kernel(DeviceGraph<W> graph, const std::int32_t* refined
   }
 }
 
+/// The edges between parts: of each vertex (counts[v]), or of all vertices of each part, counts starting at 0.
 template <class W>
 __global__ void __launch_bounds__(kThreads)
-    count_edges_kernel(DeviceGraph<W> graph, const std::int32_t* parent, std::int64_t* counts) {
+    count_edges_kernel(DeviceGraph<W> graph, const std::int32_t* parent, bool of_parts, std::int64_t* counts) {
   const int lane = static_cast<int>(threadIdx.x) & 31;
   SCW_FOR_WARPS(v, graph.n) {
     const std::int32_t a = parent[v];
@@ -219,52 +220,59 @@ __global__ void __launch_bounds__(kThreads)
     for (std::int64_t e = graph.offsets[v] + lane; e < graph.offsets[v + 1]; e += 32)
       count += parent[graph.to[e]] != a ? 1 : 0;
     count = warp_sum(count);
-    if (lane == 0) counts[v] = count;
+    if (lane != 0) continue;
+    if (of_parts)
+      add(counts + a, count);
+    else
+      counts[v] = count;
   }
 }
 
+/// A batch of parts. The edges of v go to first[v] and on, or to places that are drawn from place[part]: their order
+/// does not matter, they are sorted and summed as integers.
 template <class W>
 __global__ void __launch_bounds__(kThreads)
-    edges_kernel(DeviceGraph<W> graph, const std::int32_t* parent, int bits, const std::int64_t* first,
-                 std::uint64_t* keys, std::int64_t* values) {
+    edges_kernel(DeviceGraph<W> graph, const std::int32_t* parent, int bits, RowBatch batch, const std::int64_t* first,
+                 std::int64_t* place, std::uint64_t* keys, std::int64_t* values) {
   const int lane = static_cast<int>(threadIdx.x) & 31;
   SCW_FOR_WARPS(v, graph.n) {
     const std::int32_t a = parent[v];
-    std::int64_t at = first[v];
+    if (a < batch.first_row || a >= batch.last_row) continue;
+    const std::uint64_t row = static_cast<std::uint64_t>(a - batch.first_row) << bits;
+    std::int64_t at = first != nullptr ? first[v] : 0;
     const std::int64_t end = graph.offsets[v + 1];
     for (std::int64_t e = graph.offsets[v]; e < end; e += 32) {
       const bool valid = e + lane < end;
       const std::int32_t b = valid ? parent[graph.to[e + lane]] : a;
       const unsigned mask = __ballot_sync(kAll, b != a);
+      if (place != nullptr && mask != 0) {
+        if (lane == 0) at = draw(place + a, __popc(mask)) - batch.begin;
+        at = __shfl_sync(kAll, static_cast<long long>(at), 0);
+      }
       if (b != a) {
         const std::int64_t slot = at + __popc(mask & ((1u << lane) - 1));
-        keys[slot] = static_cast<std::uint64_t>(static_cast<std::uint32_t>(a)) << bits | static_cast<std::uint32_t>(b);
-        values[slot] = static_cast<std::int64_t>(graph.weight[e + lane]);
+        keys[slot] = row | static_cast<std::uint32_t>(b);
+        if (values != nullptr) values[slot] = static_cast<std::int64_t>(graph.weight_at(e + lane));
       }
       at += __popc(mask);
     }
   }
 }
 
-__global__ void rows_kernel(std::int64_t n, int bits, const std::uint64_t* keys, std::int64_t count,
-                            std::int64_t* offsets) {
-  SCW_FOR_ITEMS(a, n + 1) {
-    const std::uint64_t key = static_cast<std::uint64_t>(a) << bits;
-    std::int64_t low = 0, high = count;
-    while (low < high) {
-      const std::int64_t middle = low + (high - low) / 2;
-      if (keys[middle] < key)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    offsets[a] = low;
+/// The largest of all threads.
+__device__ inline void store_most(unsigned long long* most, unsigned long long mine) {
+  for (int offset = 16; offset > 0; offset /= 2) {
+    const unsigned long long o = __shfl_xor_sync(kAll, mine, offset);
+    mine = o > mine ? o : mine;
   }
+  if ((threadIdx.x & 31) == 0) atomicMax(most, mine);
 }
 
-__global__ void neighbours_kernel(std::int64_t count, int bits, const std::uint64_t* keys, std::int32_t* to) {
-  const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
-  SCW_FOR_ITEMS(e, count) to[e] = static_cast<std::int32_t>(keys[e] & mask);
+__global__ void max_strength_kernel(std::int64_t n, const std::int64_t* strength, unsigned long long* most) {
+  unsigned long long mine = 0;
+  SCW_FOR_ITEMS(v, n)
+  mine = static_cast<unsigned long long>(strength[v]) > mine ? static_cast<unsigned long long>(strength[v]) : mine;
+  store_most(most, mine);
 }
 
 __global__ void max_degree_kernel(std::int64_t n, const std::int64_t* offsets, unsigned long long* most) {
@@ -273,19 +281,10 @@ __global__ void max_degree_kernel(std::int64_t n, const std::int64_t* offsets, u
     const auto degree = static_cast<unsigned long long>(offsets[v + 1] - offsets[v]);
     mine = degree > mine ? degree : mine;
   }
-  for (int offset = 16; offset > 0; offset /= 2) {
-    const unsigned long long o = __shfl_xor_sync(kAll, mine, offset);
-    mine = o > mine ? o : mine;
-  }
-  if ((threadIdx.x & 31) == 0) atomicMax(most, mine);
+  store_most(most, mine);
 }
 
 }  // namespace
-
-void row_offsets(const Context& ctx, const char* name, std::int64_t n, int bits, const std::uint64_t* keys,
-                 std::int64_t count, std::int64_t* offsets) {
-  launch(ctx, name, n + 1, rows_kernel, n, bits, keys, count, offsets);
-}
 
 std::int64_t max_degree(const Context& ctx, const std::int64_t* offsets, std::int64_t n) {
   Array<unsigned long long> most = scratch<unsigned long long>(ctx, 1, "leiden largest degree");
@@ -311,8 +310,8 @@ void refine(const Context& ctx, const DeviceGraph<W>& graph, const Quality& qual
                       space.grown.data(),
                       space.refined.data(),
                       space.joined.data(),
-                      space.refined_strength.data(),
-                      space.refined_outside.data(),
+                      space.here.data(),
+                      space.there.data(),
                       space.noise.data(),
                       space.counters.data()};
   unsigned long long counters[kCounters] = {};
@@ -344,6 +343,53 @@ void refine(const Context& ctx, const DeviceGraph<W>& graph, const Quality& qual
   }
 }
 
+namespace {
+
+unsigned long long largest_strength(const Context& ctx, const std::int64_t* strength, std::int64_t n) {
+  Array<unsigned long long> most = scratch<unsigned long long>(ctx, 1, "leiden largest strength");
+  fill_zero(ctx, most.data(), 1);
+  launch(ctx, "leiden largest strength", n, max_strength_kernel, n, strength, most.data());
+  unsigned long long host = 0;
+  read_back<unsigned long long>(ctx, &host, most.data(), 1);
+  return host;
+}
+
+/// The rows of `level`: what lies between its vertices, the parts `parent` of `graph`.
+template <class W, class Sum>
+std::int64_t sum_edges(const Context& ctx, const DeviceGraph<W>& graph, const std::int32_t* parent, DeviceLevel& level,
+                       std::int64_t batch_entries, Array<Sum>& weight) {
+  const int bits = bits_for(level.n);
+  const std::int64_t* first = nullptr;
+  Array<std::int64_t> counts, place;
+  std::int64_t between = 0;
+  std::vector<RowBatch> batches;
+  if (graph.n_edges <= batch_entries) {
+    counts = scratch<std::int64_t>(ctx, graph.n + 1, "leiden edge offsets");
+    fill_zero(ctx, counts.data() + graph.n, 1);
+    launch_warps(ctx, "leiden count edges", graph.n, count_edges_kernel<W>, graph, parent, false, counts.data());
+    exclusive_scan(ctx, counts.data(), graph.n);
+    read_back<std::int64_t>(ctx, &between, counts.data() + graph.n, 1);
+    batches.push_back({0, level.n, 0, between});
+    first = counts.data();
+  } else {
+    counts = scratch<std::int64_t>(ctx, level.n + 1, "leiden edge offsets");
+    place = scratch<std::int64_t>(ctx, level.n, "leiden edge places");
+    fill_zero(ctx, counts.data(), level.n + 1);
+    launch_warps(ctx, "leiden count edges", graph.n, count_edges_kernel<W>, graph, parent, true, counts.data());
+    exclusive_scan(ctx, counts.data(), level.n);
+    read_back<std::int64_t>(ctx, &between, counts.data() + level.n, 1);
+    batches = row_batches(ctx, counts.data(), level.n, between, batch_entries);
+  }
+  const auto fill = [&](const RowBatch& batch, std::uint64_t* keys, std::int64_t* values) {
+    if (first == nullptr) start_places(ctx, batch, counts.data(), place.data());
+    launch_warps(ctx, "leiden edges", graph.n, edges_kernel<W>, graph, parent, bits, batch, first, place.data(), keys,
+                 values);
+  };
+  return sum_rows<std::int64_t, Sum>(ctx, batches, bits, fill, level.offsets.data(), level.to, weight);
+}
+
+}  // namespace
+
 template <class W>
 bool aggregate(const Context& ctx, const DeviceGraph<W>& graph, const std::int32_t* label, DeviceSpace& space,
                std::int32_t* parent, DeviceLevel& level) {
@@ -367,38 +413,21 @@ bool aggregate(const Context& ctx, const DeviceGraph<W>& graph, const std::int32
   launch(ctx, "leiden parents", n, parents_kernel<W>, graph, refined, static_cast<const std::int32_t*>(ranks), label,
          parent, level.label.data(), level.id.data(), level.strength.data());
 
-  Array<std::int64_t> first = scratch<std::int64_t>(ctx, n + 1, "leiden edge offsets");
-  const std::int32_t* const parents = parent;
-  fill_zero(ctx, first.data() + n, 1);
-  launch_warps(ctx, "leiden count edges", n, count_edges_kernel<W>, graph, parents, first.data());
-  exclusive_scan(ctx, first.data(), n);
-  std::int64_t between = 0;
-  read_back<std::int64_t>(ctx, &between, first.data() + n, 1);
-
-  const int bits = bits_for(level.n);
-  Array<std::uint64_t> unique = scratch<std::uint64_t>(ctx, between, "leiden level keys");
-  Array<std::int64_t> sums = scratch<std::int64_t>(ctx, between, "leiden level weights");
-  {
-    Array<std::uint64_t> keys = scratch<std::uint64_t>(ctx, between, "leiden edge keys");
-    Array<std::int64_t> values = scratch<std::int64_t>(ctx, between, "leiden edge weights");
-    launch_warps(ctx, "leiden edges", n, edges_kernel<W>, graph, parents, bits,
-                 static_cast<const std::int64_t*>(first.data()), keys.data(), values.data());
-    sort_pairs(ctx, keys, values, between, 2 * bits);
-    level.n_edges = sum_by_key(ctx, keys.data(), values.data(), between, unique.data(), sums.data());
-  }
-  level.to = scratch<std::int32_t>(ctx, level.n_edges, "leiden level edges");
-  row_offsets(ctx, "leiden rows", level.n, bits, unique.data(), level.n_edges, level.offsets.data());
-  launch(ctx, "leiden neighbours", level.n_edges, neighbours_kernel, level.n_edges, bits,
-         static_cast<const std::uint64_t*>(unique.data()), level.to.data());
-  level.weight = std::move(sums);
+  level.narrow = largest_strength(ctx, level.strength.data(), level.n) <= 0xFFFFFFFFull;
+  level.n_edges = level.narrow ? sum_edges(ctx, graph, parent, level, space.batch_entries, level.narrow_weight)
+                               : sum_edges(ctx, graph, parent, level, space.batch_entries, level.wide_weight);
   level.max_degree = max_degree(ctx, level.offsets.data(), level.n);
   return true;
 }
 
+template void refine(const Context&, const DeviceGraph<float>&, const Quality&, RngKey, const std::int32_t*,
+                     DeviceSpace&);
 template void refine(const Context&, const DeviceGraph<std::uint32_t>&, const Quality&, RngKey, const std::int32_t*,
                      DeviceSpace&);
 template void refine(const Context&, const DeviceGraph<std::int64_t>&, const Quality&, RngKey, const std::int32_t*,
                      DeviceSpace&);
+template bool aggregate(const Context&, const DeviceGraph<float>&, const std::int32_t*, DeviceSpace&, std::int32_t*,
+                        DeviceLevel&);
 template bool aggregate(const Context&, const DeviceGraph<std::uint32_t>&, const std::int32_t*, DeviceSpace&,
                         std::int32_t*, DeviceLevel&);
 template bool aggregate(const Context&, const DeviceGraph<std::int64_t>&, const std::int32_t*, DeviceSpace&,

@@ -17,6 +17,12 @@ __device__ inline void add(std::int64_t* at, std::int64_t x) {
   atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(x));
 }
 
+/// The next `count` places of a counter.
+__device__ inline std::int64_t draw(std::int64_t* at, int count) {
+  return static_cast<std::int64_t>(
+      atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(count)));
+}
+
 /// Appends `item` of the lanes that `keep`; all lanes of the warp must call.
 __device__ inline void append(bool keep, std::int32_t item, std::int32_t* list, unsigned long long* count) {
   const unsigned mask = __ballot_sync(kAll, keep);
@@ -31,11 +37,11 @@ __device__ inline void append(bool keep, std::int32_t item, std::int32_t* list, 
 /// For a row of up to 32 * Chunks entries: own = weight to the number `own_number`, best over the other numbers >= 0.
 /// number(u): of a neighbour; consider(best, number, weight): a candidate. The same in all lanes.
 template <int Chunks, class Best, class W, class Number, class Consider>
-__device__ inline Best warp_best(const std::int32_t* to, const W* weight, int degree, std::int32_t own_number,
+__device__ inline Best warp_best(const DeviceGraph<W>& graph, std::int64_t begin, int degree, std::int32_t own_number,
                                  const Number& number, const Consider& consider, std::int64_t& own) {
   const int lane = static_cast<int>(threadIdx.x) & 31;
   std::int32_t c[Chunks];
-  W w[Chunks];
+  Weight<W> w[Chunks];
   std::int64_t mine = 0;
   bool other = false;
 #pragma unroll
@@ -44,8 +50,8 @@ __device__ inline Best warp_best(const std::int32_t* to, const W* weight, int de
     c[q] = -1;
     w[q] = 0;
     if (i < degree) {
-      c[q] = number(to[i]);
-      w[q] = weight[i];
+      c[q] = number(graph.to[begin + i]);
+      w[q] = graph.weight_at(begin + i);
     }
     if (c[q] == own_number)
       mine += static_cast<std::int64_t>(w[q]);
@@ -64,7 +70,7 @@ __device__ inline Best warp_best(const std::int32_t* to, const W* weight, int de
     for (int j = 0; j < count; ++j) {
       const std::int32_t cj = __shfl_sync(kAll, c[q], j);
       std::int64_t wj = 0;
-      if constexpr (sizeof(W) == 4)
+      if constexpr (sizeof(Weight<W>) == 4)
         wj = static_cast<std::int64_t>(__shfl_sync(kAll, w[q], j));
       else
         wj = __shfl_sync(kAll, static_cast<long long>(w[q]), j);
@@ -81,11 +87,12 @@ __device__ inline Best warp_best(const std::int32_t* to, const W* weight, int de
 
 /// The same for a row of up to kWarpDegree entries.
 template <class Best, class W, class Number, class Consider>
-__device__ inline Best small_row_best(const std::int32_t* to, const W* weight, int degree, std::int32_t own_number,
-                                      const Number& number, const Consider& consider, std::int64_t& own) {
-  if (degree <= 32) return warp_best<1, Best>(to, weight, degree, own_number, number, consider, own);
-  if (degree <= 64) return warp_best<2, Best>(to, weight, degree, own_number, number, consider, own);
-  return warp_best<4, Best>(to, weight, degree, own_number, number, consider, own);
+__device__ inline Best small_row_best(const DeviceGraph<W>& graph, std::int64_t begin, int degree,
+                                      std::int32_t own_number, const Number& number, const Consider& consider,
+                                      std::int64_t& own) {
+  if (degree <= 32) return warp_best<1, Best>(graph, begin, degree, own_number, number, consider, own);
+  if (degree <= 64) return warp_best<2, Best>(graph, begin, degree, own_number, number, consider, own);
+  return warp_best<4, Best>(graph, begin, degree, own_number, number, consider, own);
 }
 
 struct TableView {
@@ -96,7 +103,7 @@ struct TableView {
 
 /// The same for any row, by a block of kThreads with a table of at least 2 * degree slots; the result is thread 0's.
 template <class Best, class W, class Number, class Consider>
-__device__ inline Best large_row_best(const std::int32_t* to, const W* weight, std::int64_t degree,
+__device__ inline Best large_row_best(const DeviceGraph<W>& graph, std::int64_t begin, std::int64_t degree,
                                       std::int32_t own_number, const Number& number, const Consider& consider,
                                       TableView table, std::int64_t& own) {
   __shared__ Best bests[kWarps];
@@ -111,9 +118,9 @@ __device__ inline Best large_row_best(const std::int32_t* to, const W* weight, s
   __syncthreads();
   std::int64_t mine = 0;
   for (std::int64_t i = threadIdx.x; i < degree; i += kThreads) {
-    const std::int32_t c = number(to[i]);
+    const std::int32_t c = number(graph.to[begin + i]);
     if (c == own_number) {
-      mine += static_cast<std::int64_t>(weight[i]);
+      mine += static_cast<std::int64_t>(graph.weight_at(begin + i));
       continue;
     }
     if (c < 0) continue;
@@ -123,7 +130,7 @@ __device__ inline Best large_row_best(const std::int32_t* to, const W* weight, s
       if (old == -1 || old == c) break;
       slot = (slot + 1) & mask;
     }
-    add(table.sums + slot, static_cast<std::int64_t>(weight[i]));
+    add(table.sums + slot, static_cast<std::int64_t>(graph.weight_at(begin + i)));
   }
   __syncthreads();
   Best best = Best::none();

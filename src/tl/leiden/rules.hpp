@@ -22,6 +22,10 @@ inline constexpr std::int64_t kSmallVertices = 8192;  // graphs and levels up to
 inline constexpr std::int64_t kMaxVertices = std::int64_t{1} << 30;  // clusters are numbered up to twice as far
 inline constexpr std::int64_t kStartEntries = 1 << 18;  // stored entries over all starts, when their number is free
 inline constexpr std::int64_t kMaxStarts = 4;
+// What is sorted at once on CUDA.
+inline constexpr std::int64_t kSortedEntryBytes = 32;
+inline constexpr std::int64_t kSortBytes = std::int64_t{8} << 30;
+inline constexpr std::int64_t kLeastSortBytes = std::int64_t{4} << 20;
 inline constexpr std::uint64_t kRngTag = 0x4C656964656Eull;  // "Leiden"
 inline constexpr std::uint64_t kMoveTag = 2, kRefineTag = 3;
 

@@ -167,6 +167,55 @@ TEST(LeidenParity, Asymmetric) {
   expect_parity(cuda, "double", Graph<double>::of(16000, edges, false), {1}, {.use_weights = false});
 }
 
+/// What is sorted at once holds 3125 edges.
+Context in_batches(Context ctx) {
+  ctx.block_bytes = 100'000;
+  return ctx;
+}
+
+TEST(LeidenParity, Batches) {
+  SCW_CUDA_CONTEXT(cuda);
+  const Context small = in_batches(cuda);
+  auto edges = communities(0, 20000, 6, 0.1, 13);
+  expect_parity(small, "float", Graph<float>::of(20000, edges), {0.2, 1, 5});
+  expect_parity(small, "double", Graph<double>::of(20000, edges, true, 3), {1}, {.use_weights = false});
+  for (std::int32_t i = 0; i < 20000; i += 31) edges.push_back({{i, i}, 0.25});
+  expect_parity(small, "loops", Graph<float>::of(20000, edges), {1});
+  expect_parity(small, "asymmetric", Graph<float>::of(20000, edges, false), {1, 4});
+  auto zeros = Graph<float>::of(20000, edges, false, 5);
+  for (std::size_t e = 5; e < zeros.values.size(); e += 3) zeros.values[e] = 0;
+  expect_parity(small, "asymmetric with zeros", zeros, {1});
+}
+
+TEST(LeidenParity, BatchesOfHubs) {
+  // Rows and parts of more edges than a batch has, and many without any.
+  SCW_CUDA_CONTEXT(cuda);
+  const Context small = in_batches(cuda);
+  expect_parity(small, "star", Graph<float>::of(30000, star(7, 8, 19000)), {0.5, 1.5});
+  expect_parity(small, "stars, asymmetric", Graph<float>::of(30000, star(7, 8, 9000) + star(29999, 8, 9000), false),
+                {1});
+  expect_parity(small, "ends without edges", Graph<float>::of(30000, communities(9000, 9000, 6, 0.3, 14)), {0.3, 2});
+  expect_parity(small, "no edges", Graph<float>::of(9000, {}), {1});
+}
+
+TEST(LeidenParity, OnePassOfBatches) {
+  // Small, for the race checker.
+  SCW_CUDA_CONTEXT(cuda);
+  const auto edges = communities(0, 8200, 2, 0.1, 15);
+  for (const bool symmetric : {true, false})
+    expect_parity(in_batches(cuda), "batches", Graph<float>::of(8200, edges, symmetric), {1},
+                  {.n_iterations = 1, .n_starts = 1});
+}
+
+TEST(LeidenParity, HeavyParts) {
+  // Weights of the levels that need 64 bits, and such that 32 bits hold.
+  SCW_CUDA_CONTEXT(cuda);
+  auto edges = communities(0, 20000, 5, 0.2, 16);
+  for (std::int32_t i = 0; i < 40; ++i) edges.push_back({{i, i + 1}, 5000.0});
+  expect_parity(cuda, "heavy", Graph<float>::of(20000, edges), {0.5, 1});
+  expect_parity(in_batches(cuda), "heavy, in batches", Graph<double>::of(20000, edges), {1});
+}
+
 TEST(LeidenParity, LargeDegrees) {
   // A star whose leaves crowd in, hubs for the tables in shared and in device memory, and a dense part.
   SCW_CUDA_CONTEXT(cuda);

@@ -629,26 +629,48 @@ def test_distance_graph_of_more_than_2_to_the_31_entries():
 CLIQUE = 1024
 
 
-def cliques(n_cliques: int) -> tuple[Any, Any, Any, int]:
-    """Disjoint cliques, every edge of weight 1."""
-    n, width = CLIQUE * n_cliques, CLIQUE - 1
+def cliques(n_cliques: int, upper: bool = False) -> tuple[Any, Any, Any, int]:
+    """Disjoint cliques, every edge of weight 1; upper: each edge in one direction only."""
+    n = CLIQUE * n_cliques
     inside = np.arange(CLIQUE)
-    pattern = np.stack([inside[inside != i] for i in range(CLIQUE)]).astype(np.int32)
-    indices = repeated(pattern, n_cliques).reshape(n_cliques, -1)
+    pattern = np.concatenate([inside[inside > i] if upper else inside[inside != i] for i in range(CLIQUE)])
+    indices = repeated(pattern.astype(np.int32), n_cliques).reshape(n_cliques, -1)
     indices += cp.arange(n_cliques, dtype=cp.int32)[:, None] * CLIQUE
-    data = cp.ones(n * width, cp.float32)
-    return cp.arange(n + 1, dtype=cp.int64) * width, indices.ravel(), data, n
+    data = cp.ones(indices.size, cp.float32)
+    widths = CLIQUE - 1 - inside if upper else np.full(CLIQUE, CLIQUE - 1)
+    starts = cp.arange(n_cliques, dtype=cp.int64)[:, None] * pattern.size + cp.asarray(np.cumsum(widths) - widths)
+    return cp.append(starts.ravel(), n_cliques * pattern.size), indices.ravel(), data, n
 
 
-def test_leiden_of_more_than_2_to_the_31_edges():
-    """Cliques are the communities. The next level's edges, sorted, are what memory ends at: 2**32 do not fit."""
-    n_cliques = 2051
-    graph = cliques(n_cliques)
-    assert graph[2].size > 2**31
+def assert_cliques_found(graph: Any) -> int:
+    """Returns the bytes of the device that Leiden held."""
+    n_cliques = graph[3] // CLIQUE
+    cp.cuda.Device(0).synchronize()
+    cp.get_default_memory_pool().free_all_blocks()
+    before = _core.memory.info("cuda:0")["used"]
     labels, modularity, sizes, *_ = _core.tl.leiden(gpu(), graph, [1.0], -1, True, 0.05, 1)[0]
+    peak = _core.memory.info("cuda:0")["peak"] - before
     np.testing.assert_array_equal(sizes, np.full(n_cliques, CLIQUE))
     np.testing.assert_array_equal(host(labels), np.repeat(np.arange(n_cliques), CLIQUE))
     assert modularity == pytest.approx(1 - 1 / n_cliques, rel=1e-12)
+    return peak
+
+
+@pytest.mark.parametrize("n_cliques", [2051, 4101])
+def test_leiden_of_more_than_2_to_the_31_edges(n_cliques):
+    """Cliques are the communities. Beside the graph (8 bytes an edge) Leiden holds what it sorts at once."""
+    graph = cliques(n_cliques)
+    assert graph[2].size > (2**31 if n_cliques < 4000 else 2**32)
+    peak = assert_cliques_found(graph)
+    assert peak < 9e9 + 300 * graph[3]
+
+
+def test_leiden_of_2_to_the_32_directions():
+    """A graph that is not symmetric: A + A^T takes 12 bytes an edge, its weights as integers another 4."""
+    graph = cliques(4101, upper=True)
+    assert 2 * graph[2].size > 2**32
+    peak = assert_cliques_found(graph)
+    assert peak < 9e9 + 300 * graph[3] + 2 * 16 * graph[2].size
 
 
 @pytest.mark.parametrize("n_cliques", [2051, 4101], ids=["2**31", "2**32"])
