@@ -54,6 +54,21 @@ def test_restrict_to_and_unweighted():
         assert (on_cpu.obs[column] == on_gpu.obs[column]).all()
 
 
+def test_batches():
+    """Fewer edges are sorted at once with smaller blocks."""
+    n = 20000
+    graph = communities(n, 12, 8, seed=7)
+    on_cpu, on_gpu = data_of(n), data_of(n)
+    one_way = csp.csr_matrix(sp.triu(graph).tocsr())
+    scw.tl.leiden(on_cpu, adjacency=graph)
+    scw.tl.leiden(on_cpu, adjacency=sp.triu(graph).tocsr(), key_added="one_way")
+    with scw.settings.override(block_bytes=200_000):
+        scw.tl.leiden(on_gpu, adjacency=csp.csr_matrix(graph))
+        scw.tl.leiden(on_gpu, adjacency=one_way, key_added="one_way")
+    for column in ("leiden", "one_way"):
+        assert (on_cpu.obs[column] == on_gpu.obs[column]).all()
+
+
 def test_errors():
     graph = csp.csr_matrix(communities(10000, 5, 4, seed=4))
     graph.data[5] = -1
