@@ -15,7 +15,7 @@ Need leiden(const Shape& g, std::int64_t n_resolutions) {
     if (g.block_bytes == 0 && g.limit_bytes > 0)
       sort = std::clamp((g.limit_bytes - held) / 4, tl::kLeastSortBytes, tl::kSortBytes);
     sort = std::min(sort, tl::kSortedEntryBytes * edges);
-    return {held + sort + sort / 64 + (std::int64_t{32} << 20) + 12 * edges, kept};
+    return {held + sort + sort / 64 + (std::int64_t{4} << 20) + 12 * edges, kept};
   }
   // Small graphs are clustered several times, a thread each.
   const std::int64_t graph = 16 * n + 8 * edges;
