@@ -747,3 +747,22 @@ def test_spectral_start_of_more_than_2_to_the_31_edges():
     place = (y[:, 0] + 1j * y[:, 1]) / radius
     once = max(abs(complex(cp.mean(place * turn))), abs(complex(cp.mean(place * turn.conj()))))
     assert once > 0.999
+
+
+@pytest.mark.parametrize("n", [4096, 8192], ids=["2**31", "2**32"])
+def test_exact_search_of_more_than_2_to_the_31_coordinates(n):
+    """Few rows, many columns: groups of 16, whose t-th row differs from the first by t^3 / 10000 in every column."""
+    m, k, size = 2**19 + 1, 6, 16
+    assert n * m > (2**31 if n == 4096 else 2**32)
+    random = cp.random.default_rng(1)
+    x = cp.empty((n, m), cp.float32)
+    steps = (np.arange(size) ** 3 / 10000).astype(np.float32)
+    for first in range(0, n, size):
+        x[first : first + size] = random.standard_normal(m, dtype=cp.float32) + cp.asarray(steps)[:, None]
+    found = _core.pp.knn(gpu(), x, k, "euclidean", 2.0, "brute")
+    indices, distances = (host(a).reshape(n, k) for a in found[:2])
+    apart = abs(steps[:, None] - steps)
+    order = np.argsort(apart, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(indices, np.tile(order, (n // size, 1)) + np.arange(n)[:, None] // size * size)
+    want = np.take_along_axis(apart, order, axis=1) * np.sqrt(m)
+    np.testing.assert_allclose(distances, np.tile(want, (n // size, 1)), rtol=1e-3)
