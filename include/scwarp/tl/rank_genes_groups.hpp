@@ -90,10 +90,5 @@ SCW_API void gather_ranked(const Context& ctx, MatrixView<const double> values, 
                            MatrixView<float> out);
 SCW_API void gather_ranked(const Context& ctx, MatrixView<const double> values, MatrixView<const std::int32_t> order,
                            MatrixView<double> out);
-/// The same of one list for all tests, out[k, t] = of_gene[order[t, k]], for what stands for the genes' names; uses[j]
-/// becomes the number of places that gene j has in out. Throws InvalidArgument, before out is touched, if order names a
-/// gene that is not there.
-SCW_API void gather_ranked(const Context& ctx, Span<const std::uintptr_t> of_gene, MatrixView<const std::int32_t> order,
-                           MatrixView<std::uintptr_t> out, Span<std::int64_t> uses);
 
 }  // namespace scw::tl

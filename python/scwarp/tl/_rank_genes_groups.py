@@ -352,7 +352,10 @@ def _tables(
     n = len(var_names) if n_genes is None else min(int(n_genes), len(var_names))
     order = np.ascontiguousarray(r["order"], dtype=np.int32)
     ctx = make_context(op=_OP, device="cpu")
-    best = _core.tl.gather_names(ctx, var_names.tolist(), order, n, _fields(names, "O"))
+    assert len(order) == len(names)
+    # numpy.zeros leaves the objects out, which numpy.empty would set to None one by one.
+    best = np.zeros(n, dtype=_fields(names, "O"))
+    _core.tl.gather_names(ctx, var_names.tolist(), order, best.ctypes.data, n)
     tables: dict[str, Any] = {"names": best.view(np.recarray)}
     for key, dtype in _DTYPES.items():
         if key in r:

@@ -1,7 +1,5 @@
 #include "scwarp/tl/rank_genes_groups.hpp"
 
-#include <algorithm>
-
 #include "bind.hpp"
 
 namespace scw::python {
@@ -28,26 +26,6 @@ nb::object table(PyContext& py, MatrixView<const double> values, MatrixView<cons
   return to_array(std::move(out));
 }
 
-/// A NumPy array whose objects are null, which NumPy takes for None. numpy.zeros and numpy.empty write an object to
-/// each of them, which takes longer than to fill it. By NumPy's table of C functions, whose places are its ABI.
-nb::object array_of_nothing(nb::object dtype, std::int64_t n) {
-  constexpr int kArrayType = 2, kNewFromDescr = 94;
-  const nb::module_ numpy = nb::module_::import_("numpy");
-  const bool old = nb::cast<std::string>(numpy.attr("__version__")).starts_with("1.");
-  const nb::object table =
-      nb::module_::import_(old ? "numpy.core._multiarray_umath" : "numpy._core._multiarray_umath").attr("_ARRAY_API");
-  auto* const api = static_cast<void**>(PyCapsule_GetPointer(table.ptr(), nullptr));
-  if (api == nullptr) throw nb::python_error();
-  using NewFromDescr =
-      PyObject* (*)(PyTypeObject*, PyObject*, int, const Py_ssize_t*, const Py_ssize_t*, void*, int, PyObject*);
-  const auto make = reinterpret_cast<NewFromDescr>(api[kNewFromDescr]);
-  const auto shape = static_cast<Py_ssize_t>(n);
-  PyObject* const out =
-      make(static_cast<PyTypeObject*>(api[kArrayType]), dtype.release().ptr(), 1, &shape, nullptr, nullptr, 0, nullptr);
-  if (out == nullptr) throw nb::python_error();
-  return nb::steal(out);
-}
-
 }  // namespace
 
 SCW_PYTHON(tl, gather_ranked) {
@@ -66,33 +44,22 @@ SCW_PYTHON(tl, gather_ranked) {
 SCW_PYTHON(tl, gather_names) {
   m.def(
       "gather_names",
-      [](PyContext& py, nb::list names, nb::handle order, std::int64_t n, nb::object dtype) {
+      [](PyContext& py, nb::list names, nb::handle order, std::uintptr_t out, std::int64_t n) {
         const auto o = matrix2d_arg<std::int32_t>(py, order, "order");
         if (n < 0 || n > o.n_cols) throw InvalidArgument("tl.gather_names: n must be in [0, number of genes]");
-        if (nb::cast<std::int64_t>(dtype.attr("itemsize")) != o.n_rows * std::int64_t{sizeof(PyObject*)})
-          throw InvalidArgument("tl.gather_names: dtype must have one object for each row of order");
-        std::vector<std::uintptr_t> objects(nb::len(names));
-        std::vector<std::int64_t> uses(objects.size());
-        for (std::size_t j = 0; j < objects.size(); ++j)
-          objects[j] = reinterpret_cast<std::uintptr_t>(nb::handle(names[j]).ptr());
-        nb::object out = array_of_nothing(dtype, n);
-        const auto first = nb::cast<std::uintptr_t>(out.attr("ctypes").attr("data"));
-        // Threads write the pointers; then references are counted, once for each object.
-        auto* const slots = reinterpret_cast<std::uintptr_t*>(first);
-        try {
-          run(py, [&](const Context& ctx) { tl::gather_ranked(ctx, objects, o, {slots, n, o.n_rows}, uses); });
-        } catch (...) {  // pointers without references must not stay
-          std::fill_n(slots, n * o.n_rows, std::uintptr_t{0});
-          throw;
-        }
-        for (std::size_t j = 0; j < objects.size(); ++j) {
-          auto* const object = reinterpret_cast<PyObject*>(objects[j]);
-          for (std::int64_t k = 0; k < uses[j]; ++k) Py_INCREF(object);
-        }
-        return out;
+        const auto size = static_cast<std::int64_t>(names.size());
+        auto* slot = reinterpret_cast<PyObject**>(out);
+        for (std::int64_t k = 0; k < n; ++k)
+          for (std::int64_t t = 0; t < o.n_rows; ++t, ++slot) {
+            const std::int32_t j = o.row(t)[k];
+            if (j < 0 || j >= size) throw InvalidArgument("tl.gather_names: order has an entry that is no gene");
+            PyObject* const before = *slot;
+            *slot = nb::handle(names[static_cast<std::size_t>(j)]).inc_ref().ptr();
+            Py_XDECREF(before);
+          }
       },
-      nb::arg("ctx"), nb::arg("names"), nb::arg("order"), nb::arg("n"), nb::arg("dtype"),
-      "An array of n elements of `dtype`, which has as many objects as order rows: names[order[t, k]] in element k.");
+      nb::arg("ctx"), nb::arg("names"), nb::arg("order"), nb::arg("out"), nb::arg("n"),
+      "out[k, t] = names[order[t, k]] for k < n: `out` is the address of n x len(order) objects, or of nothing yet.");
 }
 
 SCW_PYTHON(tl, rank_genes_groups) {

@@ -154,34 +154,6 @@ void gather_ranked(const Context& ctx, MatrixView<const double> values, MatrixVi
   gather(ctx, values, order, out);
 }
 
-void gather_ranked(const Context& ctx, Span<const std::uintptr_t> of_gene, MatrixView<const std::int32_t> order,
-                   MatrixView<std::uintptr_t> out, Span<std::int64_t> uses) {
-  SCW_EXPECT_AS(ShapeMismatch, out.n_cols == order.n_rows && out.n_rows <= order.n_cols && uses.size == of_gene.size,
-                kOp, "a table of {} x {} and {} counts from {} genes in an order of {} x {}", out.n_rows, out.n_cols,
-                uses.size, of_gene.size, order.n_rows, order.n_cols);
-  const auto genes = static_cast<std::size_t>(of_gene.size);
-  auto counts = make_for_workers(ctx.host(), order.n_rows, [&] { return std::vector<std::int64_t>(genes, 0); });
-  parallel_chunks(ctx.host(), order.n_rows, 1, [&](std::int64_t t, std::int64_t, std::int64_t, int worker) {
-    auto& mine = counts[static_cast<std::size_t>(worker)];
-    const std::int32_t* const place = order.row(t);
-    for (std::int64_t k = 0; k < out.n_rows; ++k) {
-      SCW_EXPECT(place[k] >= 0 && place[k] < of_gene.size, kOp, "order names gene {} of {}", place[k], of_gene.size);
-      ++mine[static_cast<std::size_t>(place[k])];
-    }
-  });
-  for (std::size_t j = 0; j < genes; ++j) {
-    std::int64_t sum = 0;
-    for (const auto& one : counts) sum += one[j];
-    uses[static_cast<std::int64_t>(j)] = sum;
-  }
-  parallel_for(ctx.host(), out.n_rows, kGeneGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = 0; t < out.n_cols; ++t) {
-      const std::int32_t* const place = order.row(t);
-      for (std::int64_t k = begin; k < end; ++k) out(k, t) = of_gene[place[k]];
-    }
-  });
-}
-
 RankGenesGroups rank_genes_groups(const Context& ctx, const RowBlocks& x, Span<const std::int32_t> codes_in,
                                   std::int32_t n_groups, const RankGenesGroupsOptions& o) {
   check(x, codes_in, n_groups, o);

@@ -3,9 +3,9 @@ from typing import Any
 
 import scwarp._core as _core
 
-def gather_names(ctx: _core.Context, names: list, order: object, n: int, dtype: object) -> Any:
+def gather_names(ctx: _core.Context, names: list, order: object, out: int, n: int) -> None:
     """
-    An array of n elements of `dtype`, which has as many objects as order rows: names[order[t, k]] in element k.
+    out[k, t] = names[order[t, k]] for k < n: `out` is the address of n x len(order) objects, or of nothing yet.
     """
 
 def gather_ranked(ctx: _core.Context, values: object, order: object, n: int, single: bool) -> Any:
